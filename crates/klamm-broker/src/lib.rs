@@ -1,0 +1,1 @@
+//! The Klamm broker: composition of all parts

@@ -1,0 +1,1 @@
+//! Group coordination: the coordinator runtime and the group state machines

@@ -1,0 +1,1 @@
+//! Kafka's storage engine as a crate: segments, indexes, recovery, retention

@@ -1,0 +1,1 @@
+//! The cluster metadata image, its deltas and read views

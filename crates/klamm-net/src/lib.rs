@@ -1,0 +1,1 @@
+//! Listeners, framing, request pipelining and response segments

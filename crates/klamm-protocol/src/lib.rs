@@ -1,0 +1,1 @@
+//! Every Kafka wire message and internal record, generated from Kafka's schemas

@@ -1,0 +1,1 @@
+//! Kafka record batches: view, validate, patch, build, walk; compression; ids

@@ -1,0 +1,1 @@
+//! Partitions: leader and follower state machines, high watermark, fetch sessions

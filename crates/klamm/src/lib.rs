@@ -1,0 +1,1 @@
+//! Klamm: Apache Kafka's job, done in Rust
