@@ -1,1 +1,5 @@
-//! Kafka record batches: view, validate, patch, build, walk; compression; ids
+//! Kafka record batches: view, validate, patch, build, walk; compression; ids.
+
+mod ids;
+
+pub use ids::{TopicPartition, Uuid, UuidParseError};
