@@ -1,0 +1,176 @@
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Bytes reserved for a frame before any of its body has arrived; beyond this the buffer at most
+/// doubles what has really come in.
+const TRUSTED_BYTES: usize = 1024 * 1024;
+/// What a connection reads with when it does not know what comes.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+const LENGTH_BYTES: usize = 4;
+
+/// Why a byte stream cannot be cut into frames. The connection has to be closed: there is no way
+/// to find the next frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The length field is negative.
+    #[error("invalid receive (size = {0})")]
+    Negative(i32),
+    /// The frame is longer than `socket.request.max.bytes`.
+    #[error("invalid receive (size = {len} larger than {max})")]
+    TooLong {
+        /// What the length field says.
+        len: usize,
+        /// What is allowed.
+        max: usize,
+    },
+}
+
+/// Cuts a stream of bytes into frames: a big-endian 32-bit length and that many bytes.
+#[derive(Debug)]
+pub struct FrameReader {
+    buffer: BytesMut,
+    frame_bytes_max: usize,
+    /// Size of the last frame: the next one is likely to be alike.
+    last_frame_bytes: usize,
+}
+
+impl FrameReader {
+    /// A reader that refuses frames longer than `frame_bytes_max`.
+    pub fn new(frame_bytes_max: usize) -> Self {
+        FrameReader {
+            buffer: BytesMut::new(),
+            frame_bytes_max,
+            last_frame_bytes: 0,
+        }
+    }
+
+    /// The length of the frame whose beginning is buffered, if its length field has arrived.
+    ///
+    /// # Errors
+    /// The length field is negative or above the limit.
+    pub fn pending_frame_bytes(&self) -> Result<Option<usize>, FrameError> {
+        let Some(prefix) = self.buffer.first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let len = i32::from_be_bytes(*prefix);
+        let Ok(len) = usize::try_from(len) else {
+            return Err(FrameError::Negative(len));
+        };
+        if len > self.frame_bytes_max {
+            return Err(FrameError::TooLong {
+                len,
+                max: self.frame_bytes_max,
+            });
+        }
+        Ok(Some(len))
+    }
+
+    /// The next frame, if all of it is buffered. It shares the buffer's memory.
+    ///
+    /// # Errors
+    /// As [`FrameReader::pending_frame_bytes`].
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        match self.pending_frame_bytes()? {
+            Some(len) if self.buffer.len() - LENGTH_BYTES >= len => {
+                self.buffer.advance(LENGTH_BYTES);
+                self.last_frame_bytes = len;
+                Ok(Some(self.buffer.split_to(len).freeze()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The buffer to read into, with room for at least one byte.
+    ///
+    /// # Errors
+    /// As [`FrameReader::pending_frame_bytes`].
+    pub fn spare(&mut self) -> Result<&mut BytesMut, FrameError> {
+        let wanted = match self.pending_frame_bytes()? {
+            Some(len) => {
+                let missing = (LENGTH_BYTES + len).saturating_sub(self.buffer.len());
+                missing.min(TRUSTED_BYTES.max(self.buffer.len()))
+            }
+            None => (LENGTH_BYTES + self.last_frame_bytes).clamp(FIRST_READ_BYTES, TRUSTED_BYTES),
+        };
+        self.buffer.reserve(wanted.max(1));
+        Ok(&mut self.buffer)
+    }
+
+    /// Whether nothing is buffered.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Gives the buffer's memory back, if nothing is buffered.
+    pub fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            self.last_frame_bytes = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader_with(bytes: &[u8]) -> FrameReader {
+        let mut reader = FrameReader::new(1000);
+        reader.spare().unwrap().extend_from_slice(bytes);
+        reader
+    }
+
+    #[test]
+    fn cuts_frames_wherever_the_reads_end() {
+        let stream = [0, 0, 0, 2, b'a', b'b', 0, 0, 0, 0, 0, 0, 0, 1, b'c'];
+        for cut in 0..stream.len() {
+            let mut reader = FrameReader::new(1000);
+            let mut frames = Vec::new();
+            for piece in [&stream[..cut], &stream[cut..]] {
+                reader.spare().unwrap().extend_from_slice(piece);
+                while let Some(frame) = reader.next_frame().unwrap() {
+                    frames.push(frame);
+                }
+            }
+            assert_eq!(frames, [&b"ab"[..], b"", b"c"]);
+            assert!(reader.is_empty());
+        }
+    }
+
+    #[test]
+    fn rejects_a_negative_length() {
+        assert_eq!(
+            reader_with(&[0xff; 4]).next_frame(),
+            Err(FrameError::Negative(-1))
+        );
+    }
+
+    #[test]
+    fn rejects_a_frame_over_the_limit() {
+        let mut reader = reader_with(&[0, 0, 0x03, 0xe9]);
+        assert_eq!(
+            reader.next_frame(),
+            Err(FrameError::TooLong {
+                len: 1001,
+                max: 1000
+            })
+        );
+    }
+
+    #[test]
+    fn does_not_allocate_on_the_word_of_a_length_field() {
+        let mut reader = FrameReader::new(100 << 20);
+        reader
+            .spare()
+            .unwrap()
+            .extend_from_slice(&(100_i32 << 20).to_be_bytes());
+        assert!(reader.spare().unwrap().capacity() <= 2 * TRUSTED_BYTES);
+    }
+
+    #[test]
+    fn an_idle_reader_holds_no_memory() {
+        let mut reader = reader_with(&[0, 0, 0, 1, 7]);
+        reader.next_frame().unwrap();
+        reader.release();
+        assert_eq!(reader.buffer.capacity(), 0);
+    }
+}
