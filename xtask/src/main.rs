@@ -1,1 +1,24 @@
-fn main() {}
+//! Klamm's chores: `cargo xtask <name>`. Each is a module of its own; a new one adds its line to `main`.
+
+mod config_facts;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (name, rest) = match args.split_first() {
+        Some((name, rest)) => (name.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let done = match name {
+        "config-facts" => config_facts::run(rest),
+        _ => Err("usage: cargo xtask config-facts …".into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
