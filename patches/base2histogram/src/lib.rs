@@ -178,10 +178,6 @@ impl<T> AsciiChart<T> {
 
     /// Adds a named series.
     #[must_use]
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "the name openraft calls; a chart is not a number"
-    )]
     pub fn add(mut self, name: impl Into<String>, histogram: Histogram<T>) -> Self {
         self.series.push((name.into(), histogram));
         self
