@@ -1,1 +1,4 @@
 //! Partitions: leader and follower state machines, high watermark, fetch sessions
+#![forbid(unsafe_code)]
+
+pub mod partition;
