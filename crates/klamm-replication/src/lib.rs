@@ -1,4 +1,5 @@
 //! Partitions: leader and follower state machines, high watermark, fetch sessions
 #![forbid(unsafe_code)]
 
+pub mod fetch_session;
 pub mod partition;

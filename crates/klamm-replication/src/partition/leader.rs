@@ -251,9 +251,7 @@ impl LeaderState {
                 .into_iter()
                 .map(|id| IsrMember {
                     id,
-                    broker_epoch: self
-                        .follower(id)
-                        .map_or(-1, ReplicaProgress::broker_epoch),
+                    broker_epoch: self.follower(id).map_or(-1, ReplicaProgress::broker_epoch),
                 })
                 .collect(),
         }
@@ -354,11 +352,7 @@ impl LeaderState {
     }
 
     /// Takes over a changed `min.insync.replicas`; returns the high watermark if it moved.
-    pub fn set_min_insync_replicas(
-        &mut self,
-        count: i32,
-        now_ms: i64,
-    ) -> Option<i64> {
+    pub fn set_min_insync_replicas(&mut self, count: i32, now_ms: i64) -> Option<i64> {
         self.min_insync_replicas = count;
         self.advance_high_watermark(now_ms)
     }

@@ -23,8 +23,7 @@ fn event() -> impl Strategy<Value = Event> {
         (2_i32..5, 0_i64..20).prop_map(|(replica, advance)| Event::Fetch { replica, advance }),
         Just(Event::CheckLag),
         (0_u8..4).prop_map(Event::Answer),
-        (2_i32..5, any::<bool>())
-            .prop_map(|(replica, fenced)| Event::Liveness { replica, fenced }),
+        (2_i32..5, any::<bool>()).prop_map(|(replica, fenced)| Event::Liveness { replica, fenced }),
         Just(Event::Reelect),
         (1_i64..20_000).prop_map(Event::Sleep),
     ]

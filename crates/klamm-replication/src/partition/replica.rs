@@ -74,7 +74,10 @@ impl ReplicaProgress {
         leader_end_offset: i64,
         now_ms: i64,
     ) -> Result<(), StaleBrokerEpoch> {
-        let replaced = self.liveness.epoch.is_some_and(|epoch| epoch > broker_epoch);
+        let replaced = self
+            .liveness
+            .epoch
+            .is_some_and(|epoch| epoch > broker_epoch);
         if broker_epoch != -1 && replaced {
             return Err(StaleBrokerEpoch);
         }

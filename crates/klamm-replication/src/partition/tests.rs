@@ -322,7 +322,10 @@ fn a_follower_truncates_to_where_the_logs_part() {
         Truncation::Probe(12)
     );
     // No epochs here, or none there.
-    assert_eq!(follower.truncation(end(3, 20), None, 18), Truncation::To(18));
+    assert_eq!(
+        follower.truncation(end(3, 20), None, 18),
+        Truncation::To(18)
+    );
     assert_eq!(
         follower.truncation(end(-1, -1), Some(end(3, 15)), 30),
         Truncation::To(5)
