@@ -1,5 +1,6 @@
 //! Klamm's chores: `cargo xtask <name>`. Each is a module of its own; a new one adds its line to `main`.
 
+mod codegen;
 mod config_facts;
 
 use std::process::ExitCode;
@@ -11,8 +12,9 @@ fn main() -> ExitCode {
         None => ("help", &[][..]),
     };
     let done = match name {
+        "codegen" => codegen::run(rest),
         "config-facts" => config_facts::run(rest),
-        _ => Err("usage: cargo xtask config-facts …".into()),
+        _ => Err("usage: cargo xtask codegen|config-facts …".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
