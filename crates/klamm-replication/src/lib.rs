@@ -3,3 +3,4 @@
 
 pub mod fetch_session;
 pub mod partition;
+pub mod waiters;
