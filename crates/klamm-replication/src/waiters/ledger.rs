@@ -51,7 +51,8 @@ impl ByteLedger {
         last_stable_offset: i64,
     ) -> Readable {
         self.appended += bytes;
-        if self.runs.is_empty() && last_stable_offset >= end_offset && high_watermark >= end_offset {
+        if self.runs.is_empty() && last_stable_offset >= end_offset && high_watermark >= end_offset
+        {
             let readable = Readable {
                 appended: bytes,
                 committed: self.appended - self.committed,
