@@ -5,7 +5,7 @@
 //
 // `default`: `required` (none given), `null`, or the default's own text after '='.
 // `synonyms`: for a topic or group config the broker configs that feed it, best first; for a broker config the names
-// that dynamic lookup falls back to. `*h` / `*m`: the value is in hours / minutes.
+// that share its meaning, itself among them. `*h` / `*m`: the value is in hours / minutes.
 import java.lang.reflect.Field;
 import java.util.*;
 import org.apache.kafka.common.config.ConfigDef;
@@ -91,9 +91,8 @@ public class ConfigFacts {
                 break;
             case "broker":
             case "dynamic":
-                for (String s : DynamicBrokerConfig.brokerConfigSynonyms(name, true)) {
-                    if (!s.equals(name)) out.add(s);
-                }
+                List<String> all = DynamicBrokerConfig.brokerConfigSynonyms(name, true);
+                if (all.size() > 1) out.addAll(all);
                 break;
             default:
         }
