@@ -20,10 +20,7 @@ pub struct Voter {
 pub(crate) fn parse_voters(entries: &[String]) -> Result<Vec<Voter>, BrokenRule> {
     let mut voters: Vec<Voter> = Vec::new();
     for entry in entries {
-        let (id, address) = match entry.split('@').collect::<Vec<_>>()[..] {
-            [id, address] => (id, address),
-            _ => return Err(BrokenRule::VoterForm),
-        };
+        let [id, address] = entry.split('@').collect::<Vec<_>>()[..] else { return Err(BrokenRule::VoterForm) };
         let id: i32 = id.parse().map_err(|_| BrokenRule::VoterId(id.to_owned()))?;
         let (host, port) = host_and_port(address).ok_or_else(|| BrokenRule::VoterAddress(entry.clone()))?;
         voters.retain(|v| v.id != id);
