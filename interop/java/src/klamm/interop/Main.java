@@ -1,0 +1,36 @@
+package klamm.interop;
+
+import java.nio.file.Files;
+
+/**
+ * The JVM side of {@code cargo xtask interop}: Kafka's own tools and Java client against whatever
+ * broker listens at {@code --bootstrap}.
+ */
+public final class Main {
+    private Main() {}
+
+    public static void main(String[] args) throws Exception {
+        Tool.install();
+        Options options = Options.parse(args, 1);
+        Suite suite = new Suite(args[0], options.only());
+        switch (args[0]) {
+            case "tools" -> {
+                Files.createDirectories(options.path("work-dir"));
+                TopicTools.add(suite, options);
+                ConsoleTools.add(suite, options);
+                OffsetTools.add(suite, options);
+                ConfigTools.add(suite, options);
+                GroupTools.add(suite, options);
+                BrokerTools.add(suite, options);
+                DumpTools.add(suite, options);
+            }
+            case "dump" -> DumpTools.addStopped(suite, options);
+            case "java" -> ClientSuite.add(suite, options);
+            case "cross" -> ClientSuite.addCross(suite, options);
+            default -> throw new IllegalArgumentException("unknown suite " + args[0]);
+        }
+        suite.run();
+        // Clients and tools leave threads behind.
+        Runtime.getRuntime().halt(0);
+    }
+}
