@@ -10,7 +10,7 @@ use crate::layers::{Given, Layers, Origin};
 use crate::listeners::{self, Endpoint, ProtocolMap, SecurityProtocol};
 use crate::quorum::{self, Voter};
 use crate::rules::{self, BrokenRule};
-use crate::table::BROKER_CONFIGS;
+use crate::table::{BROKER_CONFIGS, DYNAMIC_BROKER_CONFIGS};
 use crate::value::Value;
 
 /// A broker's configuration. Immutable: a dynamic change makes a new one ([`with_dynamic`](Self::with_dynamic)).
@@ -120,13 +120,18 @@ impl BrokerConfig {
         dynamic_default: BTreeMap<String, String>,
         dynamic_broker: BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
-        let text = |name: &str| {
-            let dynamic = dynamic_broker.get(name).or_else(|| dynamic_default.get(name)).map(String::as_str);
-            dynamic.or_else(|| given.get(name).map(|g| g.value.as_str()))
+        let dynamic = |name: &str| dynamic_broker.get(name).or_else(|| dynamic_default.get(name));
+        let text = |def: &ConfigDef| {
+            // As in Kafka, a dynamic value puts the static ones of its synonyms out of force.
+            let static_value = || {
+                let displaced = def.synonyms.iter().any(|s| dynamic(s.name).is_some());
+                given.get(def.name).filter(|_| !displaced).map(|g| g.value.as_str())
+            };
+            dynamic(def.name).map(String::as_str).or_else(static_value)
         };
         let mut values = Vec::with_capacity(BROKER_CONFIGS.len() + KLAMM_CONFIGS.len());
         for def in BROKER_CONFIGS.iter().chain(KLAMM_CONFIGS) {
-            values.push(match text(def.name) {
+            values.push(match text(def) {
                 Some(text) => def.parse(text)?,
                 None => def.default_value()?,
             });
@@ -439,8 +444,8 @@ fn sole_voter(text: &str) -> Option<String> {
 /// The definition that governs a name as it may stand in a file: the configuration's own, or the base of a
 /// `listener.name.<listener>.` prefix.
 pub(crate) fn governing(name: &str) -> Option<&'static ConfigDef> {
-    let klamm = || def::find(KLAMM_CONFIGS, name);
-    def::broker_config(name).or_else(klamm).or_else(|| listener_base(name).and_then(def::broker_config))
+    let other = || def::find(KLAMM_CONFIGS, name).or_else(|| def::find(DYNAMIC_BROKER_CONFIGS, name));
+    def::broker_config(name).or_else(other).or_else(|| listener_base(name).and_then(def::broker_config))
 }
 
 /// The configuration behind `listener.name.<listener>.[<mechanism>.]<name>`.

@@ -7,7 +7,7 @@ use crate::def::{self, ConfigDef, Default, UpdateMode, ValueType};
 use crate::docs;
 use crate::error::ConfigError;
 use crate::group::GroupConfig;
-use crate::table::{BROKER_CONFIGS, CLIENT_METRICS_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS};
+use crate::table::{BROKER_CONFIGS, CLIENT_METRICS_CONFIGS, DYNAMIC_BROKER_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS};
 use crate::topic::TopicValues;
 use crate::value::Value;
 
@@ -114,8 +114,7 @@ pub fn describe_broker(config: &BrokerConfig, names: Option<&[&str]>) -> Vec<Con
     let entry = |(name, value): (&str, Option<String>)| {
         let kind = broker::governing(name).map(|d| d.kind);
         let synonyms = broker_synonyms(config, name, broker::is_sensitive(kind));
-        let read_only = !def::broker_config(name).is_some_and(|d| d.update_mode != UpdateMode::ReadOnly);
-        ConfigEntry { read_only, ..ConfigEntry::new(name, value, kind, synonyms) }
+        ConfigEntry { read_only: is_read_only(name), ..ConfigEntry::new(name, value, kind, synonyms) }
     };
     all.into_iter().filter(|(name, _)| wanted(names, name)).map(entry).collect()
 }
@@ -126,8 +125,7 @@ pub fn describe_broker_default(config: &BrokerConfig, names: Option<&[&str]>) ->
         let kind = broker::governing(name).map(|d| d.kind);
         let mut synonyms = broker_synonyms(config, name, broker::is_sensitive(kind));
         synonyms.retain(|s| s.source == ConfigSource::DynamicDefaultBroker);
-        let read_only = !def::broker_config(name).is_some_and(|d| d.update_mode != UpdateMode::ReadOnly);
-        ConfigEntry { read_only, ..ConfigEntry::new(name, Some(value.clone()), kind, synonyms) }
+        ConfigEntry { read_only: is_read_only(name), ..ConfigEntry::new(name, Some(value.clone()), kind, synonyms) }
     };
     config.dynamic_default.iter().filter(|(name, _)| wanted(names, name)).map(entry).collect()
 }
@@ -188,14 +186,26 @@ pub fn describe_group(
     Ok(GROUP_CONFIGS.iter().filter(|d| wanted(names, d.name)).map(entry).collect())
 }
 
-/// Describes a client-metrics subscription: what was set for it.
+/// Describes a client-metrics subscription: what was set for it, else the defaults.
 pub fn describe_client_metrics(set: &BTreeMap<String, String>, names: Option<&[&str]>) -> Vec<ConfigEntry> {
-    let entry = |(name, value): (&String, &String)| {
-        let kind = def::find(CLIENT_METRICS_CONFIGS, name).map(|d| d.kind);
-        let entry = ConfigEntry::new(name, Some(value.clone()), kind, Vec::new());
-        ConfigEntry { value: Some(value.clone()), sensitive: false, source: ConfigSource::ClientMetrics, ..entry }
+    let entry = |def: &ConfigDef| match set.get(def.name) {
+        Some(value) => {
+            let (name, value) = (def.name.to_owned(), Some(value.clone()));
+            let synonym = ConfigSynonym { name, value: value.clone(), source: ConfigSource::ClientMetrics };
+            ConfigEntry::new(def.name, value, Some(def.kind), vec![synonym])
+        }
+        None => {
+            let default = def.default_value().ok().and_then(|v| v.to_text());
+            ConfigEntry::new(def.name, default, Some(def.kind), Vec::new())
+        }
     };
-    set.iter().filter(|(name, _)| wanted(names, name)).map(entry).collect()
+    CLIENT_METRICS_CONFIGS.iter().filter(|d| wanted(names, d.name)).map(entry).collect()
+}
+
+/// Whether only a restart changes a broker configuration. Kafka says so of listener-prefixed ones too.
+fn is_read_only(name: &str) -> bool {
+    let dynamic = |d: &ConfigDef| d.update_mode != UpdateMode::ReadOnly;
+    !(def::broker_config(name).is_some_and(dynamic) || def::find(DYNAMIC_BROKER_CONFIGS, name).is_some())
 }
 
 /// Every value that could be in force for a broker configuration, best first, beginning at its own name.

@@ -5,7 +5,9 @@
 //! - `crates/klamm-config/tests/golden/config-facts.tsv`: one line a configuration, as `ConfigFacts.java` prints it;
 //! - `crates/klamm-config/src/table.rs`: the same facts as Rust statics;
 //! - `crates/klamm-config/tests/golden/config-verdicts.tsv`: Kafka's verdict on each case of `config-cases.txt`;
-//! - `crates/klamm-config/tests/golden/properties.tsv`: `java.util.Properties` on each case of `properties-cases.txt`.
+//! - `crates/klamm-config/tests/golden/properties.tsv`: `java.util.Properties` on each case of `properties-cases.txt`;
+//! - `crates/klamm-config/tests/golden/describe.tsv`: what a Kafka that runs with `describe.properties` (started and
+//!   stopped here; its ports and folder are in that file) tells of its configurations.
 
 mod table;
 
@@ -35,8 +37,14 @@ pub fn run(args: &[String]) -> Result<()> {
     fs::write(golden.join("config-verdicts.tsv"), verdicts)?;
     let properties = java.run("PropertiesGolden", Some(&golden.join("properties-cases.txt")))?;
     fs::write(golden.join("properties.tsv"), properties)?;
+    fs::write(golden.join("describe.tsv"), java.describe(&golden.join("describe.properties"))?)?;
     Ok(())
 }
+
+const CLASSES: [&str; 4] = ["ConfigFacts", "ConfigVerdicts", "PropertiesGolden", "DescribeConfigs"];
+/// Where the Kafka of `describe.properties` listens and keeps its data.
+const BOOTSTRAP: &str = "127.0.0.1:19600";
+const DATA: &str = "/tmp/klamm-config-facts";
 
 /// The Java programs beside this file, compiled against Kafka's jars.
 struct Java {
@@ -50,7 +58,7 @@ impl Java {
         let status = Command::new("javac")
             .args(["-cp", &jars, "-d"])
             .arg(classes)
-            .args(["ConfigFacts", "ConfigVerdicts", "PropertiesGolden"].map(|c| sources.join(format!("{c}.java"))))
+            .args(CLASSES.map(|c| sources.join(format!("{c}.java"))))
             .status()?;
         if !status.success() {
             return Err("javac failed".into());
@@ -63,13 +71,33 @@ impl Java {
             Some(path) => Stdio::from(fs::File::open(path)?),
             None => Stdio::null(),
         };
-        let output = Command::new("java")
-            .args(["-Dfile.encoding=UTF-8", "-cp", &self.classpath, class])
-            .stdin(input)
-            .stderr(Stdio::null())
-            .output()?;
+        Self::output(self.command(class).stdin(input), class)
+    }
+
+    /// Starts a Kafka with these properties, asks it, and stops it again.
+    fn describe(&self, properties: &Path) -> Result<String> {
+        let _ = fs::remove_dir_all(DATA);
+        let cluster = ["format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c"];
+        Self::output(self.command("kafka.tools.StorageTool").args(cluster).arg(properties), "format")?;
+        let mut kafka =
+            self.command("kafka.Kafka").arg(properties).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let described = Self::output(self.command("DescribeConfigs").arg(BOOTSTRAP), "DescribeConfigs");
+        kafka.kill()?;
+        kafka.wait()?;
+        let _ = fs::remove_dir_all(DATA);
+        described
+    }
+
+    fn command(&self, class: &str) -> Command {
+        let mut command = Command::new("java");
+        command.args(["-Dfile.encoding=UTF-8", "-Xmx512m", "-cp", &self.classpath, class]);
+        command
+    }
+
+    fn output(command: &mut Command, what: &str) -> Result<String> {
+        let output = command.stderr(Stdio::null()).output()?;
         if !output.status.success() || output.stdout.is_empty() {
-            return Err(format!("{class} failed").into());
+            return Err(format!("{what} failed").into());
         }
         Ok(String::from_utf8(output.stdout)?)
     }
