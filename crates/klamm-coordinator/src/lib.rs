@@ -1,1 +1,21 @@
-//! Group coordination: the coordinator runtime and the group state machines
+//! Coordinators: state machines that live over partitions of internal topics.
+//!
+//! - [`runtime`] drives them: one task per partition that this broker leads, which loads the
+//!   state from the log, handles requests in order, appends the records they make in batches, and
+//!   answers when the records are committed. It knows nothing of groups.
+//! - [`group`] is the group coordinator: who is in a group and how far it has read. Its state
+//!   machines are pure: no tasks, no clock, no I/O; time and randomness are handed in.
+//! - [`metrics`] counts.
+//!
+//! A request travels `GroupCoordinator -> Runtime -> driver task -> GroupShard` and its answer
+//! the same way back. The log is reached through two traits, [`runtime::PartitionWriter`] and
+//! [`runtime::PartitionReader`], which the broker implements over its replicas.
+
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod group;
+pub mod metrics;
+pub mod runtime;
+
+pub use group::{GroupCoordinator, GroupCoordinatorConfig, RequestContext, TopicLookup};

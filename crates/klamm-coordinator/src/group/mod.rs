@@ -1,0 +1,45 @@
+//! Group coordination: who is in a group, and how far it has read.
+//!
+//! ```text
+//!  broker --request--> GroupCoordinator --GroupRequest--> runtime --> GroupShard
+//!                        (facade)                                      |- classic/   members
+//!         <-response--            <--GroupResponse--                   |- offsets/   progress
+//!                                                                      '- foreign    others
+//! ```
+//!
+//! - [`GroupCoordinator`] checks what needs no state, finds the partition, and gives every
+//!   version of a request its form.
+//! - [`GroupShard`] is the state over one partition of `__consumer_offsets`: pure, one folder per
+//!   protocol (`classic`), one for offsets.
+//! - [`GroupRecord`] is what it writes, in Kafka's bytes.
+
+pub mod classic;
+mod config;
+mod context;
+mod coordinator;
+mod describe;
+mod errors;
+mod foreign;
+mod java;
+pub mod offsets;
+mod record;
+mod shard;
+mod versions;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use config::GroupCoordinatorConfig;
+pub use context::{RequestContext, TopicLookup};
+pub use coordinator::GroupCoordinator;
+pub use foreign::{ForeignGroup, ForeignKey, ForeignProtocol};
+pub use java::{client_host, partition_for};
+
+pub use offsets::DeletedTopic;
+pub use record::GroupRecord;
+pub use shard::{
+    Group, GroupCompletion, GroupCreation, GroupEffects, GroupRequest, GroupResponse, GroupShard,
+    GroupTimer, GroupUndo,
+};

@@ -1,0 +1,43 @@
+//! The runtime that drives coordinators: one task per partition that this broker leads.
+//!
+//! ```text
+//!   submit() --> queue --> driver task:  handle / tick      the shard says what to do
+//!                                        replay             its records change the state
+//!                                        append             one batch for all of the queue
+//!                                        park               answers wait for the high watermark
+//!   <-- answer ------------------------  commit             records are committed
+//!                                        or undo            the append failed: all of it back
+//! ```
+//!
+//! State is changed first and written after, so that a request sees what the one before it did
+//! without waiting for the disk. An answer never leaves before all that it is based on is
+//! committed; reads that must not wait see the committed state, which the shard keeps beside.
+//!
+//! - [`Shard`] is the contract with a state machine, [`Effects`] what it asks for, [`Timers`] a
+//!   help for its deadlines.
+//! - [`Runtime`] starts and stops drivers as partitions come and go; `driver` is the task,
+//!   `loader` reads the log when a partition is won.
+//! - [`PartitionWriter`] and [`PartitionReader`] are the log, [`MemoryPartitions`] one in memory.
+
+mod driver;
+mod loader;
+mod memory;
+mod runner;
+mod shard;
+mod storage;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use loader::LoadError;
+pub use memory::MemoryPartitions;
+pub use runner::{Runtime, RuntimeOptions};
+pub use shard::{
+    CoordinatorRecord, Effects, EncodedRecord, Now, RecordError, RecordOrigin, ReplyToken, Shard,
+    WriteOutcome,
+};
+pub use storage::{
+    Appended, BoxFuture, LogRange, PartitionReader, PartitionWriter, ReadError, WriteError,
+};
+pub use timers::Timers;

@@ -1,0 +1,275 @@
+//! Which partitions have a coordinator here, and the way to it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use klamm_env::Clock;
+use klamm_protocol::ErrorCode;
+use klamm_records::Codec;
+use tokio::sync::{mpsc, oneshot};
+
+use super::driver::{Driver, Submission};
+use super::loader::{self, LoadError, Loaded, Source};
+use super::shard::{Now, Shard};
+use super::storage::{PartitionReader, PartitionWriter, ReadError};
+use crate::metrics::RuntimeMetrics;
+
+/// How many requests may wait in front of one driver. Beyond that, whoever submits waits.
+const QUEUE_LEN: usize = 1_024;
+
+/// Settings of a runtime.
+#[derive(Clone, Copy, Debug)]
+pub struct RuntimeOptions {
+    /// How long an answer waits for its records to be committed, in milliseconds.
+    pub write_timeout_ms: u64,
+    /// How much of the log is read at once while loading, in bytes.
+    pub load_buffer_bytes: usize,
+    /// Compression of the batches.
+    pub codec: Codec,
+}
+
+/// What all drivers of a runtime share.
+pub(super) struct Shared<S: Shard> {
+    pub writer: Arc<dyn PartitionWriter>,
+    pub reader: Arc<dyn PartitionReader>,
+    pub clock: Arc<dyn Clock>,
+    pub options: RuntimeOptions,
+    pub metrics: Arc<RuntimeMetrics>,
+    make_shard: Box<dyn Fn(i32) -> S + Send + Sync>,
+}
+
+impl<S: Shard> Shared<S> {
+    pub(super) fn now(&self) -> Now {
+        Now {
+            wall_ms: self.clock.wall_ms(),
+            monotonic_ms: u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+const LOADING: u8 = 0;
+const ACTIVE: u8 = 1;
+const FAILED: u8 = 2;
+
+/// A partition that this broker leads.
+struct Led<S: Shard> {
+    epoch: Arc<AtomicI32>,
+    status: Arc<AtomicU8>,
+    submissions: mpsc::Sender<Submission<S>>,
+    /// Dropped to stop the driver.
+    _stop: oneshot::Sender<()>,
+}
+
+/// The coordinators of one kind on this broker: one shard per partition that it leads.
+///
+/// Must be used inside a tokio runtime with time enabled, on which it spawns its tasks.
+pub struct Runtime<S: Shard> {
+    shared: Arc<Shared<S>>,
+    led: Mutex<BTreeMap<i32, Led<S>>>,
+}
+
+impl<S: Shard> std::fmt::Debug for Runtime<S> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Runtime")
+            .field("partitions", &self.partitions())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Shard> Runtime<S> {
+    /// A runtime without partitions. `make_shard` gives an empty shard for one.
+    pub fn new(
+        writer: Arc<dyn PartitionWriter>,
+        reader: Arc<dyn PartitionReader>,
+        clock: Arc<dyn Clock>,
+        options: RuntimeOptions,
+        make_shard: impl Fn(i32) -> S + Send + Sync + 'static,
+    ) -> Self {
+        Runtime {
+            shared: Arc::new(Shared {
+                writer,
+                reader,
+                clock,
+                options,
+                metrics: Arc::new(RuntimeMetrics::default()),
+                make_shard: Box::new(make_shard),
+            }),
+            led: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// What the runtime counts.
+    pub fn metrics(&self) -> &Arc<RuntimeMetrics> {
+        &self.shared.metrics
+    }
+
+    /// The partitions that are led here, loading or loaded.
+    pub fn partitions(&self) -> Vec<i32> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// This broker leads `partition` as of `leader_epoch`: loads it in the background. A newer
+    /// epoch of a partition that is led already goes on with what is loaded; an older one is
+    /// ignored.
+    pub fn elected(&self, partition: i32, leader_epoch: i32) {
+        let mut led = self.lock();
+        if let Some(present) = led.get(&partition) {
+            let newer = present.epoch.load(Ordering::Acquire) < leader_epoch;
+            if newer {
+                present.epoch.store(leader_epoch, Ordering::Release);
+            }
+            if !newer || present.status.load(Ordering::Acquire) != FAILED {
+                return;
+            }
+        }
+        let (submissions, queue) = mpsc::channel(QUEUE_LEN);
+        let (stop, stopped) = oneshot::channel();
+        let epoch = Arc::new(AtomicI32::new(leader_epoch));
+        let status = Arc::new(AtomicU8::new(LOADING));
+        let task = drive(
+            self.shared.clone(),
+            partition,
+            epoch.clone(),
+            status.clone(),
+            queue,
+            stopped,
+        );
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the runtime is the driver of its shards"
+        )]
+        tokio::spawn(task);
+        led.insert(
+            partition,
+            Led {
+                epoch,
+                status,
+                submissions,
+                _stop: stop,
+            },
+        );
+    }
+
+    /// This broker does not lead `partition` any more, as of `leader_epoch` if that is known.
+    /// Whoever waits for an answer is told so. Ignored if the partition was won again since.
+    pub fn resigned(&self, partition: i32, leader_epoch: Option<i32>) {
+        let mut led = self.lock();
+        let outdated = match (led.get(&partition), leader_epoch) {
+            (Some(present), Some(epoch)) => present.epoch.load(Ordering::Acquire) > epoch,
+            _ => false,
+        };
+        if !outdated {
+            led.remove(&partition);
+        }
+    }
+
+    /// Resigns everything.
+    pub fn shut_down(&self) {
+        self.lock().clear();
+    }
+
+    /// Hands a request to the shard of `partition` and waits for its answer.
+    ///
+    /// Errors: `NotCoordinator` if the partition is not led here or was lost meanwhile,
+    /// `CoordinatorLoadInProgress` while it loads, and what became of the records otherwise
+    /// (`RequestTimedOut` if they were not committed in time).
+    pub async fn submit(
+        &self,
+        partition: i32,
+        request: S::Request,
+    ) -> Result<S::Response, ErrorCode> {
+        let submissions = {
+            let led = self.lock();
+            let present = led.get(&partition).ok_or(ErrorCode::NotCoordinator)?;
+            match present.status.load(Ordering::Acquire) {
+                LOADING => return Err(ErrorCode::CoordinatorLoadInProgress),
+                ACTIVE => present.submissions.clone(),
+                _ => return Err(ErrorCode::NotCoordinator),
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        let submission = Submission { request, answer };
+        if submissions.send(submission).await.is_err() {
+            return Err(ErrorCode::NotCoordinator);
+        }
+        // The queue must not be kept open by those who wait for what came out of it.
+        drop(submissions);
+        answered.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Led<S>>> {
+        self.led
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+async fn drive<S: Shard>(
+    shared: Arc<Shared<S>>,
+    partition: i32,
+    epoch: Arc<AtomicI32>,
+    status: Arc<AtomicU8>,
+    queue: mpsc::Receiver<Submission<S>>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let mut shard = (shared.make_shard)(partition);
+    let started_ms = shared.now().monotonic_ms;
+    let loaded = tokio::select! {
+        biased;
+        _ = &mut stop => return,
+        loaded = load(&shared, partition, &mut shard) => loaded,
+    };
+    let (loaded, high_watermark) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            shared.metrics.loads_failed.increment();
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(
+                partition,
+                error,
+                "the coordinator's partition was not loaded"
+            );
+            status.store(FAILED, Ordering::Release);
+            return;
+        }
+    };
+    shared.metrics.partitions_loaded.increment();
+    shared.metrics.records_loaded.add(loaded.records);
+    let took_ms = shared.now().monotonic_ms.saturating_sub(started_ms);
+    tracing::debug!(
+        partition,
+        records = loaded.records,
+        took_ms,
+        "coordinator loaded"
+    );
+    let driver = Driver::new(shard, partition, epoch, shared, loaded);
+    status.store(ACTIVE, Ordering::Release);
+    driver.run(queue, stop, high_watermark).await;
+}
+
+type LoadedPartition<S> = (
+    Loaded<<S as Shard>::Undo>,
+    tokio::sync::watch::Receiver<i64>,
+);
+
+async fn load<S: Shard>(
+    shared: &Shared<S>,
+    partition: i32,
+    shard: &mut S,
+) -> Result<LoadedPartition<S>, LoadError> {
+    let high_watermark = shared
+        .writer
+        .high_watermark(partition)
+        .map_err(|_| ReadError::UnknownPartition)?;
+    let source = Source {
+        reader: &*shared.reader,
+        partition,
+        high_watermark: *high_watermark.borrow(),
+        buffer_bytes: shared.options.load_buffer_bytes,
+        now: shared.now(),
+    };
+    let loaded = loader::load(shard, &source).await?;
+    Ok((loaded, high_watermark))
+}
