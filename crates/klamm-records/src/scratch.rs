@@ -12,7 +12,7 @@ pub struct Scratch {
     pub(crate) contexts: Contexts,
     /// The decompressed body of the batch at hand, or one piece of it.
     pub(crate) buffer: Vec<u8>,
-    limit: usize,
+    pub(crate) limit: usize,
 }
 
 /// Bytes of buffer kept from one batch to the next.

@@ -260,7 +260,7 @@ impl fmt::Display for RecordMessage<'_> {
         match self.reason {
             RecordReason::MissingKey => write!(
                 f,
-                "Compacted topic cannot accept message without key in topic partition {}.",
+                "Compacted topic cannot accept message without key in topic partition {}",
                 self.partition
             ),
             RecordReason::TimestampOutOfRange {

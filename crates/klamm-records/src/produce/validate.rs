@@ -15,14 +15,13 @@ use crate::scratch::Scratch;
 /// Bytes that a batch which stays as it is may have once decompressed. Kafka sets no limit; what
 /// its consumers hold in memory ends here, too.
 const WALK_LIMIT: u64 = i32::MAX as u64;
-/// Bytes that a batch which must be rebuilt may have once decompressed.
-const REBUILD_LIMIT: u64 = Scratch::DEFAULT_LIMIT as u64;
 
 /// Judges what a produce request holds for one partition. `now_ms` is the broker's wall clock in
 /// milliseconds.
 ///
 /// Everything is checked that can be without the partition's state; sequence numbers are only
-/// checked for presence. Bytes after the batch that do not make another one are dropped, as Kafka
+/// checked for presence. A batch that must be rebuilt may decompress to as much as `scratch`
+/// allows. Bytes after the batch that do not make another one are dropped, as Kafka
 /// does.
 pub fn validate(
     records: Bytes,
@@ -303,8 +302,7 @@ impl<'a> Judge<'a> {
                 .walk_record(&self.base)
                 .map_err(|error| error.at(index))?;
             self.judge(index, &record);
-            let expected = self.header.base_offset.wrapping_add(i64::from(index));
-            if record.offset != expected && gap.is_none() {
+            if record.offset != i64::from(index) && gap.is_none() {
                 gap = Some(ProduceError::OffsetGap {
                     index,
                     offset: record.offset,
@@ -333,9 +331,10 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         let source = self.header.compression().unwrap_or_default();
+        let limit = scratch.limit as u64;
         let decoder = Decoder::new(&mut scratch.contexts, source, body, false)
             .map_err(ProduceError::Undecodable)?;
-        let mut reader = PieceReader::new(decoder, &mut scratch.buffer, REBUILD_LIMIT);
+        let mut reader = PieceReader::new(decoder, &mut scratch.buffer, limit);
         let mut room = Vec::new();
         for index in 0..count {
             let body = reader
