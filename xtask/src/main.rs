@@ -2,6 +2,7 @@
 
 mod codegen;
 mod config_facts;
+mod golden;
 
 use std::process::ExitCode;
 
@@ -14,7 +15,8 @@ fn main() -> ExitCode {
     let done = match name {
         "codegen" => codegen::run(rest),
         "config-facts" => config_facts::run(rest),
-        _ => Err("usage: cargo xtask codegen|config-facts …".into()),
+        "golden" => golden::run(rest),
+        _ => Err("usage: cargo xtask codegen|config-facts|golden …".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -325,6 +325,19 @@ impl Decoder {
         }
     }
 
+    /// A struct, or null, as the content of a tagged field: there the byte in front is 0 for null.
+    pub fn nullable_tagged_struct<T>(
+        &mut self,
+        version: i16,
+        read: impl Fn(&mut Self, i16) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.unsigned_varint()? == 0 {
+            Ok(None)
+        } else {
+            read(self, version).map(Some)
+        }
+    }
+
     /// The tagged fields that end a struct in a flexible version; `None` if there are none or the
     /// version has none.
     ///

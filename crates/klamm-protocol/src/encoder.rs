@@ -360,6 +360,17 @@ impl Encoder {
         }
     }
 
+    /// A struct, or null, as the content of a tagged field: there the byte in front is 0 for null.
+    pub fn nullable_tagged_struct<T>(
+        &mut self,
+        value: Option<&T>,
+        version: i16,
+        write: impl Fn(&T, &mut Self, i16) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.unsigned_varint(u32::from(value.is_some()));
+        value.map_or(Ok(()), |value| write(value, self, version))
+    }
+
     /// The tagged fields of a struct whose schema has none.
     pub fn unknown_tags(&mut self, unknown: &Option<Box<UnknownTags>>) -> Result<(), EncodeError> {
         self.tags(unknown).finish()

@@ -135,7 +135,12 @@ pub(super) fn read(slot: &Slot, parent: &Struct) -> String {
     if !slot.optional {
         return plain;
     }
-    let nullable = read_as(&slot.type_, "nullable_");
+    let nullable = match &slot.type_ {
+        Type::Struct(name) if slot.tag.is_some() => {
+            format!("d.nullable_tagged_struct(version, {name}::decode)?")
+        }
+        type_ => read_as(type_, "nullable_"),
+    };
     if slot.nullable.intersect(occurs).is_empty() {
         return format!("Some({plain})");
     }
@@ -237,6 +242,11 @@ pub(super) fn write_tagged(slot: &Slot, parent: &Struct) -> Result<Write> {
         "{}: tagged and nullable at times",
         parent.name
     );
+    if let Type::Struct(type_) = &slot.type_ {
+        let expr =
+            format!("e.nullable_tagged_struct({name}.as_ref(), version, {type_}::encode)");
+        return Ok(Write { expr, fallible: true });
+    }
     write_nullable(&slot.type_, &name)
 }
 

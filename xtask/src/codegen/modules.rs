@@ -60,8 +60,8 @@ pub(super) fn api_keys(schemas: &[Schema]) -> Result<String> {
             other => anyhow::bail!("listeners {other:?}"),
         };
         let doc = match versions.is_empty() {
-            true => "removed in Kafka 4.0".to_owned(),
-            false => format!("versions {versions}"),
+            true => format!("Request {index}, removed in Kafka 4.0"),
+            false => format!("Request {index}, versions {versions}"),
         };
         let _ = writeln!(variants, "/// {doc}.\n{name} = {index},");
         let range = |versions: Versions| match versions {
@@ -115,7 +115,7 @@ pub(super) fn framed_enum(name: &str, doc: &str, messages: &[Message]) -> Result
     for message in sorted {
         let (variant, key) = stem(message)?;
         let record = &message.name;
-        let _ = writeln!(variants, "/// {key}.\n{variant}({record}),");
+        let _ = writeln!(variants, "/// Record {key}.\n{variant}({record}),");
         let _ = writeln!(keys, "{name}::{variant}(_) => {key},");
         let _ = writeln!(names, "{name}::{variant}(_) => {record}::NAME,");
         let _ = writeln!(versions, "{name}::{variant}(_) => {record}::VERSIONS,");
@@ -242,4 +242,25 @@ pub(super) fn keyed_enum(name: &str, doc: &str, messages: &[Message]) -> Result<
             }}
         }}"
     ))
+}
+
+/// A macro for tests that names every message.
+pub(super) fn all_messages(paths: &[String]) -> String {
+    let list: String = paths
+        .iter()
+        .map(|path| format!("klamm_protocol::{path},\n"))
+        .collect();
+    format!(
+        "//! Every message there is.
+
+        /// Gives the types of all messages to another macro.
+        #[rustfmt::skip]
+        macro_rules! all_messages {{
+        ($wanted:ident) => {{
+        $wanted! {{\n{list}}}
+        }};
+        }}
+
+        pub(crate) use all_messages;\n"
+    )
 }

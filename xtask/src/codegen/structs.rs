@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::fields::{self, Default, condition};
 use super::model::{Message, Slot, Struct};
-use super::schema::Kind;
+use super::schema::{Kind, Versions};
 
 /// The module of a message. `api_key` names the variant of `ApiKey`, for requests.
 pub(super) fn module(message: &Message, api_key: Option<&str>) -> Result<String> {
@@ -50,7 +50,7 @@ fn summary(message: &Message) -> String {
     format!("`{}`: {what}{versions}, {flexible}.", message.name)
 }
 
-fn plural(versions: super::schema::Versions) -> String {
+fn plural(versions: Versions) -> String {
     if versions.min == versions.max {
         format!("version {versions}")
     } else {
@@ -105,7 +105,8 @@ fn words(code: &str) -> BTreeSet<&str> {
 }
 
 fn struct_code(message: &Message, struct_: &Struct, top: bool) -> Result<String> {
-    let tags = !message.flexible.intersect(struct_.versions).is_empty();
+    let flexible = message.flexible.intersect(struct_.versions);
+    let tags = !flexible.is_empty();
     let defaults = struct_
         .fields
         .iter()
@@ -159,7 +160,7 @@ fn struct_code(message: &Message, struct_: &Struct, top: bool) -> Result<String>
         };
     }
 
-    let decode = decode_body(struct_, &defaults, tags);
+    let decode = decode_body(struct_, &defaults, flexible);
     let encode = encode_body(struct_, &defaults, tags)?;
     if top {
         let (min, max) = (message.versions.min, message.versions.max);
@@ -235,7 +236,7 @@ fn field_doc(slot: &Slot, default: &Default) -> String {
     }
 }
 
-fn decode_body(struct_: &Struct, defaults: &[Default], tags: bool) -> String {
+fn decode_body(struct_: &Struct, defaults: &[Default], flexible: Versions) -> String {
     let tagged: Vec<&Slot> = struct_
         .fields
         .iter()
@@ -257,7 +258,7 @@ fn decode_body(struct_: &Struct, defaults: &[Default], tags: bool) -> String {
         let _ = writeln!(literal, "{}: {value},", slot.name);
     }
     if tagged.is_empty() {
-        literal += if tags {
+        literal += if !flexible.is_empty() {
             "unknown_tags: d.unknown_tags()?,\n}"
         } else {
             "}"
@@ -268,9 +269,8 @@ fn decode_body(struct_: &Struct, defaults: &[Default], tags: bool) -> String {
     for slot in tagged {
         let tag = slot.tag.unwrap_or_default();
         let read = format!("this.{} = {}", slot.name, fields::read(slot, struct_));
-        // Outside of its versions a known tag is an error; where the whole struct is not
-        // flexible there are no tags at all.
-        let _ = match condition(slot.tagged, struct_.versions) {
+        // Outside of its versions a known tag is an error.
+        let _ = match condition(slot.tagged, flexible) {
             None => writeln!(arms, "{tag} => {read},"),
             Some(test) => writeln!(
                 arms,
@@ -282,8 +282,7 @@ fn decode_body(struct_: &Struct, defaults: &[Default], tags: bool) -> String {
         "let mut this = {literal}unknown_tags: None,\n}};
         this.unknown_tags = d.tags(|d, tag| {{
             match tag {{
-                {arms}
-                _ => return Ok(false),
+                {arms}                _ => return Ok(false),
             }}
             Ok(true)
         }})?;

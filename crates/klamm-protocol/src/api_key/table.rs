@@ -10,191 +10,191 @@ use super::{Api, BOTH, BROKER, CONTROLLER, NEITHER, api};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i16)]
 pub enum ApiKey {
-    /// versions 3-13.
+    /// Request 0, versions 3-13.
     Produce = 0,
-    /// versions 4-18.
+    /// Request 1, versions 4-18.
     Fetch = 1,
-    /// versions 1-11.
+    /// Request 2, versions 1-11.
     ListOffsets = 2,
-    /// versions 0-13.
+    /// Request 3, versions 0-13.
     Metadata = 3,
-    /// removed in Kafka 4.0.
+    /// Request 4, removed in Kafka 4.0.
     LeaderAndIsr = 4,
-    /// removed in Kafka 4.0.
+    /// Request 5, removed in Kafka 4.0.
     StopReplica = 5,
-    /// removed in Kafka 4.0.
+    /// Request 6, removed in Kafka 4.0.
     UpdateMetadata = 6,
-    /// removed in Kafka 4.0.
+    /// Request 7, removed in Kafka 4.0.
     ControlledShutdown = 7,
-    /// versions 2-10.
+    /// Request 8, versions 2-10.
     OffsetCommit = 8,
-    /// versions 1-10.
+    /// Request 9, versions 1-10.
     OffsetFetch = 9,
-    /// versions 0-6.
+    /// Request 10, versions 0-6.
     FindCoordinator = 10,
-    /// versions 0-9.
+    /// Request 11, versions 0-9.
     JoinGroup = 11,
-    /// versions 0-4.
+    /// Request 12, versions 0-4.
     Heartbeat = 12,
-    /// versions 0-5.
+    /// Request 13, versions 0-5.
     LeaveGroup = 13,
-    /// versions 0-5.
+    /// Request 14, versions 0-5.
     SyncGroup = 14,
-    /// versions 0-6.
+    /// Request 15, versions 0-6.
     DescribeGroups = 15,
-    /// versions 0-5.
+    /// Request 16, versions 0-5.
     ListGroups = 16,
-    /// versions 0-1.
+    /// Request 17, versions 0-1.
     SaslHandshake = 17,
-    /// versions 0-4.
+    /// Request 18, versions 0-4.
     ApiVersions = 18,
-    /// versions 2-7.
+    /// Request 19, versions 2-7.
     CreateTopics = 19,
-    /// versions 1-6.
+    /// Request 20, versions 1-6.
     DeleteTopics = 20,
-    /// versions 0-2.
+    /// Request 21, versions 0-2.
     DeleteRecords = 21,
-    /// versions 0-6.
+    /// Request 22, versions 0-6.
     InitProducerId = 22,
-    /// versions 2-4.
+    /// Request 23, versions 2-4.
     OffsetForLeaderEpoch = 23,
-    /// versions 0-5.
+    /// Request 24, versions 0-5.
     AddPartitionsToTxn = 24,
-    /// versions 0-4.
+    /// Request 25, versions 0-4.
     AddOffsetsToTxn = 25,
-    /// versions 0-5.
+    /// Request 26, versions 0-5.
     EndTxn = 26,
-    /// versions 1-2.
+    /// Request 27, versions 1-2.
     WriteTxnMarkers = 27,
-    /// versions 0-5.
+    /// Request 28, versions 0-5.
     TxnOffsetCommit = 28,
-    /// versions 1-3.
+    /// Request 29, versions 1-3.
     DescribeAcls = 29,
-    /// versions 1-3.
+    /// Request 30, versions 1-3.
     CreateAcls = 30,
-    /// versions 1-3.
+    /// Request 31, versions 1-3.
     DeleteAcls = 31,
-    /// versions 1-4.
+    /// Request 32, versions 1-4.
     DescribeConfigs = 32,
-    /// versions 0-2.
+    /// Request 33, versions 0-2.
     AlterConfigs = 33,
-    /// versions 1-2.
+    /// Request 34, versions 1-2.
     AlterReplicaLogDirs = 34,
-    /// versions 1-5.
+    /// Request 35, versions 1-5.
     DescribeLogDirs = 35,
-    /// versions 0-2.
+    /// Request 36, versions 0-2.
     SaslAuthenticate = 36,
-    /// versions 0-3.
+    /// Request 37, versions 0-3.
     CreatePartitions = 37,
-    /// versions 1-3.
+    /// Request 38, versions 1-3.
     CreateDelegationToken = 38,
-    /// versions 1-2.
+    /// Request 39, versions 1-2.
     RenewDelegationToken = 39,
-    /// versions 1-2.
+    /// Request 40, versions 1-2.
     ExpireDelegationToken = 40,
-    /// versions 1-3.
+    /// Request 41, versions 1-3.
     DescribeDelegationToken = 41,
-    /// versions 0-2.
+    /// Request 42, versions 0-2.
     DeleteGroups = 42,
-    /// versions 0-2.
+    /// Request 43, versions 0-2.
     ElectLeaders = 43,
-    /// versions 0-1.
+    /// Request 44, versions 0-1.
     IncrementalAlterConfigs = 44,
-    /// versions 0-1.
+    /// Request 45, versions 0-1.
     AlterPartitionReassignments = 45,
-    /// versions 0.
+    /// Request 46, versions 0.
     ListPartitionReassignments = 46,
-    /// versions 0.
+    /// Request 47, versions 0.
     OffsetDelete = 47,
-    /// versions 0-1.
+    /// Request 48, versions 0-1.
     DescribeClientQuotas = 48,
-    /// versions 0-1.
+    /// Request 49, versions 0-1.
     AlterClientQuotas = 49,
-    /// versions 0.
+    /// Request 50, versions 0.
     DescribeUserScramCredentials = 50,
-    /// versions 0.
+    /// Request 51, versions 0.
     AlterUserScramCredentials = 51,
-    /// versions 0-2.
+    /// Request 52, versions 0-2.
     Vote = 52,
-    /// versions 0-1.
+    /// Request 53, versions 0-1.
     BeginQuorumEpoch = 53,
-    /// versions 0-1.
+    /// Request 54, versions 0-1.
     EndQuorumEpoch = 54,
-    /// versions 0-2.
+    /// Request 55, versions 0-2.
     DescribeQuorum = 55,
-    /// versions 2-3.
+    /// Request 56, versions 2-3.
     AlterPartition = 56,
-    /// versions 0-2.
+    /// Request 57, versions 0-2.
     UpdateFeatures = 57,
-    /// versions 0.
+    /// Request 58, versions 0.
     Envelope = 58,
-    /// versions 0-1.
+    /// Request 59, versions 0-1.
     FetchSnapshot = 59,
-    /// versions 0-2.
+    /// Request 60, versions 0-2.
     DescribeCluster = 60,
-    /// versions 0.
+    /// Request 61, versions 0.
     DescribeProducers = 61,
-    /// versions 0-4.
+    /// Request 62, versions 0-4.
     BrokerRegistration = 62,
-    /// versions 0-2.
+    /// Request 63, versions 0-2.
     BrokerHeartbeat = 63,
-    /// versions 0.
+    /// Request 64, versions 0.
     UnregisterBroker = 64,
-    /// versions 0.
+    /// Request 65, versions 0.
     DescribeTransactions = 65,
-    /// versions 0-2.
+    /// Request 66, versions 0-2.
     ListTransactions = 66,
-    /// versions 0.
+    /// Request 67, versions 0.
     AllocateProducerIds = 67,
-    /// versions 0-1.
+    /// Request 68, versions 0-1.
     ConsumerGroupHeartbeat = 68,
-    /// versions 0-1.
+    /// Request 69, versions 0-1.
     ConsumerGroupDescribe = 69,
-    /// versions 0.
+    /// Request 70, versions 0.
     ControllerRegistration = 70,
-    /// versions 0.
+    /// Request 71, versions 0.
     GetTelemetrySubscriptions = 71,
-    /// versions 0.
+    /// Request 72, versions 0.
     PushTelemetry = 72,
-    /// versions 0.
+    /// Request 73, versions 0.
     AssignReplicasToDirs = 73,
-    /// versions 0-1.
+    /// Request 74, versions 0-1.
     ListConfigResources = 74,
-    /// versions 0.
+    /// Request 75, versions 0.
     DescribeTopicPartitions = 75,
-    /// versions 1.
+    /// Request 76, versions 1.
     ShareGroupHeartbeat = 76,
-    /// versions 1.
+    /// Request 77, versions 1.
     ShareGroupDescribe = 77,
-    /// versions 1-2.
+    /// Request 78, versions 1-2.
     ShareFetch = 78,
-    /// versions 1-2.
+    /// Request 79, versions 1-2.
     ShareAcknowledge = 79,
-    /// versions 0-1.
+    /// Request 80, versions 0-1.
     AddRaftVoter = 80,
-    /// versions 0.
+    /// Request 81, versions 0.
     RemoveRaftVoter = 81,
-    /// versions 0.
+    /// Request 82, versions 0.
     UpdateRaftVoter = 82,
-    /// versions 0.
+    /// Request 83, versions 0.
     InitializeShareGroupState = 83,
-    /// versions 0.
+    /// Request 84, versions 0.
     ReadShareGroupState = 84,
-    /// versions 0-1.
+    /// Request 85, versions 0-1.
     WriteShareGroupState = 85,
-    /// versions 0.
+    /// Request 86, versions 0.
     DeleteShareGroupState = 86,
-    /// versions 0-1.
+    /// Request 87, versions 0-1.
     ReadShareGroupStateSummary = 87,
-    /// versions 0.
+    /// Request 88, versions 0.
     StreamsGroupHeartbeat = 88,
-    /// versions 0.
+    /// Request 89, versions 0.
     StreamsGroupDescribe = 89,
-    /// versions 0-1.
+    /// Request 90, versions 0-1.
     DescribeShareGroupOffsets = 90,
-    /// versions 0.
+    /// Request 91, versions 0.
     AlterShareGroupOffsets = 91,
-    /// versions 0.
+    /// Request 92, versions 0.
     DeleteShareGroupOffsets = 92,
 }
 

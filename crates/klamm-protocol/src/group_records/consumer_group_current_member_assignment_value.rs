@@ -90,7 +90,6 @@ impl TopicPartitions {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.assignment_epochs = d.nullable_list(Decoder::i32)?,
-
                 _ => return Ok(false),
             }
             Ok(true)

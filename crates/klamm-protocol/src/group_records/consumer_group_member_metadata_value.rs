@@ -73,9 +73,8 @@ impl Message for ConsumerGroupMemberMetadataValue {
             match tag {
                 0 => {
                     this.classic_member_metadata =
-                        d.nullable_struct(version, ClassicMemberMetadata::decode)?
+                        d.nullable_tagged_struct(version, ClassicMemberMetadata::decode)?
                 }
-
                 _ => return Ok(false),
             }
             Ok(true)
@@ -96,7 +95,7 @@ impl Message for ConsumerGroupMemberMetadataValue {
         let mut tags = e.tags(&self.unknown_tags);
         if self.classic_member_metadata != Some(ClassicMemberMetadata::default()) {
             tags.field(0, |e| {
-                e.nullable_struct(
+                e.nullable_tagged_struct(
                     self.classic_member_metadata.as_ref(),
                     version,
                     ClassicMemberMetadata::encode,

@@ -30,7 +30,6 @@ impl Message for ConsumerGroupMetadataValue {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.metadata_hash = d.i64()?,
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -59,9 +59,7 @@ impl Message for OffsetCommitValue {
         };
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
-                0 if version >= 4 => this.topic_id = d.uuid()?,
-                0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
+                0 => this.topic_id = d.uuid()?,
                 _ => return Ok(false),
             }
             Ok(true)

@@ -30,7 +30,6 @@ impl Message for ShareGroupTargetAssignmentMetadataValue {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.assignment_timestamp = d.i64()?,
-
                 _ => return Ok(false),
             }
             Ok(true)

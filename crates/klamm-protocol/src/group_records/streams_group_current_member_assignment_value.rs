@@ -114,7 +114,6 @@ impl TaskIds {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.assignment_epochs = d.nullable_list(Decoder::i32)?,
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -54,7 +54,6 @@ impl Message for StreamsGroupMetadataValue {
                     this.last_assignment_configs =
                         d.nullable_structs(version, LastAssignmentConfig::decode)?
                 }
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -61,19 +61,10 @@ impl Message for ApiVersionsResponse {
         };
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
-                0 if version >= 3 => {
-                    this.supported_features = d.structs(version, SupportedFeatureKey::decode)?
-                }
-                0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-                1 if version >= 3 => this.finalized_features_epoch = d.i64()?,
-                1 => return Err(DecodeError::TagNotInVersion { tag, version }),
-                2 if version >= 3 => {
-                    this.finalized_features = d.structs(version, FinalizedFeatureKey::decode)?
-                }
-                2 => return Err(DecodeError::TagNotInVersion { tag, version }),
-                3 if version >= 3 => this.zk_migration_ready = d.bool()?,
-                3 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
+                0 => this.supported_features = d.structs(version, SupportedFeatureKey::decode)?,
+                1 => this.finalized_features_epoch = d.i64()?,
+                2 => this.finalized_features = d.structs(version, FinalizedFeatureKey::decode)?,
+                3 => this.zk_migration_ready = d.bool()?,
                 _ => return Ok(false),
             }
             Ok(true)

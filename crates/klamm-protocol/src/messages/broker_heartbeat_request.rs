@@ -67,7 +67,6 @@ impl Message for BrokerHeartbeatRequest {
                 0 => return Err(DecodeError::TagNotInVersion { tag, version }),
                 1 if version >= 2 => this.cordoned_log_dirs = d.nullable_list(Decoder::uuid)?,
                 1 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)

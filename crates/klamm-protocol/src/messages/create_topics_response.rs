@@ -99,9 +99,7 @@ impl CreatableTopicResult {
         };
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
-                0 if version >= 5 => this.topic_config_error_code = d.i16()?,
-                0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
+                0 => this.topic_config_error_code = d.i16()?,
                 _ => return Ok(false),
             }
             Ok(true)

@@ -34,11 +34,7 @@ impl Message for EndQuorumEpochResponse {
         };
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
-                0 if version >= 1 => {
-                    this.node_endpoints = d.structs(version, NodeEndpoint::decode)?
-                }
-                0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
+                0 => this.node_endpoints = d.structs(version, NodeEndpoint::decode)?,
                 _ => return Ok(false),
             }
             Ok(true)

@@ -92,11 +92,9 @@ impl Message for FetchRequest {
         };
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
-                0 if version >= 12 => this.cluster_id = d.nullable_string()?,
-                0 => return Err(DecodeError::TagNotInVersion { tag, version }),
+                0 => this.cluster_id = d.nullable_string()?,
                 1 if version >= 15 => this.replica_state = ReplicaState::decode(d, version)?,
                 1 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)
@@ -285,7 +283,6 @@ impl FetchPartition {
                 0 => return Err(DecodeError::TagNotInVersion { tag, version }),
                 1 if version >= 18 => this.high_watermark = d.i64()?,
                 1 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -47,7 +47,6 @@ impl Message for FetchResponse {
                     this.node_endpoints = d.structs(version, NodeEndpoint::decode)?
                 }
                 0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)
@@ -192,13 +191,9 @@ impl PartitionData {
         };
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
-                0 if version >= 12 => this.diverging_epoch = EpochEndOffset::decode(d, version)?,
-                0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-                1 if version >= 12 => this.current_leader = LeaderIdAndEpoch::decode(d, version)?,
-                1 => return Err(DecodeError::TagNotInVersion { tag, version }),
-                2 if version >= 12 => this.snapshot_id = SnapshotId::decode(d, version)?,
-                2 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
+                0 => this.diverging_epoch = EpochEndOffset::decode(d, version)?,
+                1 => this.current_leader = LeaderIdAndEpoch::decode(d, version)?,
+                2 => this.snapshot_id = SnapshotId::decode(d, version)?,
                 _ => return Ok(false),
             }
             Ok(true)

@@ -53,7 +53,6 @@ impl Message for FetchSnapshotRequest {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.cluster_id = d.nullable_string()?,
-
                 _ => return Ok(false),
             }
             Ok(true)
@@ -132,7 +131,6 @@ impl PartitionSnapshot {
             match tag {
                 0 if version >= 1 => this.replica_directory_id = d.uuid()?,
                 0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -43,7 +43,6 @@ impl Message for FetchSnapshotResponse {
                     this.node_endpoints = d.structs(version, NodeEndpoint::decode)?
                 }
                 0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)
@@ -136,7 +135,6 @@ impl PartitionSnapshot {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.current_leader = LeaderIdAndEpoch::decode(d, version)?,
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -40,7 +40,6 @@ impl Message for ProduceResponse {
                     this.node_endpoints = d.structs(version, NodeEndpoint::decode)?
                 }
                 0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)
@@ -176,7 +175,6 @@ impl PartitionProduceResponse {
             match tag {
                 0 if version >= 10 => this.current_leader = LeaderIdAndEpoch::decode(d, version)?,
                 0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -35,7 +35,6 @@ impl Message for UpdateRaftVoterResponse {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.current_leader = CurrentLeader::decode(d, version)?,
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -38,7 +38,6 @@ impl Message for VoteResponse {
                     this.node_endpoints = d.structs(version, NodeEndpoint::decode)?
                 }
                 0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)

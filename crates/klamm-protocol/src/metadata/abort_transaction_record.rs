@@ -29,7 +29,6 @@ impl Message for AbortTransactionRecord {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.reason = d.nullable_string()?,
-
                 _ => return Ok(false),
             }
             Ok(true)

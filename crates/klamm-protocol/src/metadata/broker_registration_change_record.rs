@@ -50,7 +50,6 @@ impl Message for BrokerRegistrationChangeRecord {
                 2 => return Err(DecodeError::TagNotInVersion { tag, version }),
                 3 if version >= 3 => this.cordoned_log_dirs = d.nullable_list(Decoder::uuid)?,
                 3 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)

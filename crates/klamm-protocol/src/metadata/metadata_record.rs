@@ -10,57 +10,57 @@ use crate::{DecodeError, Decoder, EncodeError, Encoder, Message, VersionRange, r
 /// Any record of the metadata log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetadataRecord {
-    /// 0.
+    /// Record 0.
     RegisterBroker(RegisterBrokerRecord),
-    /// 1.
+    /// Record 1.
     UnregisterBroker(UnregisterBrokerRecord),
-    /// 2.
+    /// Record 2.
     Topic(TopicRecord),
-    /// 3.
+    /// Record 3.
     Partition(PartitionRecord),
-    /// 4.
+    /// Record 4.
     Config(ConfigRecord),
-    /// 5.
+    /// Record 5.
     PartitionChange(PartitionChangeRecord),
-    /// 7.
+    /// Record 7.
     FenceBroker(FenceBrokerRecord),
-    /// 8.
+    /// Record 8.
     UnfenceBroker(UnfenceBrokerRecord),
-    /// 9.
+    /// Record 9.
     RemoveTopic(RemoveTopicRecord),
-    /// 10.
+    /// Record 10.
     DelegationToken(DelegationTokenRecord),
-    /// 11.
+    /// Record 11.
     UserScramCredential(UserScramCredentialRecord),
-    /// 12.
+    /// Record 12.
     FeatureLevel(FeatureLevelRecord),
-    /// 14.
+    /// Record 14.
     ClientQuota(ClientQuotaRecord),
-    /// 15.
+    /// Record 15.
     ProducerIds(ProducerIdsRecord),
-    /// 17.
+    /// Record 17.
     BrokerRegistrationChange(BrokerRegistrationChangeRecord),
-    /// 18.
+    /// Record 18.
     AccessControlEntry(AccessControlEntryRecord),
-    /// 19.
+    /// Record 19.
     RemoveAccessControlEntry(RemoveAccessControlEntryRecord),
-    /// 20.
+    /// Record 20.
     NoOp(NoOpRecord),
-    /// 21.
+    /// Record 21.
     ZkMigrationState(ZkMigrationStateRecord),
-    /// 22.
+    /// Record 22.
     RemoveUserScramCredential(RemoveUserScramCredentialRecord),
-    /// 23.
+    /// Record 23.
     BeginTransaction(BeginTransactionRecord),
-    /// 24.
+    /// Record 24.
     EndTransaction(EndTransactionRecord),
-    /// 25.
+    /// Record 25.
     AbortTransaction(AbortTransactionRecord),
-    /// 26.
+    /// Record 26.
     RemoveDelegationToken(RemoveDelegationTokenRecord),
-    /// 27.
+    /// Record 27.
     RegisterController(RegisterControllerRecord),
-    /// 28.
+    /// Record 28.
     ClearElr(ClearElrRecord),
 }
 

@@ -91,7 +91,6 @@ impl Message for PartitionChangeRecord {
                 6 => return Err(DecodeError::TagNotInVersion { tag, version }),
                 7 if version >= 2 => this.last_known_elr = d.nullable_list(Decoder::i32)?,
                 7 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -96,7 +96,6 @@ impl Message for PartitionRecord {
                 1 => return Err(DecodeError::TagNotInVersion { tag, version }),
                 2 if version >= 2 => this.last_known_elr = d.nullable_list(Decoder::i32)?,
                 2 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
                 _ => return Ok(false),
             }
             Ok(true)

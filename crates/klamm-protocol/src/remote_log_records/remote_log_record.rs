@@ -10,13 +10,13 @@ use crate::{DecodeError, Decoder, EncodeError, Encoder, Message, VersionRange, r
 /// Any record of `__remote_log_metadata`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RemoteLogRecord {
-    /// 0.
+    /// Record 0.
     RemoteLogSegmentMetadata(RemoteLogSegmentMetadataRecord),
-    /// 1.
+    /// Record 1.
     RemoteLogSegmentMetadataUpdate(RemoteLogSegmentMetadataUpdateRecord),
-    /// 2.
+    /// Record 2.
     RemotePartitionDeleteMetadata(RemotePartitionDeleteMetadataRecord),
-    /// 3.
+    /// Record 3.
     RemoteLogSegmentMetadataSnapshot(RemoteLogSegmentMetadataSnapshotRecord),
 }
 

@@ -62,7 +62,6 @@ impl Message for RemoteLogSegmentMetadataRecord {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.txn_index_empty = d.bool()?,
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -60,7 +60,6 @@ impl Message for RemoteLogSegmentMetadataSnapshotRecord {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.txn_index_empty = d.bool()?,
-
                 _ => return Ok(false),
             }
             Ok(true)

@@ -52,7 +52,6 @@ impl Message for ShareUpdateValue {
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
                 0 => this.delivery_complete_count = d.i32()?,
-
                 _ => return Ok(false),
             }
             Ok(true)

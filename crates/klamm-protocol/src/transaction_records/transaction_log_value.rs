@@ -77,15 +77,10 @@ impl Message for TransactionLogValue {
         };
         this.unknown_tags = d.tags(|d, tag| {
             match tag {
-                0 if version >= 1 => this.previous_producer_id = d.i64()?,
-                0 => return Err(DecodeError::TagNotInVersion { tag, version }),
-                1 if version >= 1 => this.next_producer_id = d.i64()?,
-                1 => return Err(DecodeError::TagNotInVersion { tag, version }),
-                3 if version >= 1 => this.next_producer_epoch = d.i16()?,
-                3 => return Err(DecodeError::TagNotInVersion { tag, version }),
-                2 if version >= 1 => this.client_transaction_version = d.i16()?,
-                2 => return Err(DecodeError::TagNotInVersion { tag, version }),
-
+                0 => this.previous_producer_id = d.i64()?,
+                1 => this.next_producer_id = d.i64()?,
+                3 => this.next_producer_epoch = d.i16()?,
+                2 => this.client_transaction_version = d.i16()?,
                 _ => return Ok(false),
             }
             Ok(true)
