@@ -1,1 +1,57 @@
-//! Kafka's storage engine as a crate: segments, indexes, recovery, retention
+//! Kafka's storage engine as a crate: segments, indexes, recovery, retention.
+//!
+//! A [`Log`] is one partition in one directory, in Kafka's format to the byte; [`LogManager`]
+//! looks after the directories of a broker. Both are synchronous and use no threads of their own:
+//! whoever embeds them decides where they may block.
+//!
+//! What lives where:
+//!
+//! - [`Log`]: append, read, find, truncate, flush, retain (`log/`);
+//! - segments: one file of batches with its indexes (`segment/`, `index/`);
+//! - producer state: sequence numbers and transactions (`producer_state/`);
+//! - the small files beside the segments: [`checkpoints`], leader epochs, [`partition_metadata`],
+//!   [`meta_properties`], [`clean_shutdown`];
+//! - [`LogManager`]: log directories, their locks and checkpoints (`manager/`).
+//!
+//! A batch comes in as a [`PreparedBatch`](klamm_records::PreparedBatch), which was checked outside
+//! of any lock; the log writes header and body with one system call. It goes out as [`LogSlice`]s:
+//! parts of files, for `sendfile` or whatever else suits. Nothing in between copies records.
+//!
+//! # Durability
+//! An append is in the page cache when it returns: it survives the end of the process, not that
+//! of the machine. [`Log::flush`] makes it survive both. Recovery keeps every whole batch before
+//! the first damaged one, and at least all below the recovery point.
+
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod batch;
+pub mod checkpoints;
+pub mod clean_shutdown;
+mod config;
+mod epoch_cache;
+mod error;
+mod index;
+mod log;
+mod manager;
+pub mod meta_properties;
+pub mod names;
+pub mod partition_metadata;
+mod producer_state;
+mod segment;
+mod storage;
+#[cfg(test)]
+mod test_support;
+mod watch;
+
+pub use config::LogConfig;
+pub use epoch_cache::EpochEnd;
+pub use error::{BatchFault, FileProblem, LogError};
+pub use index::txn::AbortedTxn;
+pub use log::{
+    AppendInfo, Log, LogOpen, LogRead, LogSlice, OffsetAndTimestamp, RecoveryReport, Truncation,
+    UNKNOWN_LEADER_EPOCH,
+};
+pub use manager::{DirectoryInfo, LogManager, LogManagerConfig, ManagerError};
+pub use producer_state::{ActiveProducer, AppendOrigin};
+pub use watch::EndListener;

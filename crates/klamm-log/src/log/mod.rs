@@ -1,0 +1,298 @@
+//! One partition's log.
+//!
+//! - [`open`]: opening a directory, recovery included.
+//! - [`append`]: the leader's and the follower's way in.
+//! - [`read`]: slices of files out.
+//! - [`offsets`]: finding offsets by time and epoch, stable offsets, aborted transactions.
+//! - [`truncate`]: cutting at the end and at the start.
+//! - [`upkeep`]: rolling, flushing, retention, closing.
+//!
+//! Who may do what at once: everything that changes the log holds the state lock, which is held
+//! over one write and otherwise briefly. Readers take their segment out of the map of segments
+//! and go on without any lock of the log. `end` is published after the bytes below it.
+
+mod append;
+mod offsets;
+mod open;
+mod read;
+mod truncate;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use klamm_env::{Env, LockGuard};
+use klamm_records::{TopicPartition, Uuid};
+
+use crate::config::LogConfig;
+use crate::epoch_cache::EpochCache;
+use crate::error::LogError;
+use crate::partition_metadata;
+use crate::producer_state::{ActiveProducer, ProducerStates};
+use crate::segment::Segment;
+use crate::storage::{LogDir, lock};
+use crate::watch::{EndListener, Watch};
+
+pub use append::AppendInfo;
+pub use offsets::{OffsetAndTimestamp, UNKNOWN_LEADER_EPOCH};
+pub(crate) use open::LOCK_FILE;
+pub use open::{LogOpen, RecoveryReport, Truncation};
+pub use read::{LogRead, LogSlice};
+
+/// One partition's log: batches in segments, with their indexes and producer state. Also of use
+/// without any Kafka around it: see the crate's example.
+///
+/// All methods take `&self`; share a log in an [`Arc`]. Calls block on the file system, for an
+/// append usually no longer than a copy into the page cache takes.
+#[derive(Debug)]
+pub struct Log {
+    topic_partition: TopicPartition,
+    env: Env,
+    dir: Arc<LogDir>,
+    state: Mutex<State>,
+    segments: RwLock<BTreeMap<i64, Arc<Segment>>>,
+    start: AtomicI64,
+    end: AtomicI64,
+    high_watermark: AtomicI64,
+    recovery_point: AtomicI64,
+    /// Whether transactions may hold back the last stable offset; spares readers the lock.
+    has_transactions: AtomicBool,
+    /// Counts truncations, so that a flush which one overtook does not vouch for what came after.
+    truncations: AtomicU64,
+    /// Keeps its own recovery point, start offset and clean-shutdown marker.
+    standalone: Option<Box<dyn LockGuard>>,
+    watch: Watch,
+    recovery: RecoveryReport,
+}
+
+/// What changes hold the lock for.
+#[derive(Debug)]
+struct State {
+    status: Status,
+    config: Arc<LogConfig>,
+    topic_id: Option<Uuid>,
+    active: Arc<Segment>,
+    producers: ProducerStates,
+    epochs: EpochCache,
+    last_flush_ms: i64,
+    /// Files renamed for removal, with the time at which it is due.
+    removals: Vec<(i64, Vec<PathBuf>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Open,
+    /// A failure left the files in an unknown state.
+    Offline,
+    Closed,
+}
+
+impl Log {
+    /// The partition this is the log of.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.topic_partition
+    }
+
+    /// The topic's id; none for a log that stands alone.
+    pub fn topic_id(&self) -> Option<Uuid> {
+        lock(&self.state).topic_id
+    }
+
+    /// Gives a log without a topic id one, and writes it to `partition.metadata`.
+    ///
+    /// # Errors
+    /// [`LogError::InconsistentTopicId`] if it has another one, or the disk's.
+    pub fn assign_topic_id(&self, topic_id: Uuid) -> Result<(), LogError> {
+        let mut state = self.open_state()?;
+        match state.topic_id {
+            Some(found) if found == topic_id => Ok(()),
+            Some(found) => Err(LogError::InconsistentTopicId {
+                dir: self.dir(),
+                expected: topic_id,
+                found,
+            }),
+            None => {
+                partition_metadata::write(&*self.dir.fs, &self.dir.path(), topic_id)?;
+                state.topic_id = Some(topic_id);
+                Ok(())
+            }
+        }
+    }
+
+    /// The directory of the log's files.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<LogConfig> {
+        lock(&self.state).config.clone()
+    }
+
+    /// Puts a configuration in force. What a segment was created with (jitter, index interval and
+    /// size) stays until the next one.
+    pub fn update_config(&self, config: LogConfig) {
+        let mut state = lock(&self.state);
+        state
+            .producers
+            .set_expiration_ms(config.producer_id_expiration_ms);
+        state.config = Arc::new(config);
+    }
+
+    /// The first offset that may be read.
+    pub fn log_start_offset(&self) -> i64 {
+        self.start.load(Ordering::SeqCst)
+    }
+
+    /// The offset that the next record gets. Never goes back but by a truncation.
+    pub fn log_end_offset(&self) -> i64 {
+        self.end.load(Ordering::SeqCst)
+    }
+
+    /// The offset below which all is on disk, so that recovery need not look at it.
+    pub fn recovery_point(&self) -> i64 {
+        self.recovery_point.load(Ordering::SeqCst)
+    }
+
+    /// The high watermark that was set last, never above the end of the log. Retention and
+    /// [`delete_records_before`](Log::delete_records_before) stay below it.
+    pub fn high_watermark(&self) -> i64 {
+        self.high_watermark.load(Ordering::SeqCst)
+    }
+
+    /// Sets the high watermark, cut to the bounds of the log; returns what was set. It may go
+    /// back: a new leader can know less.
+    pub fn set_high_watermark(&self, offset: i64) -> i64 {
+        let bounded = offset
+            .min(self.log_end_offset())
+            .max(self.log_start_offset());
+        self.high_watermark.store(bounded, Ordering::SeqCst);
+        bounded
+    }
+
+    /// Bytes of all batches.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(|segment| segment.size())
+            .sum()
+    }
+
+    /// Base offsets of the segments; the last one is active.
+    pub fn segment_base_offsets(&self) -> Vec<i64> {
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .copied()
+            .collect()
+    }
+
+    /// Producers whose state the log holds, by id.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        lock(&self.state).producers.active()
+    }
+
+    /// What opening found and did.
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    /// Whether a disk failure took the log out of service.
+    pub fn is_offline(&self) -> bool {
+        lock(&self.state).status == Status::Offline
+    }
+
+    /// Takes the log out of service, as when its directory fails.
+    pub fn set_offline(&self) {
+        let mut state = lock(&self.state);
+        if state.status == Status::Open {
+            state.status = Status::Offline;
+        }
+    }
+
+    /// Calls `listener` with the end of the log after each append, for as long as it is held
+    /// elsewhere. It runs on the appending thread and must only pass the news on.
+    pub fn subscribe(&self, listener: &Arc<EndListener>) {
+        self.watch.subscribe(listener);
+    }
+
+    /// Sleeps until the log holds `offset`, for at most `timeout`. Returns whether it does.
+    pub fn wait_for(&self, offset: i64, timeout: Duration) -> bool {
+        self.log_end_offset() > offset
+            || self.watch.wait(timeout, || self.log_end_offset() > offset)
+    }
+
+    fn open_state(&self) -> Result<MutexGuard<'_, State>, LogError> {
+        let state = lock(&self.state);
+        self.check_status(&state)?;
+        Ok(state)
+    }
+
+    fn check_status(&self, state: &State) -> Result<(), LogError> {
+        match state.status {
+            Status::Open => Ok(()),
+            Status::Offline => Err(LogError::Offline { dir: self.dir() }),
+            Status::Closed => Err(LogError::Closed { dir: self.dir() }),
+        }
+    }
+
+    /// The segment that holds `offset` or, in a gap, the one before it.
+    fn segment_at(&self, offset: i64) -> Option<Arc<Segment>> {
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .range(..=offset)
+            .next_back()
+            .map(|(_, segment)| segment.clone())
+    }
+
+    /// The segment after the one that starts at `base_offset`.
+    fn segment_after(&self, base_offset: i64) -> Option<Arc<Segment>> {
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .range(base_offset + 1..)
+            .next()
+            .map(|(_, segment)| segment.clone())
+    }
+
+    fn all_segments(&self) -> Vec<Arc<Segment>> {
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    fn edit_segments<T>(&self, edit: impl FnOnce(&mut BTreeMap<i64, Arc<Segment>>) -> T) -> T {
+        edit(
+            &mut self
+                .segments
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    fn out_of_range(&self, requested: i64) -> LogError {
+        LogError::OffsetOutOfRange {
+            requested,
+            log_start: self.log_start_offset(),
+            log_end: self.log_end_offset(),
+        }
+    }
+
+    fn publish_transactions(&self, state: &State) {
+        self.has_transactions
+            .store(state.producers.has_transactions(), Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+use std::sync::Arc;
+
+use klamm_env::File;
+
+use crate::error::LogError;
+use crate::log::Log;
+
+/// A part of a file.
+#[derive(Clone, Debug)]
+pub struct LogSlice {
+    /// The open file.
+    pub file: Arc<dyn File>,
+    /// Where the part begins.
+    pub position: u64,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+/// What a read found: where the bytes lie, not the bytes.
+#[derive(Clone, Debug)]
+pub struct LogRead {
+    /// Consecutive parts of segments. The first begins with the batch that holds the offset asked
+    /// for; the last may end within a batch.
+    pub parts: Vec<LogSlice>,
+    /// Bytes in all parts.
+    pub len: usize,
+    /// First offset of the first batch; the offset asked for if nothing was found. At most the
+    /// offset asked for, unless compaction left a gap there.
+    pub first_offset: i64,
+    /// First offset of the log at the time of the read.
+    pub log_start_offset: i64,
+    /// End of the log at the time of the read.
+    pub log_end_offset: i64,
+    /// Segment of the last part and where the part ends in it.
+    end: Option<(i64, u64)>,
+}
+
+impl LogRead {
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Log {
+    /// Finds the batches from the one that holds `start_offset` on, up to `max_bytes` and below
+    /// `max_offset` (the high watermark, the last stable offset, or `i64::MAX`). With `min_one`
+    /// the first batch is returned whole even if it is larger than `max_bytes`.
+    ///
+    /// Nothing at or above `max_offset` is returned, and nothing at all if the offset lies
+    /// between it and the end of the log.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] below the start or above the end of the log, or the disk's.
+    pub fn read(
+        &self,
+        start_offset: i64,
+        max_bytes: usize,
+        max_offset: i64,
+        min_one: bool,
+    ) -> Result<LogRead, LogError> {
+        let mut read = LogRead {
+            parts: Vec::new(),
+            len: 0,
+            first_offset: start_offset,
+            log_start_offset: self.log_start_offset(),
+            log_end_offset: self.log_end_offset(),
+            end: None,
+        };
+        if start_offset < read.log_start_offset || start_offset > read.log_end_offset {
+            return Err(self.out_of_range(start_offset));
+        }
+        let upper = max_offset.min(read.log_end_offset);
+        if start_offset >= upper {
+            return Ok(read);
+        }
+        let mut next = self
+            .segment_at(start_offset)
+            .or_else(|| self.segment_after(start_offset));
+        while let Some(segment) = next {
+            let following = self.segment_after(segment.base_offset);
+            let bounded = following
+                .as_ref()
+                .is_none_or(|following| following.base_offset > upper);
+            let (first, end) = if bounded {
+                segment.locate(start_offset, upper)?
+            } else {
+                (segment.translate(start_offset)?, segment.size())
+            };
+            if let Some(first) = first.filter(|first| first.position < end) {
+                let mut room = max_bytes - read.len.min(max_bytes);
+                if read.parts.is_empty() {
+                    read.first_offset = first.meta.base_offset;
+                    if min_one {
+                        room = room.max(first.meta.size);
+                    }
+                }
+                let len = room.min(usize::try_from(end - first.position).unwrap_or(usize::MAX));
+                if len > 0 {
+                    read.parts.push(LogSlice {
+                        file: segment.file()?,
+                        position: first.position,
+                        len,
+                    });
+                    read.len += len;
+                    read.end = Some((segment.base_offset, first.position + len as u64));
+                }
+                if first.position + (len as u64) < end {
+                    break;
+                }
+            }
+            if read.len >= max_bytes {
+                break;
+            }
+            next = following.filter(|following| following.base_offset < upper);
+        }
+        Ok(read)
+    }
+
+    /// An offset behind all records of a read, for [`Log::aborted_transactions`]; not necessarily
+    /// the first such.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn upper_bound_offset(&self, read: &LogRead) -> Result<i64, LogError> {
+        let Some((base_offset, position)) = read.end else {
+            return Ok(read.first_offset);
+        };
+        let bound = match self.segment_at(base_offset) {
+            Some(segment) if segment.base_offset == base_offset => {
+                segment.upper_bound_offset(position)?
+            }
+            _ => None,
+        };
+        Ok(bound.unwrap_or_else(|| {
+            self.segment_after(base_offset)
+                .map_or(read.log_end_offset, |segment| segment.base_offset)
+        }))
+    }
+}

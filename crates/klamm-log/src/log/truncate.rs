@@ -1,0 +1,158 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::LogError;
+use crate::log::open::rebuild_producers;
+use crate::log::{Log, State, Status};
+use crate::segment::Segment;
+
+impl Log {
+    /// Removes all batches that reach `offset`; the log then ends there. Returns false, and does
+    /// nothing, if it ended there or before.
+    ///
+    /// # Errors
+    /// The disk's. The log goes offline if the truncation was under way.
+    pub fn truncate_to(&self, offset: i64) -> Result<bool, LogError> {
+        let mut state = self.open_state()?;
+        if offset >= self.log_end_offset() {
+            return Ok(false);
+        }
+        let first = self.segment_base_offsets().first().copied();
+        let result = if first.is_none_or(|first| offset < first) {
+            self.start_anew(&mut state, offset, None)
+        } else {
+            self.truncate_within(&mut state, offset)
+        };
+        self.offline_if_failed(&mut state, result)?;
+        Ok(true)
+    }
+
+    /// Removes everything; the log is empty at `offset`, and its start is there or at `start`.
+    ///
+    /// # Errors
+    /// The disk's. The log goes offline if the truncation was under way.
+    pub fn truncate_fully_and_start_at(
+        &self,
+        offset: i64,
+        start: Option<i64>,
+    ) -> Result<(), LogError> {
+        let mut state = self.open_state()?;
+        let result = self.start_anew(&mut state, offset, start);
+        self.offline_if_failed(&mut state, result)
+    }
+
+    fn offline_if_failed(
+        &self,
+        state: &mut State,
+        result: Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        if result.is_err() {
+            state.status = Status::Offline;
+        }
+        result
+    }
+
+    fn truncate_within(&self, state: &mut State, offset: i64) -> Result<(), LogError> {
+        // The end goes first, so that readers turn back before the bytes are gone.
+        self.shrink_marks(offset);
+        let removed = self.edit_segments(|segments| segments.split_off(&(offset + 1)));
+        if let Some(active) = self.segment_at(offset) {
+            state.active = active;
+        }
+        self.remove_segments(state, removed.into_values())?;
+        state.active.truncate_to(offset, self.env.clock.wall_ms())?;
+        state.epochs.truncate_from_end(offset);
+        self.start.fetch_min(offset, Ordering::SeqCst);
+        let start = self.log_start_offset();
+        let segments = self.all_segments();
+        rebuild_producers(
+            &mut state.producers,
+            &segments,
+            start,
+            offset,
+            self.env.clock.wall_ms(),
+            false,
+        )?;
+        self.publish_transactions(state);
+        Ok(())
+    }
+
+    fn start_anew(
+        &self,
+        state: &mut State,
+        offset: i64,
+        start: Option<i64>,
+    ) -> Result<(), LogError> {
+        self.shrink_marks(offset);
+        let removed = self.edit_segments(std::mem::take);
+        self.remove_segments(state, removed.into_values())?;
+        let segment = Segment::create(&self.dir, offset, &state.config, &self.env)?;
+        let segment = Arc::new(segment);
+        self.edit_segments(|segments| segments.insert(offset, segment.clone()));
+        state.active = segment;
+        state.epochs.clear();
+        state.epochs.write_if_dirty()?;
+        state.producers.reset(offset)?;
+        self.publish_transactions(state);
+        self.start.store(start.unwrap_or(offset), Ordering::SeqCst);
+        self.end.store(offset, Ordering::SeqCst);
+        let high_watermark = self.log_start_offset();
+        self.high_watermark.store(high_watermark, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn shrink_marks(&self, end: i64) {
+        self.truncations.fetch_add(1, Ordering::SeqCst);
+        self.end.store(end, Ordering::SeqCst);
+        self.recovery_point.fetch_min(end, Ordering::SeqCst);
+        self.high_watermark.fetch_min(end, Ordering::SeqCst);
+    }
+
+    /// Moves the start of the log up to `offset`; records below can no longer be read, and
+    /// segments wholly below go with the next round of retention. Does nothing if the start is
+    /// there or above.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] above the high watermark.
+    pub fn delete_records_before(&self, offset: i64) -> Result<(), LogError> {
+        let mut state = self.open_state()?;
+        if offset > self.high_watermark() {
+            return Err(LogError::OffsetOutOfRange {
+                requested: offset,
+                log_start: self.log_start_offset(),
+                log_end: self.high_watermark(),
+            });
+        }
+        self.raise_start(&mut state, offset);
+        Ok(())
+    }
+
+    pub(super) fn raise_start(&self, state: &mut State, offset: i64) {
+        if offset > self.log_start_offset() {
+            self.start.store(offset, Ordering::SeqCst);
+            state.epochs.truncate_from_start(offset);
+            state.producers.on_log_start(offset);
+            self.publish_transactions(state);
+        }
+    }
+
+    /// Renames the files of segments that are out of the map, and has them removed later.
+    pub(super) fn remove_segments(
+        &self,
+        state: &mut State,
+        segments: impl IntoIterator<Item = Arc<Segment>>,
+    ) -> Result<(), LogError> {
+        let due_ms = self
+            .env
+            .clock
+            .wall_ms()
+            .saturating_add(state.config.file_delete_delay_ms);
+        for segment in segments {
+            let mut files = segment.mark_deleted()?;
+            segment.release();
+            files.extend(state.producers.mark_snapshot_deleted(segment.base_offset));
+            state.removals.push((due_ms, files));
+        }
+        Ok(())
+    }
+}

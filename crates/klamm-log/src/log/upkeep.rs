@@ -1,0 +1,300 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::checkpoints::{self, PartitionOffsets};
+use crate::clean_shutdown;
+use crate::error::{IoContext, LogError};
+use crate::log::{Log, State, Status};
+use crate::segment::Segment;
+use crate::storage::lock;
+
+impl Log {
+    /// Ends the active segment and begins a new one, unless it is empty.
+    ///
+    /// # Errors
+    /// The disk's; the old segment stays active.
+    pub fn roll(&self) -> Result<(), LogError> {
+        let mut state = self.open_state()?;
+        if state.active.size() == 0 {
+            return Ok(());
+        }
+        let end = self.log_end_offset();
+        self.roll_to(&mut state, end)
+    }
+
+    /// Begins a new segment at `offset`, which is the end of the log or, for a follower of a
+    /// compacted log, above it.
+    pub(super) fn roll_to(&self, state: &mut State, offset: i64) -> Result<(), LogError> {
+        let old = state.active.clone();
+        old.seal()?;
+        let segment = Segment::create(&self.dir, offset, &state.config, &self.env)?;
+        let segment = Arc::new(segment);
+        state.producers.set_map_end(offset);
+        state.producers.take_snapshot()?;
+        self.edit_segments(|segments| segments.insert(offset, segment.clone()));
+        old.forget_recent();
+        state.active = segment;
+        Ok(())
+    }
+
+    /// Makes everything below `offset` durable, and moves the recovery point there.
+    ///
+    /// # Errors
+    /// The disk's. After a failed sync the system may have dropped what it could not write, so
+    /// the log goes offline: only recovery can tell what is there.
+    pub fn flush(&self, offset: i64) -> Result<(), LogError> {
+        let truncations = self.truncations.load(Ordering::SeqCst);
+        let offset = offset.min(self.log_end_offset());
+        let from = self.recovery_point();
+        if offset <= from {
+            return Ok(());
+        }
+        let active_base = lock(&self.state).active.base_offset;
+        let segments = self.all_segments();
+        let first = segments
+            .partition_point(|segment| segment.base_offset <= from)
+            .saturating_sub(1);
+        let flushed = || -> Result<(), LogError> {
+            let mut new_names = false;
+            for segment in &segments[first..] {
+                if segment.base_offset >= offset {
+                    break;
+                }
+                new_names |= segment.base_offset >= from;
+                if segment.base_offset == active_base {
+                    // Its indexes are made anew by recovery if need be.
+                    segment.sync_batches()?;
+                } else {
+                    segment.sync()?;
+                    lock(&self.state)
+                        .producers
+                        .sync_snapshot(segment.base_offset)?;
+                }
+            }
+            if new_names { self.dir.sync() } else { Ok(()) }
+        };
+        let result = flushed();
+        let mut state = lock(&self.state);
+        if let Err(error) = result {
+            if state.status == Status::Open {
+                state.status = Status::Offline;
+            }
+            return Err(error);
+        }
+        state.last_flush_ms = self.env.clock.wall_ms();
+        if self.truncations.load(Ordering::SeqCst) == truncations {
+            self.recovery_point.fetch_max(offset, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Work that is due now and then, such as every second: flushes rolled segments and, by
+    /// `flush_ms`, the active one; removes files whose time has come; forgets idle producers;
+    /// gives back descriptors and memory that were not used since the last call.
+    ///
+    /// # Errors
+    /// The disk's. What was not done is done by a later call.
+    pub fn tick(&self, now_ms: i64) -> Result<(), LogError> {
+        let (active_base, flush_due) = {
+            let mut state = self.open_state()?;
+            state.producers.expire(now_ms);
+            state.epochs.write_if_dirty()?;
+            let flush_ms = state.config.flush_ms;
+            let flush_due = now_ms.saturating_sub(state.last_flush_ms) >= flush_ms;
+            (state.active.base_offset, flush_due)
+        };
+        if flush_due {
+            self.flush(i64::MAX)?;
+        } else {
+            self.flush(active_base)?;
+        }
+        self.remove_due_files(now_ms)?;
+        for segment in self.all_segments() {
+            segment.release_if_idle();
+        }
+        if self.standalone.is_some() {
+            self.write_own_checkpoints()?;
+        }
+        Ok(())
+    }
+
+    fn remove_due_files(&self, now_ms: i64) -> Result<(), LogError> {
+        let due = {
+            let mut state = lock(&self.state);
+            let (due, later) = std::mem::take(&mut state.removals)
+                .into_iter()
+                .partition(|(due_ms, _)| *due_ms <= now_ms);
+            state.removals = later;
+            let due: Vec<_> = due;
+            due
+        };
+        for (_, files) in due {
+            for file in files {
+                self.dir.remove_if_exists(&file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest segments that are below the log's start, past its retention time or
+    /// beyond its retention size; none that reaches the high watermark. Returns how many. The
+    /// start of the log moves with them.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn apply_retention(&self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
+        self.set_high_watermark(high_watermark);
+        let mut state = self.open_state()?;
+        let config = state.config.clone();
+        let start = self.log_start_offset();
+        let mut removed = self.remove_while(&mut state, |_, next_base| {
+            Ok(next_base.is_some_and(|next| next <= start))
+        })?;
+        if config.delete && config.retention_bytes >= 0 {
+            let mut excess = self.size_bytes() as i64 - config.retention_bytes;
+            removed += self.remove_while(&mut state, |segment, _| {
+                let size = segment.size() as i64;
+                let over = excess >= size;
+                if over {
+                    excess -= size;
+                }
+                Ok(over)
+            })?;
+        }
+        if config.delete && config.retention_ms >= 0 {
+            removed += self.remove_while(&mut state, |segment, _| {
+                let age_ms = now_ms.saturating_sub(segment.retention_timestamp()?);
+                Ok(age_ms > config.retention_ms)
+            })?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes segments from the oldest on while `condemned` holds, which is given the segment
+    /// and the start of the next one.
+    fn remove_while(
+        &self,
+        state: &mut State,
+        mut condemned: impl FnMut(&Segment, Option<i64>) -> Result<bool, LogError>,
+    ) -> Result<usize, LogError> {
+        let segments = self.all_segments();
+        let mut count = 0;
+        for (index, segment) in segments.iter().enumerate() {
+            let next_base = segments.get(index + 1).map(|next| next.base_offset);
+            let end = next_base.unwrap_or_else(|| self.log_end_offset());
+            let empty_active = next_base.is_none() && segment.size() == 0;
+            // The start of the log must not pass the high watermark.
+            if empty_active || end > self.high_watermark() || !condemned(segment, next_base)? {
+                break;
+            }
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        if count == segments.len() {
+            // One segment must remain.
+            let end = self.log_end_offset();
+            self.roll_to(state, end)?;
+        }
+        let start = segments
+            .get(count)
+            .map_or_else(|| self.log_end_offset(), |first| first.base_offset);
+        self.raise_start(state, start);
+        let kept = self.edit_segments(|map| {
+            let kept = map.split_off(&start);
+            std::mem::replace(map, kept)
+        });
+        self.remove_segments(state, kept.into_values())?;
+        Ok(count)
+    }
+
+    /// Closes the log in order: everything is made durable, and a snapshot of the producers
+    /// taken. The next open, if told that it is clean, verifies nothing.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn close(&self) -> Result<(), LogError> {
+        let mut state = lock(&self.state);
+        match state.status {
+            Status::Closed => return Ok(()),
+            Status::Offline => return Err(LogError::Offline { dir: self.dir() }),
+            Status::Open => {}
+        }
+        state.epochs.write_if_dirty()?;
+        state.producers.take_snapshot()?;
+        state.active.seal()?;
+        let end = self.log_end_offset();
+        let from = self.recovery_point();
+        let segments = self.all_segments();
+        for segment in &segments {
+            let last = segment.base_offset == state.active.base_offset;
+            let next = self.segment_after(segment.base_offset);
+            if last || next.is_some_and(|next| next.base_offset > from) {
+                segment.sync()?;
+            }
+            segment.release();
+        }
+        state.producers.sync_snapshot(end)?;
+        self.dir.sync()?;
+        self.recovery_point.store(end, Ordering::SeqCst);
+        state.status = Status::Closed;
+        drop(state);
+        if self.standalone.is_some() {
+            self.write_own_checkpoints()?;
+            clean_shutdown::write(&*self.dir.fs, &self.dir.path(), -1)?;
+        }
+        Ok(())
+    }
+
+    /// Notes recovery point and start in the log's own directory.
+    fn write_own_checkpoints(&self) -> Result<(), LogError> {
+        for (name, offset) in [
+            (checkpoints::RECOVERY_POINT, self.recovery_point()),
+            (checkpoints::LOG_START, self.log_start_offset()),
+        ] {
+            let path = self.dir.path().join(name);
+            let key = self.topic_partition.clone();
+            let noted = checkpoints::read_offsets(&*self.dir.fs, &path)?;
+            if noted.get(&key) != Some(&offset) {
+                let offsets = PartitionOffsets::from([(key, offset)]);
+                checkpoints::write_offsets(&*self.dir.fs, &path, &offsets)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames the log's directory. Open files and reads under way are not affected.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn rename_dir(&self, name: &str) -> Result<(), LogError> {
+        let mut state = lock(&self.state);
+        let from = self.dir.path();
+        let to = from.with_file_name(name);
+        self.dir.fs.rename(&from, &to).at("rename", &from)?;
+        self.dir.set_path(&to);
+        state.epochs.set_dir(&to);
+        for (_, files) in &mut state.removals {
+            for file in files {
+                if let Some(name) = file.file_name() {
+                    *file = to.join(name);
+                }
+            }
+        }
+        drop(state);
+        match to.parent() {
+            Some(parent) => self.dir.fs.sync_dir(parent).at("sync", parent),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes no more calls and lets go of all files, without making anything durable: the log is
+    /// about to be removed.
+    pub(crate) fn abandon(&self) {
+        lock(&self.state).status = Status::Closed;
+        for segment in self.all_segments() {
+            segment.release();
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! One log directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use klamm_env::{Env, Fs, LockGuard, Space};
+use klamm_records::{TopicPartition, Uuid};
+
+use crate::checkpoints::{self, PartitionOffsets};
+use crate::error::{IoContext, LogError};
+use crate::log::LOCK_FILE;
+use crate::manager::{LogManagerConfig, ManagerError, new_id};
+use crate::meta_properties::MetaProperties;
+use crate::storage::lock;
+
+/// What is known of a log directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryInfo {
+    /// Its id; zero if it could not be read.
+    pub id: Uuid,
+    /// Its path.
+    pub path: PathBuf,
+    /// Whether it is in use; false after its disk failed.
+    pub online: bool,
+    /// Size of its file system, if that could be asked.
+    pub space: Option<Space>,
+}
+
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    id: Uuid,
+    online: AtomicBool,
+    /// Held for as long as the directory is in use.
+    guard: Mutex<Option<Box<dyn LockGuard>>>,
+    /// What the checkpoint files hold, so that unchanged ones are not written again.
+    written: Mutex<Written>,
+}
+
+/// Contents of the three checkpoints that the manager keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) recovery_points: PartitionOffsets,
+    pub(super) log_starts: PartitionOffsets,
+    pub(super) high_watermarks: PartitionOffsets,
+}
+
+impl Directory {
+    /// Creates and locks a directory and makes sure that it is ours.
+    pub(super) fn open(
+        path: &Path,
+        config: &LogManagerConfig,
+        env: &Env,
+    ) -> Result<Directory, ManagerError> {
+        let fs = &*env.fs;
+        fs.create_dir_all(path).at("create", path)?;
+        let lock_path = path.join(LOCK_FILE);
+        let guard = match fs.lock(&lock_path) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                return Err(ManagerError::Locked { dir: path.into() });
+            }
+            result => result.at("lock", &lock_path)?,
+        };
+        let id = identify(path, config, env)?;
+        Ok(Directory {
+            path: path.into(),
+            id,
+            online: AtomicBool::new(true),
+            guard: Mutex::new(Some(guard)),
+            written: Mutex::new(Written::default()),
+        })
+    }
+
+    /// A directory that failed before it could be identified.
+    pub(super) fn failed(path: &Path) -> Directory {
+        Directory {
+            path: path.into(),
+            id: Uuid::ZERO,
+            online: AtomicBool::new(false),
+            guard: Mutex::new(None),
+            written: Mutex::new(Written::default()),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn id(&self) -> Uuid {
+        self.id
+    }
+
+    pub(super) fn is_online(&self) -> bool {
+        self.online.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_offline(&self) {
+        self.online.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn unlock(&self) {
+        *lock(&self.guard) = None;
+    }
+
+    pub(super) fn info(&self, fs: &dyn Fs) -> DirectoryInfo {
+        DirectoryInfo {
+            id: self.id,
+            path: self.path.clone(),
+            online: self.is_online(),
+            space: fs.space(&self.path).ok(),
+        }
+    }
+
+    /// Reads the checkpoints. One that is damaged counts as empty: recovery then looks at more.
+    pub(super) fn read_checkpoints(&self, fs: &dyn Fs) -> Result<Written, LogError> {
+        let read = |name| match checkpoints::read_offsets(fs, &self.path.join(name)) {
+            Err(LogError::MalformedFile { .. }) => Ok(PartitionOffsets::new()),
+            result => result,
+        };
+        let found = Written {
+            recovery_points: read(checkpoints::RECOVERY_POINT)?,
+            log_starts: read(checkpoints::LOG_START)?,
+            high_watermarks: read(checkpoints::HIGH_WATERMARK)?,
+        };
+        lock(&self.written).clone_from(&found);
+        Ok(found)
+    }
+
+    pub(super) fn write_recovery_points(
+        &self,
+        fs: &dyn Fs,
+        recovery_points: PartitionOffsets,
+        log_starts: PartitionOffsets,
+    ) -> Result<(), LogError> {
+        let mut written = lock(&self.written);
+        self.write(
+            fs,
+            checkpoints::RECOVERY_POINT,
+            recovery_points,
+            &mut written.recovery_points,
+        )?;
+        self.write(
+            fs,
+            checkpoints::LOG_START,
+            log_starts,
+            &mut written.log_starts,
+        )
+    }
+
+    pub(super) fn write_high_watermarks(
+        &self,
+        fs: &dyn Fs,
+        high_watermarks: PartitionOffsets,
+    ) -> Result<(), LogError> {
+        let mut written = lock(&self.written);
+        self.write(
+            fs,
+            checkpoints::HIGH_WATERMARK,
+            high_watermarks,
+            &mut written.high_watermarks,
+        )
+    }
+
+    /// Removes a partition from the checkpoints.
+    pub(super) fn forget(&self, fs: &dyn Fs, partition: &TopicPartition) -> Result<(), LogError> {
+        let mut written = lock(&self.written);
+        let mut without = written.clone();
+        without.recovery_points.remove(partition);
+        without.log_starts.remove(partition);
+        without.high_watermarks.remove(partition);
+        self.write(
+            fs,
+            checkpoints::RECOVERY_POINT,
+            without.recovery_points,
+            &mut written.recovery_points,
+        )?;
+        self.write(
+            fs,
+            checkpoints::LOG_START,
+            without.log_starts,
+            &mut written.log_starts,
+        )?;
+        self.write(
+            fs,
+            checkpoints::HIGH_WATERMARK,
+            without.high_watermarks,
+            &mut written.high_watermarks,
+        )
+    }
+
+    fn write(
+        &self,
+        fs: &dyn Fs,
+        name: &str,
+        offsets: PartitionOffsets,
+        written: &mut PartitionOffsets,
+    ) -> Result<(), LogError> {
+        if *written != offsets {
+            checkpoints::write_offsets(fs, &self.path.join(name), &offsets)?;
+            *written = offsets;
+        }
+        Ok(())
+    }
+}
+
+/// Compares `meta.properties` with the configuration, or writes it. Returns the directory's id.
+fn identify(path: &Path, config: &LogManagerConfig, env: &Env) -> Result<Uuid, ManagerError> {
+    let fs = &*env.fs;
+    let found = MetaProperties::read(fs, path)?;
+    let mut properties = found.clone().unwrap_or_default();
+    match &properties.cluster_id {
+        Some(found) if *found != config.cluster_id => {
+            return Err(ManagerError::ClusterIdMismatch {
+                dir: path.into(),
+                expected: config.cluster_id.clone(),
+                found: found.clone(),
+            });
+        }
+        _ => properties.cluster_id = Some(config.cluster_id.clone()),
+    }
+    match properties.node_id {
+        Some(found) if found != config.node_id => {
+            return Err(ManagerError::NodeIdMismatch {
+                dir: path.into(),
+                expected: config.node_id,
+                found,
+            });
+        }
+        _ => properties.node_id = Some(config.node_id),
+    }
+    let id = *properties.directory_id.get_or_insert_with(|| new_id(env));
+    if found.as_ref() != Some(&properties) {
+        properties.write(fs, path)?;
+    }
+    Ok(id)
+}

@@ -1,0 +1,174 @@
+use std::sync::PoisonError;
+
+use klamm_records::Uuid;
+
+use crate::checkpoints::PartitionOffsets;
+use crate::clean_shutdown;
+use crate::error::LogError;
+use crate::manager::{LogManager, ManagerError, Placed};
+use crate::storage::lock;
+
+impl LogManager {
+    /// Work that is due now and then; call it about every second, on a thread that may block:
+    /// flushes, retention, removal of deleted files, checkpoints, giving back idle descriptors.
+    /// Returns the directories that went offline since the last call.
+    pub fn tick(&self, now_ms: i64) -> Vec<Uuid> {
+        let (retention, checkpoint, high_watermark, removals) = {
+            let mut upkeep = lock(&self.upkeep);
+            let due = |last: &mut i64, interval_ms| {
+                let due = now_ms.saturating_sub(*last) >= interval_ms;
+                if due {
+                    *last = now_ms;
+                }
+                due
+            };
+            let retention = due(
+                &mut upkeep.last_retention_ms,
+                self.config.retention_interval_ms,
+            );
+            let checkpoint = due(
+                &mut upkeep.last_checkpoint_ms,
+                self.config.checkpoint_interval_ms,
+            );
+            let high_watermark = due(
+                &mut upkeep.last_high_watermark_ms,
+                self.config.high_watermark_interval_ms,
+            );
+            let (due, later) = std::mem::take(&mut upkeep.removals)
+                .into_iter()
+                .partition(|(due_ms, _)| *due_ms <= now_ms);
+            upkeep.removals = later;
+            let due: Vec<_> = due;
+            (retention, checkpoint, high_watermark, due)
+        };
+        let online: Vec<bool> = self.directories.iter().map(|d| d.is_online()).collect();
+        for placed in self.placed() {
+            if placed.log.is_offline() {
+                self.fail_directory(placed.directory);
+                continue;
+            }
+            let mut result = placed.log.tick(now_ms);
+            if retention && result.is_ok() {
+                let high_watermark = placed.log.high_watermark();
+                result = placed.log.apply_retention(now_ms, high_watermark).map(drop);
+            }
+            self.fail_on_disk_error(placed.directory, result);
+        }
+        for (_, path) in removals {
+            // What cannot be removed now is found again at the next start.
+            let _ = self.remove_dir(&path);
+        }
+        for (index, directory) in self.directories.iter().enumerate() {
+            if !directory.is_online() {
+                continue;
+            }
+            let mut result = Ok(());
+            if checkpoint {
+                result = self.checkpoint_recovery_points(index);
+            }
+            if high_watermark && result.is_ok() {
+                result = self.checkpoint_high_watermarks(index);
+            }
+            self.fail_on_disk_error(index, result);
+        }
+        self.directories
+            .iter()
+            .zip(online)
+            .filter(|(directory, was_online)| *was_online && !directory.is_online())
+            .map(|(directory, _)| directory.id())
+            .collect()
+    }
+
+    /// Closes all logs in order and marks their directories as cleanly shut down, with the epoch
+    /// this broker is registered with (-1 if none). The manager is of no use afterwards.
+    ///
+    /// # Errors
+    /// The first failure; its directory is recovered at the next start, the others are clean.
+    pub fn shutdown(&self, broker_epoch: i64) -> Result<(), ManagerError> {
+        let mut first_error = None;
+        let mut clean: Vec<bool> = self.directories.iter().map(|d| d.is_online()).collect();
+        for placed in self.placed() {
+            if !self.directories[placed.directory].is_online() {
+                continue;
+            }
+            match placed.log.close() {
+                Ok(()) | Err(LogError::Closed { .. }) => {}
+                Err(error) => {
+                    clean[placed.directory] = false;
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        for (index, directory) in self.directories.iter().enumerate() {
+            if !directory.is_online() {
+                continue;
+            }
+            let result = self
+                .checkpoint_recovery_points(index)
+                .and_then(|()| self.checkpoint_high_watermarks(index))
+                .and_then(|()| {
+                    if clean[index] {
+                        clean_shutdown::write(&*self.env.fs, directory.path(), broker_epoch)
+                    } else {
+                        Ok(())
+                    }
+                });
+            if let Err(error) = result {
+                first_error.get_or_insert(error);
+            }
+            directory.unlock();
+        }
+        first_error.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Writes recovery points and start offsets of a directory, as far as they changed.
+    fn checkpoint_recovery_points(&self, index: usize) -> Result<(), LogError> {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        let mut recovery_points = PartitionOffsets::new();
+        let mut log_starts = PartitionOffsets::new();
+        for (partition, placed) in logs.iter().filter(|(_, placed)| placed.directory == index) {
+            recovery_points.insert(partition.clone(), placed.log.recovery_point());
+            let start = placed.log.log_start_offset();
+            // Otherwise the segments tell.
+            if placed
+                .log
+                .segment_base_offsets()
+                .first()
+                .is_some_and(|&first| start > first)
+            {
+                log_starts.insert(partition.clone(), start);
+            }
+        }
+        drop(logs);
+        self.directories[index].write_recovery_points(&*self.env.fs, recovery_points, log_starts)
+    }
+
+    fn checkpoint_high_watermarks(&self, index: usize) -> Result<(), LogError> {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        let high_watermarks = logs
+            .iter()
+            .filter(|(_, placed)| placed.directory == index)
+            .map(|(partition, placed)| (partition.clone(), placed.log.high_watermark()))
+            .collect();
+        drop(logs);
+        self.directories[index].write_high_watermarks(&*self.env.fs, high_watermarks)
+    }
+
+    fn placed(&self) -> Vec<Placed> {
+        let mut all = Vec::new();
+        for logs in [&self.logs, &self.futures] {
+            let logs = logs.read().unwrap_or_else(PoisonError::into_inner);
+            all.extend(logs.values().cloned());
+        }
+        all
+    }
+
+    fn fail_on_disk_error(&self, index: usize, result: Result<(), LogError>) {
+        match result {
+            // Deleted in between.
+            Ok(()) | Err(LogError::Closed { .. }) => {}
+            Err(error) if error.is_storage_failure() => self.fail_directory(index),
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! What a log knows of the producers that write to it: sequence numbers of their last batches
+//! and their open transactions.
+//!
+//! - [`entry`]: one producer.
+//! - [`pending`]: the effect of one append, checked before it is written and committed after.
+//! - [`snapshot`]: the `.snapshot` file.
+//! - [`marker`]: the record of a transaction's end.
+//!
+//! [`ProducerStates`] holds all producers of a log. It is rebuilt at open from the newest snapshot
+//! and the batches after it, so it must be a function of the log's content alone.
+
+pub(crate) mod entry;
+pub(crate) mod marker;
+pub(crate) mod pending;
+pub(crate) mod snapshot;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use klamm_env::OpenMode;
+
+use klamm_records::control::EndTransactionMarker;
+
+use crate::batch::BatchMeta;
+use crate::error::{IoContext, LogError};
+use crate::names::{DELETED_SUFFIX, FileKind};
+use crate::storage::LogDir;
+
+pub(crate) use entry::{BatchNote, ProducerEntry};
+pub(crate) use pending::{CompletedTxn, PendingUpdate};
+
+/// Where an append comes from, which decides how strictly producers are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendOrigin {
+    /// A client: sequences and epochs are checked, duplicates recognised.
+    Client,
+    /// The group coordinator: epochs are checked.
+    Coordinator,
+    /// The transaction coordinator, writing markers under this `transaction.version`: epochs are
+    /// checked; from version 2 on a marker's epoch must be above the one seen.
+    TxnMarkers {
+        /// The feature level that the transaction ran under.
+        transaction_version: i16,
+    },
+    /// The leader, whose checks count: nothing is checked again.
+    Replication,
+}
+
+/// A producer as `DescribeProducers` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// The producer.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub producer_epoch: i16,
+    /// Sequence number of its last record, -1 if unknown.
+    pub last_sequence: i32,
+    /// Largest timestamp of its last batch.
+    pub last_timestamp: i64,
+    /// Epoch of the coordinator that wrote its last marker, -1 if none did.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins, -1 if there is none.
+    pub current_txn_start_offset: i64,
+    /// Offset of its last record, -1 if unknown.
+    pub last_offset: i64,
+}
+
+/// All producers of a log.
+#[derive(Debug)]
+pub(crate) struct ProducerStates {
+    dir: Arc<LogDir>,
+    producers: BTreeMap<i64, ProducerEntry>,
+    /// Open transactions: first offset to producer.
+    ongoing: BTreeMap<i64, i64>,
+    /// Ended transactions whose marker is not replicated yet: first offset to marker offset.
+    unreplicated: BTreeMap<i64, i64>,
+    /// Offsets of the snapshot files.
+    snapshots: BTreeSet<i64>,
+    /// The state covers the log below this offset.
+    map_end: i64,
+    /// The newest snapshot covers the log below this offset.
+    snapshot_end: i64,
+    expiration_ms: i64,
+}
+
+impl ProducerStates {
+    pub(crate) fn new(
+        dir: Arc<LogDir>,
+        snapshots: BTreeSet<i64>,
+        expiration_ms: i64,
+    ) -> ProducerStates {
+        ProducerStates {
+            dir,
+            producers: BTreeMap::new(),
+            ongoing: BTreeMap::new(),
+            unreplicated: BTreeMap::new(),
+            snapshots,
+            map_end: 0,
+            snapshot_end: 0,
+            expiration_ms,
+        }
+    }
+
+    pub(crate) fn set_expiration_ms(&mut self, ms: i64) {
+        self.expiration_ms = ms;
+    }
+
+    pub(crate) fn map_end(&self) -> i64 {
+        self.map_end
+    }
+
+    pub(crate) fn set_map_end(&mut self, offset: i64) {
+        self.map_end = offset;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.producers.is_empty() && self.unreplicated.is_empty()
+    }
+
+    pub(crate) fn get(&self, producer_id: i64) -> Option<&ProducerEntry> {
+        self.producers.get(&producer_id)
+    }
+
+    pub(crate) fn active(&self) -> Vec<ActiveProducer> {
+        self.producers
+            .iter()
+            .map(|(&producer_id, entry)| ActiveProducer {
+                producer_id,
+                producer_epoch: entry.epoch,
+                last_sequence: entry.last_sequence(),
+                last_timestamp: entry.last_timestamp,
+                coordinator_epoch: entry.coordinator_epoch,
+                current_txn_start_offset: entry.txn_first_offset.unwrap_or(-1),
+                last_offset: entry.last_offset(),
+            })
+            .collect()
+    }
+
+    /// Whether there are transactions that hold back the last stable offset or may do so.
+    pub(crate) fn has_transactions(&self) -> bool {
+        !self.ongoing.is_empty() || !self.unreplicated.is_empty()
+    }
+
+    /// The first offset that a `read_committed` consumer must not see yet: the start of the first
+    /// transaction that is open or whose marker is not below the high watermark.
+    pub(crate) fn first_unstable_offset(&mut self, high_watermark: i64) -> Option<i64> {
+        self.unreplicated.retain(|_, last| *last >= high_watermark);
+        let undecided = self.ongoing.first_key_value().map(|(&first, _)| first);
+        let unreplicated = self.unreplicated.first_key_value().map(|(&first, _)| first);
+        match (undecided, unreplicated) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Takes over the checked effect of an append that is written now.
+    pub(crate) fn commit(&mut self, update: PendingUpdate) {
+        let (producer_id, entry, started) = update.into_parts();
+        self.producers
+            .entry(producer_id)
+            .or_insert_with(ProducerEntry::unknown)
+            .merge(entry);
+        for first_offset in started {
+            self.ongoing.insert(first_offset, producer_id);
+        }
+    }
+
+    /// The last stable offset once `txn` is complete, replication aside.
+    pub(crate) fn last_stable_offset_after(&self, txn: &CompletedTxn) -> i64 {
+        self.ongoing
+            .iter()
+            .find(|&(_, &producer_id)| producer_id != txn.producer_id)
+            .map_or(txn.last_offset + 1, |(&first, _)| first)
+    }
+
+    /// Moves a transaction from the open to the ended ones.
+    pub(crate) fn complete(&mut self, txn: &CompletedTxn) {
+        self.ongoing.remove(&txn.first_offset);
+        self.unreplicated.insert(txn.first_offset, txn.last_offset);
+    }
+
+    /// Replays a batch that is in the log already. Returns the transaction it ends, if any, with
+    /// the last stable offset after it.
+    pub(crate) fn replay(
+        &mut self,
+        batch: &BatchMeta,
+        marker: Option<EndTransactionMarker>,
+    ) -> Option<(CompletedTxn, i64)> {
+        self.map_end = batch.next_offset();
+        if !batch.has_producer_id() {
+            return None;
+        }
+        let mut update = PendingUpdate::new(
+            batch.producer_id,
+            self.get(batch.producer_id),
+            AppendOrigin::Replication,
+        );
+        // With this origin nothing but a producer that writes outside of its own transaction is
+        // refused, and what is in the log counts.
+        let completed = update.add(batch, marker).ok().flatten();
+        self.commit(update);
+        let txn = completed?;
+        let stable = self.last_stable_offset_after(&txn);
+        self.complete(&txn);
+        Some((txn, stable))
+    }
+
+    /// Forgets producers that were idle too long and have no open transaction.
+    pub(crate) fn expire(&mut self, now_ms: i64) {
+        let expiration_ms = self.expiration_ms;
+        self.producers
+            .retain(|_, entry| !entry.is_expired(now_ms, expiration_ms));
+    }
+
+    /// Writes a snapshot at the current end, unless the newest one is there already. Not synced:
+    /// [`sync_snapshot`](Self::sync_snapshot) does that off the append path.
+    pub(crate) fn take_snapshot(&mut self) -> Result<(), LogError> {
+        if self.map_end > self.snapshot_end {
+            let path = self.dir.file(self.map_end, FileKind::Snapshot);
+            snapshot::write(&*self.dir.fs, &path, &self.producers)?;
+            self.snapshots.insert(self.map_end);
+            self.snapshot_end = self.map_end;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn snapshot_offsets(&self) -> Vec<i64> {
+        self.snapshots.iter().copied().collect()
+    }
+
+    pub(crate) fn latest_snapshot(&self) -> Option<i64> {
+        self.snapshots.last().copied()
+    }
+
+    /// Removes snapshots that belong to no segment, except the newest one if it is beyond the
+    /// last segment's start (a clean shutdown writes it).
+    pub(crate) fn remove_stray_snapshots(&mut self, segments: &[i64]) -> Result<(), LogError> {
+        let last_segment = segments.last().copied();
+        let strays: Vec<i64> = self
+            .snapshots
+            .iter()
+            .copied()
+            .filter(|offset| segments.binary_search(offset).is_err())
+            .collect();
+        let keep = strays
+            .last()
+            .copied()
+            .filter(|&newest| last_segment.is_none_or(|last| newest >= last));
+        for offset in strays {
+            if Some(offset) != keep {
+                self.remove_snapshot(offset)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back to the newest snapshot within `log_start..=log_end`, or to nothing. The caller
+    /// replays the batches from [`map_end`](Self::map_end) on.
+    pub(crate) fn truncate_and_reload(
+        &mut self,
+        log_start: i64,
+        log_end: i64,
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        for offset in self.snapshot_offsets() {
+            if offset > log_end || offset <= log_start {
+                self.remove_snapshot(offset)?;
+            }
+        }
+        if log_end == self.map_end {
+            self.on_log_start(log_start);
+            return Ok(());
+        }
+        self.producers.clear();
+        self.ongoing.clear();
+        self.unreplicated.clear();
+        self.load_newest(log_start, now_ms)
+    }
+
+    fn load_newest(&mut self, log_start: i64, now_ms: i64) -> Result<(), LogError> {
+        while let Some(offset) = self.latest_snapshot() {
+            let path = self.dir.file(offset, FileKind::Snapshot);
+            match snapshot::read(&*self.dir.fs, &path) {
+                Ok(producers) => {
+                    for (producer_id, entry) in producers {
+                        if !entry.is_expired(now_ms, self.expiration_ms) {
+                            if let Some(first) = entry.txn_first_offset {
+                                self.ongoing.insert(first, producer_id);
+                            }
+                            self.producers.insert(producer_id, entry);
+                        }
+                    }
+                    self.map_end = offset;
+                    self.snapshot_end = offset;
+                    return Ok(());
+                }
+                // A snapshot can be made again from the log, so a damaged one is dropped.
+                Err(LogError::MalformedFile { .. }) => self.remove_snapshot(offset)?,
+                Err(error) => return Err(error),
+            }
+        }
+        self.map_end = log_start;
+        self.snapshot_end = log_start;
+        Ok(())
+    }
+
+    pub(crate) fn on_log_start(&mut self, log_start: i64) {
+        self.unreplicated.retain(|_, last| *last >= log_start);
+        self.map_end = self.map_end.max(log_start);
+        self.snapshot_end = self.latest_snapshot().unwrap_or(log_start);
+    }
+
+    /// Forgets everything, files included; the log begins anew at `offset`.
+    pub(crate) fn reset(&mut self, offset: i64) -> Result<(), LogError> {
+        self.producers.clear();
+        self.ongoing.clear();
+        self.unreplicated.clear();
+        for offset in self.snapshot_offsets() {
+            self.remove_snapshot(offset)?;
+        }
+        self.snapshot_end = 0;
+        self.map_end = offset;
+        Ok(())
+    }
+
+    fn remove_snapshot(&mut self, offset: i64) -> Result<(), LogError> {
+        self.dir
+            .remove_if_exists(&self.dir.file(offset, FileKind::Snapshot))?;
+        self.snapshots.remove(&offset);
+        Ok(())
+    }
+
+    /// Renames the snapshot of a deleted segment; returns the file to remove later.
+    pub(crate) fn mark_snapshot_deleted(&mut self, offset: i64) -> Option<PathBuf> {
+        if !self.snapshots.remove(&offset) {
+            return None;
+        }
+        let from = self.dir.file(offset, FileKind::Snapshot);
+        let mut to = from.clone().into_os_string();
+        to.push(DELETED_SUFFIX);
+        let to = PathBuf::from(to);
+        self.dir.fs.rename(&from, &to).is_ok().then_some(to)
+    }
+
+    /// Makes a snapshot durable, if there is one at this offset.
+    pub(crate) fn sync_snapshot(&self, offset: i64) -> Result<(), LogError> {
+        if !self.snapshots.contains(&offset) {
+            return Ok(());
+        }
+        let path = self.dir.file(offset, FileKind::Snapshot);
+        let file = self.dir.fs.open(&path, OpenMode::Write).at("open", &path)?;
+        file.sync_all().at("sync", &path)
+    }
+}
+
+#[cfg(test)]
+mod tests;

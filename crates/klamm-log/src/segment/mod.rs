@@ -1,0 +1,286 @@
+//! A segment: one file of batches with its indexes. The last segment of a log is active and takes
+//! appends; the others are sealed.
+//!
+//! - [`append`]: writing batches and noting them in the indexes.
+//! - [`lookup`]: from offsets and timestamps to positions.
+//! - [`recover`]: verifying the file and building the indexes anew.
+//! - [`scan`]: walking batches.
+//!
+//! A segment may be read while it is appended to: `size` is published after the bytes are written,
+//! and what lies below it does not change unless the log is truncated.
+
+mod append;
+mod lookup;
+mod recover;
+pub(crate) mod scan;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use klamm_env::{Env, File, OpenMode};
+
+use crate::config::LogConfig;
+use crate::error::{IoContext, LogError};
+use crate::index::offset::OffsetIndex;
+use crate::index::time::{TimeIndex, TimestampOffset};
+use crate::index::txn::TxnIndex;
+use crate::names::{DELETED_SUFFIX, FileKind};
+use crate::storage::{LazyFile, LogDir, lock};
+
+pub(crate) use append::{RollCheck, WriteFailure};
+pub(crate) use recover::RecoveryState;
+pub(crate) use scan::{BatchScan, BatchSpan};
+
+/// Batches of the active segment whose place is remembered, so that reads at the tail need no
+/// index and no scan.
+const RECENT_BATCHES: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    dir: Arc<LogDir>,
+    pub(crate) base_offset: i64,
+    size: AtomicU64,
+    file: LazyFile,
+    index_interval_bytes: u64,
+    index_bytes_max: u32,
+    roll_jitter_ms: i64,
+    preallocate: bool,
+    state: Mutex<SegmentState>,
+    txn: Mutex<TxnIndex>,
+}
+
+/// What changes with appends, under the segment's lock.
+#[derive(Debug)]
+struct SegmentState {
+    offsets: Option<OffsetIndex>,
+    times: Option<TimeIndex>,
+    bytes_since_entry: u64,
+    /// Largest timestamp so far; none until it is looked up in the time index.
+    max_timestamp: Option<TimestampOffset>,
+    /// Timestamp of the first batch, by which the segment ages.
+    first_timestamp: Option<i64>,
+    created_ms: i64,
+    recent: VecDeque<BatchSpan>,
+}
+
+impl Segment {
+    /// Creates the files of an empty segment. Files of the same name, left by a truncation, are
+    /// emptied.
+    pub(crate) fn create(
+        dir: &Arc<LogDir>,
+        base_offset: i64,
+        config: &LogConfig,
+        env: &Env,
+    ) -> Result<Segment, LogError> {
+        let path = dir.file(base_offset, FileKind::Log);
+        let file = dir.fs.open(&path, OpenMode::Truncate).at("create", &path)?;
+        if config.preallocate {
+            file.set_len(config.segment_bytes_max())
+                .at("allocate", &path)?;
+        }
+        dir.remove_if_exists(&dir.file(base_offset, FileKind::TxnIndex))?;
+        let offsets = OffsetIndex::create(dir.clone(), base_offset, config.segment_index_bytes)?;
+        let times = TimeIndex::create(dir.clone(), base_offset, config.segment_index_bytes)?;
+        let mut segment = Self::unloaded(dir, base_offset, 0, false, config, env);
+        segment.file = LazyFile::opened(file);
+        segment.preallocate = config.preallocate;
+        let state = segment
+            .state
+            .get_mut()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.offsets = Some(offsets);
+        state.times = Some(times);
+        state.max_timestamp = Some(TimestampOffset {
+            timestamp: crate::batch::NO_TIMESTAMP,
+            offset: base_offset,
+        });
+        Ok(segment)
+    }
+
+    /// A segment whose files exist. Nothing is opened.
+    pub(crate) fn unloaded(
+        dir: &Arc<LogDir>,
+        base_offset: i64,
+        size: u64,
+        has_txn_index: bool,
+        config: &LogConfig,
+        env: &Env,
+    ) -> Segment {
+        Segment {
+            dir: dir.clone(),
+            base_offset,
+            size: AtomicU64::new(size),
+            file: LazyFile::default(),
+            index_interval_bytes: u64::from(config.index_interval_bytes),
+            index_bytes_max: config.segment_index_bytes,
+            roll_jitter_ms: config.roll_jitter_ms(&*env.rng),
+            preallocate: false,
+            state: Mutex::new(SegmentState {
+                offsets: None,
+                times: None,
+                bytes_since_entry: 0,
+                max_timestamp: None,
+                first_timestamp: None,
+                created_ms: env.clock.wall_ms(),
+                recent: VecDeque::new(),
+            }),
+            txn: Mutex::new(TxnIndex::new(dir.clone(), base_offset, has_txn_index)),
+        }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.file(self.base_offset, FileKind::Log)
+    }
+
+    pub(crate) fn file(&self) -> Result<Arc<dyn File>, LogError> {
+        self.file.get(&*self.dir.fs, || self.path())
+    }
+
+    pub(crate) fn txn_index(&self) -> std::sync::MutexGuard<'_, TxnIndex> {
+        lock(&self.txn)
+    }
+
+    pub(crate) fn scan(
+        &self,
+        from: u64,
+        end: u64,
+        buffer_len: usize,
+    ) -> Result<BatchScan, LogError> {
+        Ok(BatchScan::new(
+            self.file()?,
+            self.path(),
+            from,
+            end,
+            buffer_len,
+        ))
+    }
+
+    /// Makes batches durable.
+    pub(crate) fn sync_batches(&self) -> Result<(), LogError> {
+        self.file()?.sync_data().at("sync", &self.path())
+    }
+
+    /// Makes batches and indexes durable.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        self.sync_batches()?;
+        let mut state = lock(&self.state);
+        if let Some(index) = &mut state.offsets {
+            index.sync()?;
+        }
+        if let Some(index) = &mut state.times {
+            index.sync()?;
+        }
+        drop(state);
+        self.txn_index().sync()
+    }
+
+    /// Finishes a segment that takes no more appends, or whose log is closed: the last entry of
+    /// its time index is written, and files get their exact size.
+    pub(crate) fn seal(&self) -> Result<(), LogError> {
+        let mut state = lock(&self.state);
+        let loaded = state.times.is_some();
+        if loaded || state.max_timestamp.is_some() {
+            let max = self.max_timestamp_in(&mut state)?;
+            let times = self.times_in(&mut state)?;
+            times.maybe_append(max);
+            times.write_tail()?;
+        }
+        if let Some(index) = &mut state.offsets {
+            index.write_tail()?;
+        }
+        drop(state);
+        if self.preallocate {
+            self.file()?
+                .set_len(self.size())
+                .at("truncate", &self.path())?;
+        }
+        Ok(())
+    }
+
+    /// Gives back memory and descriptors that were not used since the last call.
+    pub(crate) fn release_if_idle(&self) {
+        self.file.release_if_idle();
+        let mut state = lock(&self.state);
+        if let Some(index) = &mut state.offsets {
+            index.release_page();
+        }
+        if let Some(index) = &mut state.times {
+            index.release_page();
+        }
+    }
+
+    /// Gives back what a sealed segment does not need.
+    pub(crate) fn forget_recent(&self) {
+        lock(&self.state).recent = VecDeque::new();
+    }
+
+    pub(crate) fn release(&self) {
+        self.file.release();
+    }
+
+    /// Renames the files for removal and returns their new paths.
+    pub(crate) fn mark_deleted(&self) -> Result<Vec<PathBuf>, LogError> {
+        let mut renamed = Vec::new();
+        for kind in [
+            FileKind::Log,
+            FileKind::Index,
+            FileKind::TimeIndex,
+            FileKind::TxnIndex,
+        ] {
+            let from = self.dir.file(self.base_offset, kind);
+            let mut to = from.clone().into_os_string();
+            to.push(DELETED_SUFFIX);
+            let to = PathBuf::from(to);
+            match self.dir.fs.rename(&from, &to) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                result => {
+                    result.at("rename", &from)?;
+                    renamed.push(to);
+                }
+            }
+        }
+        Ok(renamed)
+    }
+
+    fn offsets_in<'a>(&self, state: &'a mut SegmentState) -> Result<&'a mut OffsetIndex, LogError> {
+        match &mut state.offsets {
+            Some(index) => Ok(index),
+            none => Ok(none.insert(OffsetIndex::open(
+                self.dir.clone(),
+                self.base_offset,
+                self.index_bytes_max,
+            )?)),
+        }
+    }
+
+    fn times_in<'a>(&self, state: &'a mut SegmentState) -> Result<&'a mut TimeIndex, LogError> {
+        match &mut state.times {
+            Some(index) => Ok(index),
+            none => Ok(none.insert(TimeIndex::open(
+                self.dir.clone(),
+                self.base_offset,
+                self.index_bytes_max,
+            )?)),
+        }
+    }
+
+    fn max_timestamp_in(&self, state: &mut SegmentState) -> Result<TimestampOffset, LogError> {
+        match state.max_timestamp {
+            Some(max) => Ok(max),
+            None => {
+                let max = self.times_in(state)?.last_entry();
+                state.max_timestamp = Some(max);
+                Ok(max)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

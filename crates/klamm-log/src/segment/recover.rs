@@ -1,0 +1,119 @@
+use std::sync::atomic::Ordering;
+
+use crate::batch::NO_TIMESTAMP;
+use crate::epoch_cache::EpochCache;
+use crate::error::{BatchFault, IoContext, LogError};
+use crate::index::offset::{OffsetIndex, fits};
+use crate::index::time::{TimeIndex, TimestampOffset};
+use crate::index::txn::AbortedTxn;
+use crate::producer_state::{ProducerStates, marker};
+use crate::segment::Segment;
+use crate::segment::scan::WHOLE;
+use crate::storage::lock;
+
+/// What recovery builds up beside the segment's own indexes.
+pub(crate) struct RecoveryState<'a> {
+    pub(crate) producers: &'a mut ProducerStates,
+    pub(crate) epochs: &'a mut EpochCache,
+}
+
+/// What recovery of a segment found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentRecovery {
+    /// Bytes that were verified and kept.
+    pub(crate) valid_bytes: u64,
+    /// Bytes behind them that were cut off.
+    pub(crate) truncated_bytes: u64,
+    /// The offset after the last batch kept.
+    pub(crate) next_offset: i64,
+    /// Why the rest was cut off.
+    pub(crate) fault: Option<BatchFault>,
+}
+
+impl Segment {
+    /// Verifies every batch, cuts the file before the first damaged one, and builds the indexes
+    /// anew. The segment must not be in use.
+    pub(crate) fn recover(&self, with: RecoveryState<'_>) -> Result<SegmentRecovery, LogError> {
+        let mut offsets =
+            OffsetIndex::create(self.dir.clone(), self.base_offset, self.index_bytes_max)?;
+        let mut times =
+            TimeIndex::create(self.dir.clone(), self.base_offset, self.index_bytes_max)?;
+        self.txn_index().reset()?;
+        let mut max = TimestampOffset {
+            timestamp: NO_TIMESTAMP,
+            offset: self.base_offset,
+        };
+        let mut last_entry_at = 0;
+        let mut next_offset = self.base_offset;
+        let mut valid_bytes = 0;
+        let mut first_timestamp = None;
+        let mut scan = self.scan(0, self.size(), WHOLE)?;
+        let fault = loop {
+            let (span, bytes) = match scan.next_verified()? {
+                Some(Ok(found)) => found,
+                Some(Err(fault)) => break Some(fault),
+                None => break None,
+            };
+            let meta = span.meta;
+            if meta.last_offset < next_offset || !fits(self.base_offset, meta.last_offset) {
+                break Some(BatchFault::Offset(meta.last_offset));
+            }
+            if meta.max_timestamp > max.timestamp {
+                max = TimestampOffset {
+                    timestamp: meta.max_timestamp,
+                    offset: meta.last_offset,
+                };
+            }
+            first_timestamp.get_or_insert(meta.max_timestamp);
+            if span.position - last_entry_at > self.index_interval_bytes {
+                offsets.append(meta.last_offset, span.position);
+                times.maybe_append(max);
+                last_entry_at = span.position;
+            }
+            if meta.leader_epoch >= 0
+                && with
+                    .epochs
+                    .latest()
+                    .is_none_or(|latest| meta.leader_epoch > latest)
+            {
+                with.epochs.insert(meta.leader_epoch, meta.base_offset);
+            }
+            let marker = meta.is_control().then(|| marker::read(bytes)).flatten();
+            if let Some((txn, last_stable_offset)) = with.producers.replay(&meta, marker)
+                && txn.aborted
+            {
+                self.txn_index().append(&AbortedTxn {
+                    producer_id: txn.producer_id,
+                    first_offset: txn.first_offset,
+                    last_offset: txn.last_offset,
+                    last_stable_offset,
+                })?;
+            }
+            next_offset = meta.next_offset();
+            valid_bytes = span.end();
+        };
+        let truncated_bytes = self.size() - valid_bytes;
+        if truncated_bytes > 0 {
+            self.file()?
+                .set_len(valid_bytes)
+                .at("truncate", &self.path())?;
+        }
+        self.size.store(valid_bytes, Ordering::Release);
+        times.maybe_append(max);
+        offsets.write_tail()?;
+        times.write_tail()?;
+        let mut state = lock(&self.state);
+        state.bytes_since_entry = 0;
+        state.max_timestamp = Some(max);
+        state.first_timestamp = first_timestamp;
+        state.offsets = Some(offsets);
+        state.times = Some(times);
+        state.recent.clear();
+        Ok(SegmentRecovery {
+            valid_bytes,
+            truncated_bytes,
+            next_offset,
+            fault,
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! The directory of one log, and files in it that are opened when needed.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+use klamm_env::{File, Fs, OpenMode};
+
+use crate::error::{IoContext, LogError};
+use crate::names::{FileKind, file_name};
+
+/// Locks a mutex; a panic of another thread while it held the lock does not spread, because every
+/// change under our locks is complete before it can panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The directory of one log. Its path changes when the directory is renamed, for deletion or
+/// after a move; open files are not affected by that.
+#[derive(Debug)]
+pub(crate) struct LogDir {
+    pub(crate) fs: Arc<dyn Fs>,
+    path: RwLock<PathBuf>,
+}
+
+impl LogDir {
+    pub(crate) fn new(fs: Arc<dyn Fs>, path: PathBuf) -> Arc<LogDir> {
+        Arc::new(LogDir {
+            fs,
+            path: RwLock::new(path),
+        })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.path
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone()
+    }
+
+    pub(crate) fn set_path(&self, path: &Path) {
+        path.clone_into(
+            &mut self
+                .path
+                .write()
+                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+        );
+    }
+
+    pub(crate) fn file(&self, offset: i64, kind: FileKind) -> PathBuf {
+        self.path().join(file_name(offset, kind))
+    }
+
+    /// Removes a file if it is there.
+    pub(crate) fn remove_if_exists(&self, path: &Path) -> Result<(), LogError> {
+        match self.fs.remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).at("remove", path)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        let path = self.path();
+        self.fs.sync_dir(&path).at("sync", &path)
+    }
+}
+
+/// A file that is opened when it is used and closed again when two rounds of
+/// [`LazyFile::release_if_idle`] pass without a use, so that idle logs hold no descriptors.
+#[derive(Debug, Default)]
+pub(crate) struct LazyFile {
+    slot: Mutex<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    file: Option<Arc<dyn File>>,
+    used: bool,
+}
+
+impl LazyFile {
+    pub(crate) fn opened(file: Arc<dyn File>) -> LazyFile {
+        LazyFile {
+            slot: Mutex::new(Slot {
+                file: Some(file),
+                used: true,
+            }),
+        }
+    }
+
+    /// The file, opened for reading and writing.
+    pub(crate) fn get(
+        &self,
+        fs: &dyn Fs,
+        path: impl FnOnce() -> PathBuf,
+    ) -> Result<Arc<dyn File>, LogError> {
+        let mut slot = lock(&self.slot);
+        slot.used = true;
+        if let Some(file) = &slot.file {
+            return Ok(file.clone());
+        }
+        let path = path();
+        let file = fs.open(&path, OpenMode::Write).at("open", &path)?;
+        slot.file = Some(file.clone());
+        Ok(file)
+    }
+
+    pub(crate) fn release_if_idle(&self) {
+        let mut slot = lock(&self.slot);
+        if !std::mem::take(&mut slot.used) {
+            slot.file = None;
+        }
+    }
+
+    pub(crate) fn release(&self) {
+        lock(&self.slot).file = None;
+    }
+}
