@@ -15,6 +15,9 @@ pub enum RecordError {
     /// A variable-length number is cut short or too long.
     #[error("a variable-length number is malformed")]
     InvalidVarint,
+    /// The variable-length number that is the record's length has no end.
+    #[error("the length of the record is malformed")]
+    InvalidLengthVarint,
     /// A key, value or header reaches past the end of the record.
     #[error("a field of {0} bytes reaches past the end of the record")]
     FieldTooLong(i32),
@@ -167,7 +170,11 @@ pub(crate) fn read_record<'a>(
     input: &mut &'a [u8],
     base: &Base,
 ) -> Result<RecordRef<'a>, RecordError> {
-    let declared = read_varint(input)?;
+    let declared = varint::read_i32(input).ok_or(if input.len() < varint::VARINT_LEN_MAX {
+        RecordError::InvalidVarint
+    } else {
+        RecordError::InvalidLengthVarint
+    })?;
     let body_len = usize::try_from(declared)
         .ok()
         .filter(|&len| len <= input.len())

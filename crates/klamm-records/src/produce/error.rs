@@ -1,6 +1,6 @@
 use std::fmt::{self, Write as _};
 
-use crate::batch::BatchError;
+use crate::batch::{BatchError, RecordError};
 use crate::compression::CompressionError;
 use crate::ids::TopicPartition;
 
@@ -124,6 +124,11 @@ impl ProduceError {
             ProduceError::Frame(_) | ProduceError::Corrupt(_) => ProduceErrorKind::CorruptMessage,
             ProduceError::ZstdTooEarly(_) => ProduceErrorKind::UnsupportedCompressionType,
             ProduceError::TooLarge { .. } => ProduceErrorKind::MessageTooLarge,
+            // Java's exception for this one passes by Kafka's own handling.
+            ProduceError::Malformed(BatchError::Record {
+                error: RecordError::InvalidLengthVarint,
+                ..
+            }) => ProduceErrorKind::UnknownServerError,
             ProduceError::NoBatch
             | ProduceError::ManyBatches
             | ProduceError::OldMagic(_)

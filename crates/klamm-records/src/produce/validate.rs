@@ -6,7 +6,7 @@ use super::{
 };
 use crate::batch::{
     Base, BatchBuilder, BatchError, BatchHeader, BatchOptions, CRC_FROM, Frame, HEADER_LEN,
-    NO_TIMESTAMP, RecordError, RecordRef, TimestampType, read_body, read_record,
+    NO_TIMESTAMP, RecordRef, TimestampType, read_body, read_record,
 };
 use crate::compression::{Codec, Compression, Decoder};
 use crate::crc::{combine, crc32c};
@@ -15,6 +15,9 @@ use crate::scratch::Scratch;
 /// Bytes that a batch which stays as it is may have once decompressed. Kafka sets no limit; what
 /// its consumers hold in memory ends here, too.
 const WALK_LIMIT: u64 = i32::MAX as u64;
+
+/// Where the codec's number lies: the low byte of the attributes.
+const ATTRIBUTES_LOW_AT: usize = CRC_FROM + 1;
 
 /// Judges what a produce request holds for one partition. `now_ms` is the broker's wall clock in
 /// milliseconds.
@@ -29,11 +32,8 @@ pub fn validate(
     scratch: &mut Scratch,
     now_ms: i64,
 ) -> Result<PreparedBatch, ProduceError> {
-    let batch = single_batch(&records)?;
+    let batch = single_batch(&records, rules)?;
     let header = BatchHeader::parse(&batch).map_err(ProduceError::Corrupt)?;
-    if rules.api_version < 7 && header.compression() == Ok(Compression::Zstd) {
-        return Err(ProduceError::ZstdTooEarly(rules.api_version));
-    }
     if rules.from_client && header.base_offset != 0 {
         return Err(ProduceError::BaseOffset(header.base_offset));
     }
@@ -56,7 +56,7 @@ pub fn validate(
     }
     let body = batch.slice(HEADER_LEN..);
     if source == Compression::None {
-        judge.walk_plain(&body)?;
+        judge.walk_plain(&body, |_| Ok(()))?;
     } else {
         judge.walk_compressed(source, &body, scratch)?;
     }
@@ -71,10 +71,16 @@ pub fn validate(
 }
 
 /// The one batch of a partition, cut off from an incomplete one after it.
-fn single_batch(records: &Bytes) -> Result<Bytes, ProduceError> {
+fn single_batch(records: &Bytes, rules: &ProduceRules) -> Result<Bytes, ProduceError> {
     let frame = whole_frame(records)?.ok_or(ProduceError::NoBatch)?;
     if frame.magic != 2 {
         return Err(ProduceError::OldMagic(frame.magic));
+    }
+    if rules.api_version < 7
+        && let Some(&attributes) = records.get(ATTRIBUTES_LOW_AT)
+        && Compression::from_id(attributes & 7) == Some(Compression::Zstd)
+    {
+        return Err(ProduceError::ZstdTooEarly(rules.api_version));
     }
     if whole_frame(&records[frame.size..])?.is_some() {
         return Err(ProduceError::ManyBatches);
@@ -267,14 +273,21 @@ impl<'a> Judge<'a> {
     }
 
     /// Walks over the records of an uncompressed batch. As in Kafka their offset deltas are not
-    /// looked at.
-    fn walk_plain(&mut self, body: &[u8]) -> Result<(), ProduceError> {
+    /// looked at. Records before the first rejected one go to `keep`.
+    fn walk_plain(
+        &mut self,
+        body: &[u8],
+        mut keep: impl FnMut(&RecordRef<'_>) -> Result<(), ProduceError>,
+    ) -> Result<(), ProduceError> {
         let count = self.count()?;
         let mut rest = body;
         for index in 0..count {
             let record = read_record(&mut rest, &self.base)
                 .map_err(|error| WalkError::from(error).at(index))?;
             self.judge(index, &Walked::from(&record));
+            if self.rejected.is_empty() {
+                keep(&record)?;
+            }
         }
         if count > 0 && !rest.is_empty() {
             return Err(ProduceError::Malformed(BatchError::TrailingBytes(count)));
@@ -331,6 +344,9 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         let source = self.header.compression().unwrap_or_default();
+        if source == Compression::None {
+            return self.walk_plain(body, keep);
+        }
         let limit = scratch.limit as u64;
         let decoder = Decoder::new(&mut scratch.contexts, source, body, false)
             .map_err(ProduceError::Undecodable)?;
@@ -340,8 +356,8 @@ impl<'a> Judge<'a> {
             let body = reader
                 .take_record(&mut room)
                 .map_err(|error| error.at(index))?;
-            let record = read_body(body, &self.base)
-                .map_err(|error: RecordError| WalkError::from(error).at(index))?;
+            let record =
+                read_body(body, &self.base).map_err(|error| WalkError::from(error).at(index))?;
             self.judge(index, &Walked::from(&record));
             if self.rejected.is_empty() {
                 keep(&record)?;
