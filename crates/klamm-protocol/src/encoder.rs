@@ -4,7 +4,7 @@ use bytes::Bytes;
 use klamm_records::Uuid;
 
 use crate::decoder::STRING_LEN_MAX;
-use crate::{ByteStr, EncodeError, Message, Records, Segment, UnknownTags};
+use crate::{ByteStr, EncodeError, Message, Records, Segment, TagWriter, UnknownTags};
 
 /// Records at least this long are passed on as a segment of their own instead of copied: a
 /// vectored write of one more piece costs about as much as copying so many bytes.
@@ -379,97 +379,20 @@ impl Encoder {
     /// The tagged fields that end a struct in a flexible version. In another version nothing may
     /// be written to them.
     pub fn tags<'a>(&'a mut self, unknown: &'a Option<Box<UnknownTags>>) -> TagWriter<'a> {
-        let count_at = self.buffer.len();
-        if self.flexible {
-            self.buffer.push(0);
-        }
-        let unknown = unknown.as_deref().map_or(&[][..], |tags| &tags.0);
-        TagWriter {
-            encoder: self,
-            unknown,
-            count_at,
-            count: 0,
-            tag_min: 0,
-        }
+        TagWriter::new(self, unknown.as_deref().map_or(&[], |tags| &tags.0))
+    }
+
+    /// Bytes written beside record data. A position to come back to with
+    /// [`Encoder::fill_varint`].
+    pub(crate) fn position(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Puts a number into the one byte kept free for it, making room if it takes more.
-    fn fill_varint(&mut self, at: usize, value: u32) {
+    pub(crate) fn fill_varint(&mut self, at: usize, value: u32) {
         debug_assert!(self.splices.last().is_none_or(|(splice, _)| *splice <= at));
         let (bytes, len) = varint_bytes(value);
         self.buffer.splice(at..=at, bytes[..len].iter().copied());
-    }
-}
-
-/// Writes the tagged fields of one struct: the known ones as they are given, in rising order, the
-/// unknown ones in between.
-#[derive(Debug)]
-pub struct TagWriter<'a> {
-    encoder: &'a mut Encoder,
-    unknown: &'a [crate::UnknownTag],
-    count_at: usize,
-    count: u32,
-    /// The lowest number that the next field may have.
-    tag_min: u64,
-}
-
-impl TagWriter<'_> {
-    /// Writes a known field.
-    pub fn field(
-        &mut self,
-        tag: u32,
-        write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
-    ) -> Result<(), EncodeError> {
-        self.unknown_below(u64::from(tag))?;
-        self.start(tag)?;
-        let size_at = self.encoder.buffer.len();
-        self.encoder.buffer.push(0);
-        write(self.encoder)?;
-        let length = self.encoder.buffer.len() - size_at - 1;
-        let size = u32::try_from(length).map_err(|_| EncodeError::TooLong { length })?;
-        self.encoder.fill_varint(size_at, size);
-        Ok(())
-    }
-
-    /// Writes the unknown fields that are left.
-    pub fn finish(mut self) -> Result<(), EncodeError> {
-        if !self.encoder.flexible {
-            return if self.unknown.is_empty() {
-                Ok(())
-            } else {
-                Err(EncodeError::TagsNotSupported)
-            };
-        }
-        self.unknown_below(u64::MAX)?;
-        if self.count > 0 {
-            self.encoder.fill_varint(self.count_at, self.count);
-        }
-        Ok(())
-    }
-
-    fn start(&mut self, tag: u32) -> Result<(), EncodeError> {
-        if u64::from(tag) < self.tag_min {
-            return Err(EncodeError::TagOrder { tag });
-        }
-        self.tag_min = u64::from(tag) + 1;
-        self.count += 1;
-        self.encoder.unsigned_varint(tag);
-        Ok(())
-    }
-
-    fn unknown_below(&mut self, end: u64) -> Result<(), EncodeError> {
-        while let Some((unknown, rest)) = self.unknown.split_first() {
-            if u64::from(unknown.tag) >= end {
-                break;
-            }
-            self.start(unknown.tag)?;
-            let length = unknown.data.len();
-            let size = u32::try_from(length).map_err(|_| EncodeError::TooLong { length })?;
-            self.encoder.unsigned_varint(size);
-            self.encoder.raw(&unknown.data);
-            self.unknown = rest;
-        }
-        Ok(())
     }
 }
 
