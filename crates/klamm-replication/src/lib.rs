@@ -1,6 +1,30 @@
-//! Partitions: leader and follower state machines, high watermark, fetch sessions
+#![doc = include_str!("../README.md")]
+//! # What lives here
+//!
+//! - [`partition`]: the rules of replication as state machines: leader, follower, ISR, high
+//!   watermark, truncation. No I/O, no clock.
+//! - [`fetch_session`]: fetch sessions (KIP-227). No I/O, no clock.
+//! - [`waiters`]: who waits for acknowledgements, bytes or time, as data structures.
+//! - [`manager`]: [`ReplicaManager`], the driver over logs and metadata that a broker calls.
+//!
+//! A produced batch: [`ReplicaManager::prepare`] validates it outside of any lock,
+//! [`ReplicaManager::append_now`] appends it, the leader's state machine moves the high watermark,
+//! and [`PendingProduce::wait`] ends once that has passed the batch. A fetch: the session says
+//! which partitions the client wants, [`ReplicaManager::fetch`] finds where in the files their
+//! records lie, or sleeps until an append credits it with enough bytes.
+
 #![forbid(unsafe_code)]
 
 pub mod fetch_session;
+pub mod manager;
 pub mod partition;
 pub mod waiters;
+
+pub use manager::{
+    Commits, CoordinatorAppend, DeletedRecords, Elected, FetchParams, FetchSlices,
+    FetchedPartition, LeaderHint, LeaderStatus, LoadedRange, OffsetAnswer, OffsetQuery,
+    PendingProduce, Prepared, ProduceContext, ProduceResult, ProposalSink, ReadIsolation,
+    ReplicaChanges, ReplicaManager, ReplicaManagerConfig, ReplicaOffsets, ReplicaStatus, TopicRef,
+    TopicSettings,
+};
+pub use waiters::Isolation;

@@ -1,0 +1,521 @@
+//! Fetch: read what is there; if that is too little, sleep until enough has come, then read again.
+//!
+//! Nothing here touches record bytes: an answer names parts of files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_env::FileExt as _;
+use klamm_log::{AbortedTxn, LogSlice};
+use klamm_protocol::ErrorCode;
+use smallvec::SmallVec;
+
+use super::partition::{Partition, ReplicaOffsets};
+use super::wait::{FetchWaiter, Sleeper};
+use super::{LeaderHint, ReplicaManager};
+use crate::fetch_session::{FetchPartition, PartitionAnswer, TopicIdPartition};
+use crate::waiters::{DeadlineKey, Isolation, WaiterKey};
+
+/// A fetch request apart from its partitions.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchParams {
+    /// Broker id of a follower, -1 for a consumer, -2 for a tool that reads as a replica would.
+    pub replica_id: i32,
+    /// Broker epoch of a follower, -1 if it doesn't tell.
+    pub replica_epoch: i64,
+    /// How long to wait for `min_bytes`, in milliseconds.
+    pub max_wait_ms: i32,
+    /// Bytes over all partitions that make waiting unnecessary.
+    pub min_bytes: i32,
+    /// Most bytes to return over all partitions; the first batch may exceed it.
+    pub max_bytes: i32,
+    /// How far the reader may see.
+    pub isolation: Isolation,
+    /// Whether only the leader may answer. A consumer that tells its rack (version 11 and up) may
+    /// read from a follower.
+    pub leader_only: bool,
+}
+
+impl FetchParams {
+    /// The isolation of a reader: only consumers are bound to committed records.
+    pub fn isolation_of(replica_id: i32, read_committed: bool) -> Isolation {
+        match (replica_id, read_committed) {
+            (-1, true) => Isolation::LastStable,
+            (-1, false) => Isolation::HighWatermark,
+            _ => Isolation::LogEnd,
+        }
+    }
+
+    fn is_from_follower(&self) -> bool {
+        self.replica_id >= 0
+    }
+}
+
+/// Parts of log files: the records of one partition's answer.
+#[derive(Clone, Debug, Default)]
+pub struct FetchSlices {
+    parts: SmallVec<[LogSlice; 1]>,
+    len: usize,
+}
+
+impl FetchSlices {
+    /// The parts, to be sent one after the other.
+    pub fn parts(&self) -> &[LogSlice] {
+        &self.parts
+    }
+
+    /// Bytes of all parts.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether all of it is in memory, so that sending won't wait for a disk. A guess: `true`
+    /// where the system cannot tell.
+    pub fn is_resident(&self) -> bool {
+        self.parts.iter().all(|part| {
+            let resident = part.file.is_resident(part.position, part.len as u64);
+            resident.unwrap_or(true)
+        })
+    }
+
+    /// Brings all of it into memory by reading it through `buffer`. Blocks on the disk: call it
+    /// where that does no harm, and only if [`FetchSlices::is_resident`] says no.
+    pub fn prefetch(&self, buffer: &mut [u8]) -> std::io::Result<()> {
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        for part in &self.parts {
+            let mut done = 0;
+            while done < part.len {
+                let want = buffer.len().min(part.len - done);
+                let read = part
+                    .file
+                    .read_up_to_at(&mut buffer[..want], part.position + done as u64)?;
+                if read == 0 {
+                    break;
+                }
+                done += read;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies all of it into one buffer. Blocks on the disk.
+    pub fn read(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.len];
+        let mut filled = 0;
+        for part in &self.parts {
+            part.file
+                .read_exact_at(&mut bytes[filled..filled + part.len], part.position)?;
+            filled += part.len;
+        }
+        Ok(bytes)
+    }
+}
+
+/// What a fetch answers for one partition.
+#[derive(Clone, Debug)]
+pub struct FetchedPartition {
+    /// The verdict.
+    pub error: ErrorCode,
+    /// High watermark, -1 on an error.
+    pub high_watermark: i64,
+    /// Last stable offset, -1 on an error.
+    pub last_stable_offset: i64,
+    /// First offset of the log, -1 on an error.
+    pub log_start_offset: i64,
+    /// The leader's largest epoch not above the client's, and its end, if the logs part there.
+    pub diverging_epoch: Option<(i32, i64)>,
+    /// Aborted transactions among the records, for `read_committed`.
+    pub aborted: Option<Vec<AbortedTxn>>,
+    /// A replica that the consumer should read from instead.
+    pub preferred_read_replica: Option<i32>,
+    /// Who leads the partition, on an error that says that this broker does not (KIP-951).
+    pub current_leader: Option<LeaderHint>,
+    /// The records. The last batch may be cut short; clients skip that.
+    pub records: FetchSlices,
+}
+
+impl FetchedPartition {
+    /// An error without any detail.
+    pub fn error(error: ErrorCode) -> Self {
+        FetchedPartition {
+            error,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            diverging_epoch: None,
+            aborted: None,
+            preferred_read_replica: None,
+            current_leader: None,
+            records: FetchSlices::default(),
+        }
+    }
+}
+
+impl PartitionAnswer for FetchedPartition {
+    fn records_len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn high_watermark(&self) -> i64 {
+        self.high_watermark
+    }
+
+    fn log_start_offset(&self) -> i64 {
+        self.log_start_offset
+    }
+
+    fn is_error(&self) -> bool {
+        self.error != ErrorCode::None
+    }
+
+    fn has_advice(&self) -> bool {
+        self.preferred_read_replica.is_some() || self.diverging_epoch.is_some()
+    }
+}
+
+/// A partition of a fetch, looked up.
+enum Found {
+    /// Takes part in the fetch; an error among these ends the wait.
+    Read(Arc<Partition>),
+    /// Not served by this broker although it is known; ends the wait.
+    Failed(ErrorCode),
+    /// Not known at all: answered along, but no reason to answer at once.
+    Unknown(ErrorCode),
+}
+
+type FoundAll = SmallVec<[Found; 4]>;
+
+/// One pass over the partitions of a fetch.
+struct Pass {
+    answers: Vec<FetchedPartition>,
+    /// What each partition looked like; `None` where it was not read.
+    seen: Vec<Option<ReplicaOffsets>>,
+    bytes: u64,
+    answer_now: bool,
+}
+
+impl ReplicaManager {
+    /// Answers a fetch for `partitions` in their order: at once if `min_bytes` are there, a
+    /// partition has an error or a diverging epoch, or the fetch doesn't wait; else when enough
+    /// has come or `max_wait_ms` are over.
+    ///
+    /// The first partition with records returns at least one whole batch whatever the limits.
+    /// Blocks on the disk where indexes are not in memory.
+    pub async fn fetch(
+        &self,
+        params: &FetchParams,
+        partitions: &[(TopicIdPartition, FetchPartition)],
+    ) -> Vec<FetchedPartition> {
+        let params = &FetchParams {
+            min_bytes: params.min_bytes.min(params.max_bytes),
+            ..*params
+        };
+        let found = self.find_all(partitions);
+        let nothing_to_read = found.iter().all(|found| matches!(found, Found::Unknown(_)));
+        let pass = self.read_all(params, partitions, &found, true);
+        if pass.answer_now || nothing_to_read || params.max_wait_ms <= 0 {
+            return pass.answers;
+        }
+        self.wait_and_read(params, partitions, found, pass).await
+    }
+
+    fn find_all(&self, partitions: &[(TopicIdPartition, FetchPartition)]) -> FoundAll {
+        let find =
+            |(partition, _): &(TopicIdPartition, FetchPartition)| self.find_for_fetch(partition);
+        partitions.iter().map(find).collect()
+    }
+
+    async fn wait_and_read(
+        &self,
+        params: &FetchParams,
+        partitions: &[(TopicIdPartition, FetchPartition)],
+        mut found: FoundAll,
+        mut pass: Pass,
+    ) -> Vec<FetchedPartition> {
+        let wait = Duration::from_millis(u64::try_from(params.max_wait_ms).unwrap_or(0));
+        let deadline = self.0.env.clock.monotonic() + wait;
+        loop {
+            let missing = i64::from(params.min_bytes)
+                .saturating_sub_unsigned(pass.bytes)
+                .max(1);
+            let parked = Parked::new(self, FetchWaiter::new(missing), deadline);
+            let parked = park_all(parked, params, partitions, &found, &pass);
+            let (disturbed, expired) = match parked {
+                Some(parked) => {
+                    parked.waiter.sleep().await;
+                    (parked.waiter.is_disturbed(), parked.waiter.is_expired())
+                }
+                // Something happened between reading and parking: look again.
+                None => (false, self.0.env.clock.monotonic() >= deadline),
+            };
+            if disturbed {
+                // A replica may be gone or another one of the same name.
+                found = self.find_all(partitions);
+            }
+            pass = self.read_all(params, partitions, &found, false);
+            if pass.answer_now || disturbed || expired {
+                return pass.answers;
+            }
+        }
+    }
+
+    fn find_for_fetch(&self, partition: &TopicIdPartition) -> Found {
+        let Some(topic) = &partition.topic else {
+            return Found::Unknown(ErrorCode::UnknownTopicId);
+        };
+        match self.find(topic, partition.partition) {
+            Ok(found) if partition.topic_id.is_zero() || partition.topic_id == found.topic_id() => {
+                Found::Read(found)
+            }
+            Ok(_) => Found::Failed(ErrorCode::InconsistentTopicId),
+            Err(error @ ErrorCode::UnknownTopicOrPartition) => Found::Unknown(error),
+            Err(error) => Found::Failed(error),
+        }
+    }
+
+    /// Reads every partition once, within the limits of the request. `first` is the pass in which
+    /// a follower's fetch moves its state here.
+    fn read_all(
+        &self,
+        params: &FetchParams,
+        partitions: &[(TopicIdPartition, FetchPartition)],
+        found: &[Found],
+        first: bool,
+    ) -> Pass {
+        let mut pass = Pass {
+            answers: Vec::with_capacity(partitions.len()),
+            seen: Vec::with_capacity(partitions.len()),
+            bytes: 0,
+            answer_now: false,
+        };
+        let mut room = usize::try_from(params.max_bytes).unwrap_or(0);
+        for ((name, wish), found) in partitions.iter().zip(found) {
+            let (answer, seen) = match found {
+                Found::Read(partition) => {
+                    let limits = Limits {
+                        max_bytes: room.min(usize::try_from(wish.max_bytes).unwrap_or(0)),
+                        min_one: pass.bytes == 0,
+                    };
+                    match self.read_one(params, partition, wish, limits, first) {
+                        Ok((answer, seen)) => (answer, Some(seen)),
+                        Err(error) => {
+                            pass.answer_now = true;
+                            let mut answer = FetchedPartition::error(error);
+                            answer.current_leader = leader_hint_for(error, partition);
+                            (answer, None)
+                        }
+                    }
+                }
+                Found::Failed(error) => {
+                    pass.answer_now = true;
+                    let mut answer = FetchedPartition::error(*error);
+                    if *error == ErrorCode::NotLeaderOrFollower
+                        && let Some(topic) = &name.topic
+                    {
+                        let topic = super::TopicRef::Name(topic);
+                        answer.current_leader = self.leader_hint(topic, name.partition);
+                    }
+                    (answer, None)
+                }
+                Found::Unknown(error) => (FetchedPartition::error(*error), None),
+            };
+            room -= room.min(answer.records.len());
+            pass.bytes += answer.records.len() as u64;
+            pass.answer_now |= answer.has_advice();
+            pass.answers.push(answer);
+            pass.seen.push(seen);
+        }
+        pass.answer_now |=
+            i64::try_from(pass.bytes).unwrap_or(i64::MAX) >= i64::from(params.min_bytes);
+        pass
+    }
+
+    fn read_one(
+        &self,
+        params: &FetchParams,
+        partition: &Partition,
+        wish: &FetchPartition,
+        limits: Limits,
+        first: bool,
+    ) -> Result<(FetchedPartition, ReplicaOffsets), ErrorCode> {
+        let names_epoch = wish.current_leader_epoch.is_some();
+        let seen = partition.offsets_for(wish.current_leader_epoch, params.leader_only)?;
+        if params.is_from_follower() {
+            partition.check_follower(params.replica_id, names_epoch)?;
+        }
+        let mut answer = FetchedPartition {
+            high_watermark: seen.high_watermark,
+            last_stable_offset: seen.last_stable_offset,
+            log_start_offset: seen.log_start_offset,
+            ..FetchedPartition::error(ErrorCode::None)
+        };
+        if let Some(epoch) = wish.last_fetched_epoch
+            && let Some(parted) = diverging(partition, wish.fetch_offset, epoch, &seen)?
+        {
+            answer.diverging_epoch = Some(parted);
+            return Ok((answer, seen));
+        }
+        partition.read(
+            wish.fetch_offset,
+            limits,
+            &seen,
+            params.isolation,
+            &mut answer,
+        )?;
+        if first && params.is_from_follower() {
+            self.follower_fetched(params, partition, wish, &seen)?;
+        }
+        Ok((answer, seen))
+    }
+}
+
+/// Byte limits of one partition's read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_bytes: usize,
+    /// Whether a batch larger than `max_bytes` is returned nevertheless.
+    pub(crate) min_one: bool,
+}
+
+impl Partition {
+    /// Reads records from `offset` on into `answer`.
+    pub(crate) fn read(
+        &self,
+        offset: i64,
+        limits: Limits,
+        seen: &ReplicaOffsets,
+        isolation: Isolation,
+        answer: &mut FetchedPartition,
+    ) -> Result<(), ErrorCode> {
+        if isolation == Isolation::LastStable {
+            answer.aborted = Some(Vec::new());
+        }
+        if offset < seen.log_start_offset || offset > seen.log_end_offset {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        let bound = seen.bound(isolation);
+        if offset >= bound || (limits.max_bytes == 0 && !limits.min_one) {
+            return Ok(());
+        }
+        let failed = |error: klamm_log::LogError| {
+            if error.is_storage_failure() {
+                tracing::error!(partition = %self.name(), %error, "read failed");
+            }
+            super::error::log_error_code(&error)
+        };
+        let read = self
+            .log()
+            .read(offset, limits.max_bytes, bound, true)
+            .map_err(failed)?;
+        if read.len > limits.max_bytes && !limits.min_one {
+            // Not even one whole batch fits: a part of it would be of no use.
+            return Ok(());
+        }
+        if let Some(aborted) = &mut answer.aborted {
+            let end = self.log().upper_bound_offset(&read).map_err(failed)?;
+            *aborted = self
+                .log()
+                .aborted_transactions(offset, end)
+                .map_err(failed)?;
+        }
+        answer.records = FetchSlices {
+            parts: read.parts.into(),
+            len: read.len,
+        };
+        Ok(())
+    }
+}
+
+/// Where the logs of a reader and of this replica part, if they do at or before `fetch_offset`.
+fn diverging(
+    partition: &Partition,
+    fetch_offset: i64,
+    last_fetched_epoch: i32,
+    seen: &ReplicaOffsets,
+) -> Result<Option<(i32, i64)>, ErrorCode> {
+    let Some(end) = partition.log().epoch_end_offset(last_fetched_epoch) else {
+        return Err(ErrorCode::OffsetOutOfRange);
+    };
+    if fetch_offset < seen.log_start_offset {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    let parted = end.epoch < last_fetched_epoch || end.end_offset < fetch_offset;
+    Ok(parted.then_some((end.epoch, end.end_offset)))
+}
+
+/// Errors by which a client learns that it must look for the leader elsewhere.
+fn leader_hint_for(error: ErrorCode, partition: &Partition) -> Option<LeaderHint> {
+    matches!(
+        error,
+        ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch
+    )
+    .then(|| partition.role(|role| LeaderHint::from(role)))
+}
+
+/// A fetch's places in the waiting lists. Leaves them all when dropped.
+struct Parked<'a> {
+    manager: &'a ReplicaManager,
+    waiter: Arc<FetchWaiter>,
+    deadline: DeadlineKey,
+    places: SmallVec<[(Arc<Partition>, WaiterKey); 4]>,
+}
+
+impl<'a> Parked<'a> {
+    fn new(manager: &'a ReplicaManager, waiter: Arc<FetchWaiter>, deadline: Duration) -> Self {
+        let sleeper = Sleeper::Fetch(Arc::clone(&waiter));
+        let deadline = manager.0.timer.insert(deadline, sleeper);
+        Parked {
+            manager,
+            waiter,
+            deadline,
+            places: SmallVec::new(),
+        }
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.manager.0.timer.remove(self.deadline);
+        for (partition, key) in self.places.drain(..) {
+            partition.unpark(key);
+        }
+    }
+}
+
+/// Enters all waiting lists; `None` if a partition has moved on since it was read.
+fn park_all<'a>(
+    mut parked: Parked<'a>,
+    params: &FetchParams,
+    partitions: &[(TopicIdPartition, FetchPartition)],
+    found: &[Found],
+    pass: &Pass,
+) -> Option<Parked<'a>> {
+    let reads = partitions
+        .iter()
+        .zip(found)
+        .zip(&pass.seen)
+        .zip(&pass.answers);
+    for ((((_, wish), found), seen), answer) in reads {
+        let (Found::Read(partition), Some(seen)) = (found, seen) else {
+            continue;
+        };
+        let limit = u64::try_from(wish.max_bytes).unwrap_or(0);
+        let room = limit.saturating_sub(answer.records.len() as u64);
+        let key = partition.park(
+            params.isolation,
+            wish.fetch_offset,
+            room,
+            seen,
+            &parked.waiter,
+        )?;
+        parked.places.push((Arc::clone(partition), key));
+    }
+    Some(parked)
+}

@@ -1,0 +1,343 @@
+//! Following the metadata: which replicas this broker has, and in which role.
+
+use std::sync::Arc;
+
+use klamm_log::{Log, LogConfig, LogError, ManagerError};
+use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage, PartitionImage, TopicImage};
+use klamm_records::produce::ProduceRules;
+use klamm_records::{TopicPartition, Uuid};
+
+use super::map::Hosted;
+use super::partition::Partition;
+use super::{ReplicaManager, lock};
+use crate::partition::{BrokerLiveness, PartitionMetadata, Transition};
+
+/// The configs of a topic that replication acts on.
+#[derive(Clone, Debug)]
+pub struct TopicSettings {
+    /// The log's.
+    pub log: LogConfig,
+    /// What produced batches must fulfil. The request's version is filled in per request.
+    pub rules: ProduceRules,
+    /// `min.insync.replicas`.
+    pub min_insync_replicas: i32,
+}
+
+impl Default for TopicSettings {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        TopicSettings {
+            log: LogConfig::default(),
+            rules: ProduceRules::default(),
+            min_insync_replicas: 1,
+        }
+    }
+}
+
+/// What a change of the metadata did to this broker's replicas. Coordinators load and unload by it.
+#[derive(Debug, Default)]
+pub struct ReplicaChanges {
+    /// Partitions that this broker leads in a new epoch.
+    pub elected: Vec<Elected>,
+    /// Partitions that this broker led until now, with the epoch in which it does not lead any
+    /// more; `None` if the replica is gone.
+    pub resigned: Vec<(TopicPartition, Option<i32>)>,
+    /// Replicas that could not be opened; they answer with `KAFKA_STORAGE_ERROR`.
+    pub failed: Vec<(TopicPartition, ManagerError)>,
+}
+
+/// A partition that this broker leads in a new epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elected {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Its topic's id.
+    pub topic_id: Uuid,
+    /// The new leader epoch.
+    pub leader_epoch: i32,
+}
+
+impl From<&PartitionImage> for PartitionMetadata {
+    fn from(image: &PartitionImage) -> PartitionMetadata {
+        PartitionMetadata {
+            replicas: image.replicas.clone(),
+            isr: image.isr.clone(),
+            adding: image.adding_replicas.clone(),
+            removing: image.removing_replicas.clone(),
+            leader: image.leader,
+            leader_epoch: image.leader_epoch,
+            partition_epoch: image.partition_epoch,
+        }
+    }
+}
+
+/// Broker `id` as the metadata shows it.
+fn liveness(image: &MetadataImage, id: i32) -> BrokerLiveness {
+    image
+        .broker(id)
+        .map_or_else(BrokerLiveness::default, |broker| BrokerLiveness {
+            epoch: Some(broker.epoch),
+            fenced: broker.fenced,
+            shutting_down: broker.in_controlled_shutdown,
+        })
+}
+
+impl ReplicaManager {
+    /// Follows a change of the metadata: deletes, makes and opens logs, becomes leader or
+    /// follower, takes over configs. `settings` gives the configs of a topic under the new image.
+    ///
+    /// Blocks on the file system. Calls must come in the order of the images; the first one is
+    /// [`MetadataDelta::from_nothing`].
+    pub fn apply_metadata(
+        &self,
+        delta: &MetadataDelta,
+        image: &Arc<MetadataImage>,
+        settings: &dyn Fn(&str) -> TopicSettings,
+    ) -> ReplicaChanges {
+        let inner = &*self.0;
+        let _one_at_a_time = lock(&inner.changes);
+        let mut changes = ReplicaChanges::default();
+        // Requests see the image before the replicas move: a topic that is new or gone is named
+        // by the image, and whether this broker serves it by the replicas.
+        inner.image.store(Arc::clone(image));
+        for (&id, topic) in delta.deleted_topics() {
+            for (partition, _) in topic.partitions() {
+                self.remove(topic.name(), id, partition, &mut changes);
+            }
+        }
+        for &id in delta.changed_brokers() {
+            let liveness = liveness(image, id);
+            for partition in inner.partitions.online() {
+                partition.set_liveness(id, liveness);
+            }
+        }
+        for (&id, changed) in delta.changed_topics() {
+            let Some(topic) = image.topic_by_id(id) else {
+                continue;
+            };
+            let mut topic_settings = None;
+            for &index in &changed.partitions {
+                let Some(partition) = topic.partition(index) else {
+                    continue;
+                };
+                if partition.replicas.contains(&inner.config.node_id) {
+                    let settings = topic_settings.get_or_insert_with(|| settings(topic.name()));
+                    self.assign(topic, index, partition, settings, image, &mut changes);
+                } else {
+                    self.remove(topic.name(), id, index, &mut changes);
+                }
+            }
+        }
+        self.reconfigure(delta, image, settings);
+        changes
+    }
+
+    /// Takes on the role that `metadata` gives to this broker's replica of a partition.
+    fn assign(
+        &self,
+        topic: &TopicImage,
+        index: i32,
+        metadata: &PartitionImage,
+        settings: &TopicSettings,
+        image: &MetadataImage,
+        changes: &mut ReplicaChanges,
+    ) {
+        let inner = &*self.0;
+        let name = TopicPartition::new(Arc::clone(topic.name()), index);
+        let partition = match inner.partitions.by_name(&name.topic, index) {
+            Some(Hosted::Online(partition)) if partition.topic_id() == topic.id() => Ok(partition),
+            Some(Hosted::Online(former)) => {
+                self.remove(topic.name(), former.topic_id(), index, changes);
+                self.open(&name, topic.id(), metadata, settings)
+            }
+            Some(Hosted::Offline) | None => self.open(&name, topic.id(), metadata, settings),
+        };
+        let now_ms = inner.env.clock.wall_ms();
+        let applied = partition.and_then(|partition| {
+            let transition =
+                partition.apply(&metadata.into(), &|id| liveness(image, id), now_ms)?;
+            Ok((partition, transition))
+        });
+        match applied {
+            Ok((partition, transition)) => {
+                inner
+                    .partitions
+                    .insert(&name, topic.id(), Hosted::Online(partition));
+                match transition {
+                    Transition::Elected { .. } => changes.elected.push(Elected {
+                        partition: name,
+                        topic_id: topic.id(),
+                        leader_epoch: metadata.leader_epoch,
+                    }),
+                    Transition::Following { resigned: true } => {
+                        changes.resigned.push((name, Some(metadata.leader_epoch)));
+                    }
+                    Transition::Following { resigned: false }
+                    | Transition::Stale
+                    | Transition::Unchanged => {}
+                }
+            }
+            Err(error) => {
+                tracing::error!(partition = %name, %error, "replica is offline");
+                inner.partitions.insert(&name, topic.id(), Hosted::Offline);
+                changes.failed.push((name, error));
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        name: &TopicPartition,
+        topic_id: Uuid,
+        metadata: &PartitionImage,
+        settings: &TopicSettings,
+    ) -> Result<Arc<Partition>, ManagerError> {
+        let log = match self.open_log(name, topic_id, metadata, settings) {
+            Err(ManagerError::Log(LogError::InconsistentTopicId { dir, .. })) => {
+                // The topic was deleted and made anew while this broker was down.
+                tracing::warn!(dir = %dir.display(), "setting the log of a former topic aside");
+                self.0.logs.set_stray(name)?;
+                self.open_log(name, topic_id, metadata, settings)?
+            }
+            opened => opened?,
+        };
+        let config = &self.0.config;
+        Ok(Arc::new(Partition::new(
+            name.clone(),
+            topic_id,
+            config,
+            log,
+            settings,
+        )))
+    }
+
+    /// The log of a replica, made if it is new: in the directory that the metadata names, or in
+    /// any if it names none or one that this broker never had.
+    fn open_log(
+        &self,
+        name: &TopicPartition,
+        topic_id: Uuid,
+        metadata: &PartitionImage,
+        settings: &TopicSettings,
+    ) -> Result<Arc<Log>, ManagerError> {
+        let inner = &*self.0;
+        let directory = metadata.directory(inner.config.node_id);
+        let named = (!directory.is_reserved()).then_some(directory);
+        let create = |directory| {
+            let config = settings.log.clone();
+            inner.logs.create(name, Some(topic_id), config, directory)
+        };
+        match create(named) {
+            Err(ManagerError::NoSuchDirectory(_)) if self.all_directories_online() => create(None),
+            created => created,
+        }
+    }
+
+    /// Whether a directory that is not there can hold no replicas: it is not just offline.
+    fn all_directories_online(&self) -> bool {
+        let directories = self.0.logs.directories();
+        directories.iter().all(|directory| directory.online)
+    }
+
+    /// Sets aside, by renaming their directories, the logs that the metadata does not assign to
+    /// this broker. To be called once, after the first [`ReplicaManager::apply_metadata`] with an
+    /// image that is known to be complete. Returns whose logs they were.
+    pub fn set_stray_logs_aside(&self) -> Result<Vec<TopicPartition>, ManagerError> {
+        let inner = &*self.0;
+        let _one_at_a_time = lock(&inner.changes);
+        let mut stray = Vec::new();
+        for log in inner.logs.logs() {
+            let name = log.topic_partition();
+            if inner
+                .partitions
+                .by_name(&name.topic, name.partition)
+                .is_none()
+            {
+                inner.logs.set_stray(name)?;
+                stray.push(name.clone());
+            }
+        }
+        Ok(stray)
+    }
+
+    /// Upkeep of the logs: flushes, retention, checkpoints (see [`klamm_log::LogManager::tick`]).
+    /// Blocks; to be called about every second on a thread of its own. Returns the directories
+    /// whose disk failed; their replicas are offline.
+    pub fn tick(&self) -> Vec<Uuid> {
+        let inner = &*self.0;
+        let failed = inner.logs.tick(inner.env.clock.wall_ms());
+        if !failed.is_empty() {
+            let _one_at_a_time = lock(&inner.changes);
+            for partition in inner.partitions.online() {
+                if partition.log().is_offline() {
+                    partition.retire();
+                    inner.partitions.insert(
+                        partition.name(),
+                        partition.topic_id(),
+                        Hosted::Offline,
+                    );
+                }
+            }
+        }
+        failed
+    }
+
+    /// Gives up a replica and its log.
+    fn remove(&self, topic: &Arc<str>, topic_id: Uuid, index: i32, changes: &mut ReplicaChanges) {
+        let inner = &*self.0;
+        let name = TopicPartition::new(Arc::clone(topic), index);
+        match inner.partitions.remove(&name, topic_id) {
+            Some(Hosted::Online(partition)) => {
+                if partition.retire() {
+                    changes.resigned.push((name.clone(), None));
+                }
+            }
+            Some(Hosted::Offline) => {}
+            None => return,
+        }
+        if let Err(error) = inner.logs.delete(&name) {
+            tracing::error!(partition = %name, %error, "cannot delete the log");
+            changes.failed.push((name, error));
+        }
+    }
+
+    fn reconfigure(
+        &self,
+        delta: &MetadataDelta,
+        image: &MetadataImage,
+        settings: &dyn Fn(&str) -> TopicSettings,
+    ) {
+        let inner = &*self.0;
+        let now_ms = inner.env.clock.wall_ms();
+        let configure = |topic: &TopicImage| {
+            let settings = settings(topic.name());
+            for (index, _) in topic.partitions() {
+                if let Some(Hosted::Online(partition)) = inner.partitions.by_id(topic.id(), index) {
+                    partition.configure(&settings, now_ms);
+                }
+            }
+        };
+        let broker_wide = delta
+            .changed_configs()
+            .iter()
+            .any(|resource| self.concerns_all_topics(resource));
+        if broker_wide {
+            image.topics().iter().for_each(|topic| configure(topic));
+        } else {
+            for resource in delta.changed_configs() {
+                if resource.resource_type == klamm_metadata::ResourceType::Topic
+                    && let Some(topic) = image.topic(&resource.name)
+                {
+                    configure(topic);
+                }
+            }
+        }
+    }
+
+    /// Whether a change of a resource's configs may change the defaults of all topics here: this
+    /// broker's, or those of all brokers.
+    fn concerns_all_topics(&self, resource: &ConfigResource) -> bool {
+        resource.resource_type == klamm_metadata::ResourceType::Broker
+            && (resource.name.is_empty() || resource.name.parse() == Ok(self.0.config.node_id))
+    }
+}
