@@ -1,10 +1,32 @@
 //! Klamm's chores: `cargo xtask <name>`. Each is a module of its own; a new one adds its line to `main`.
 
+#![expect(clippy::disallowed_methods, reason = "chores of the repository, none of it ships")]
+
+mod bad_input;
+mod batch;
+mod broker;
+mod cache;
 mod codegen;
 mod config_facts;
+mod flags;
 mod golden;
+mod hello;
+mod interop;
+mod oracle;
+mod report;
+mod runtimes;
+mod wire;
 
+use flags::Flags;
 use std::process::ExitCode;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const USAGE: &str = "usage: cargo xtask CHORE
+  codegen          the protocol's Rust from Kafka's schemas
+  config-facts     the config tables from Kafka's jars
+  golden           golden bytes from Kafka's own codec
+";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -16,7 +38,9 @@ fn main() -> ExitCode {
         "codegen" => codegen::run(rest),
         "config-facts" => config_facts::run(rest),
         "golden" => golden::run(rest),
-        _ => Err("usage: cargo xtask codegen|config-facts|golden …".into()),
+        "oracle" => oracle::run(rest),
+        "interop" => interop::run(rest),
+        _ => Err(format!("{USAGE}  {}\n  {}", oracle::USAGE, interop::USAGE).into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

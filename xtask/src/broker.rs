@@ -1,0 +1,386 @@
+//! Starts, watches and ends the broker under test: a real Kafka or Klamm, with the same settings.
+
+use crate::wire::Connection;
+use crate::{Result, cache};
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// Which broker a suite runs against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    Kafka,
+    Klamm,
+}
+
+impl Against {
+    pub fn parse(name: &str) -> Result<Against> {
+        match name {
+            "kafka" => Ok(Against::Kafka),
+            "klamm" => Ok(Against::Klamm),
+            _ => Err(format!("--against kafka or klamm, not '{name}'").into()),
+        }
+    }
+}
+
+impl Display for Against {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Against::Kafka => "kafka",
+            Against::Klamm => "klamm",
+        })
+    }
+}
+
+/// How a broker is set up.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Holds the data, the log and Kafka's configuration.
+    pub folder: PathBuf,
+    pub port: u16,
+    pub controller_port: u16,
+    /// Kafka's heap, as `java -Xmx` takes it.
+    pub heap: String,
+    /// Further configs, over [`Spec::configs`].
+    pub set: Vec<(String, String)>,
+}
+
+impl Spec {
+    pub fn new(folder: PathBuf) -> Result<Spec> {
+        Ok(Spec {
+            folder,
+            port: free_port()?,
+            controller_port: free_port()?,
+            heap: "768m".into(),
+            set: Vec::new(),
+        })
+    }
+
+    pub fn with(mut self, name: &str, value: impl Display) -> Spec {
+        self.set.push((name.into(), value.to_string()));
+        self
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    fn configs(&self) -> Vec<(String, String)> {
+        let (port, controller) = (self.port, self.controller_port);
+        let mut all: Vec<(String, String)> = [
+            ("process.roles", "broker,controller".into()),
+            ("node.id", "1".into()),
+            ("controller.quorum.voters", format!("1@127.0.0.1:{controller}")),
+            (
+                "listeners",
+                format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
+            ),
+            ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
+            ("controller.listener.names", "CONTROLLER".into()),
+            ("log.dirs", self.data().display().to_string()),
+            ("offsets.topic.num.partitions", "5".into()),
+            ("offsets.topic.replication.factor", "1".into()),
+            ("transaction.state.log.replication.factor", "1".into()),
+            ("transaction.state.log.min.isr", "1".into()),
+            ("share.coordinator.state.topic.replication.factor", "1".into()),
+            ("share.coordinator.state.topic.min.isr", "1".into()),
+            ("group.initial.rebalance.delay.ms", "0".into()),
+        ]
+        .into_iter()
+        .map(|(name, value): (&str, String)| (name.to_string(), value))
+        .collect();
+        for (name, value) in &self.set {
+            all.retain(|(other, _)| other != name);
+            all.push((name.clone(), value.clone()));
+        }
+        all
+    }
+}
+
+/// A port nobody listens on, of a range of this repository's own.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 19_700;
+    const COUNT: u16 = 300;
+    let start = std::process::id() as u16 % COUNT;
+    for _ in 0..COUNT {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (start + n) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no free port between 19700 and 19999".into())
+}
+
+/// A broker process. Dropping it ends it.
+pub struct Broker {
+    pub against: Against,
+    pub spec: Spec,
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    child: Option<Child>,
+}
+
+impl Broker {
+    /// Prepares (and, for Kafka, formats) but does not start.
+    pub fn prepare(against: Against, spec: Spec) -> Result<Broker> {
+        fs::create_dir_all(&spec.folder)?;
+        let command = match against {
+            Against::Kafka => kafka_command(&spec)?,
+            Against::Klamm => klamm_command(&spec)?,
+        };
+        Ok(Broker { against, spec, command, environment: Vec::new(), child: None })
+    }
+
+    /// Prepares, starts and waits until it answers.
+    pub fn start(against: Against, spec: Spec) -> Result<Broker> {
+        let mut broker = Broker::prepare(against, spec)?;
+        broker.start_again()?;
+        Ok(broker)
+    }
+
+    /// Klamm with nothing but these arguments and variables, in the given working folder.
+    pub fn klamm_bare(spec: Spec, arguments: &[String], vars: &[(String, String)]) -> Result<Broker> {
+        fs::create_dir_all(&spec.folder)?;
+        let mut command = vec![klamm_binary()?.display().to_string()];
+        command.extend(arguments.iter().cloned());
+        let environment = vars.to_vec();
+        Ok(Broker { against: Against::Klamm, spec, command, environment, child: None })
+    }
+
+    /// Starts the process and waits until it answers; tells how long that took.
+    pub fn start_again(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        self.spawn()?;
+        self.wait_ready()?;
+        Ok(begun.elapsed())
+    }
+
+    /// Starts the process only.
+    pub fn spawn(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.spec.folder.join("log"))?;
+        let child = Command::new(&self.command[0])
+            .args(&self.command[1..])
+            .envs(self.environment.iter().cloned())
+            .current_dir(&self.spec.folder)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .map_err(|e| format!("{}: {e}", self.command[0]))?;
+        fs::write(self.spec.folder.join("pid"), child.id().to_string())?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Ready means: the broker is in the metadata it serves.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let shown = Connection::open(self.spec.port).and_then(|mut c| c.brokers());
+            if matches!(shown, Ok(n) if n >= 1) {
+                return Ok(());
+            }
+            if let Some(status) = self.exited()? {
+                return Err(format!("the broker ended ({status}):\n{}", self.log_tail()).into());
+            }
+            if Instant::now() > end {
+                return Err(format!("not ready after 60 s:\n{}", self.log_tail()).into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The exit status, once the process has ended.
+    pub fn exited(&mut self) -> Result<Option<std::process::ExitStatus>> {
+        Ok(match &mut self.child {
+            Some(child) => child.try_wait()?,
+            None => None,
+        })
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.spec.port)
+    }
+
+    /// SIGTERM, and waits; tells how long it took. An unclean end is an error.
+    pub fn stop(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        let Some(child) = &mut self.child else { return Ok(Duration::ZERO) };
+        signal(child.id(), "TERM");
+        let end = Instant::now() + Duration::from_secs(60);
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > end {
+                return Err(format!("did not end on SIGTERM:\n{}", self.log_tail()).into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        self.child = None;
+        // A JVM that was told to end says 143.
+        if status.success() || (self.against == Against::Kafka && status.code() == Some(143)) {
+            Ok(begun.elapsed())
+        } else {
+            Err(format!("ended with {status}:\n{}", self.log_tail()).into())
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the process running beyond this one's life.
+    pub fn release(mut self) {
+        self.child = None;
+    }
+
+    pub fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.spec.folder.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// Seconds of CPU used so far, of user and system together.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let pid = self.pid().ok_or("not running")?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let after = stat.rsplit(") ").next().unwrap_or_default();
+        let fields: Vec<&str> = after.split(' ').collect();
+        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+        // utime and stime, in hundredths: Linux fixes USER_HZ at 100.
+        Ok((ticks(11) + ticks(12)) / 100.0)
+    }
+
+    /// Resident memory in MiB: now and at its highest.
+    pub fn memory_mib(&self) -> Result<(f64, f64)> {
+        let pid = self.pid().ok_or("not running")?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
+            let kib = line.split_whitespace().nth(1).and_then(|v| v.parse::<f64>().ok());
+            kib.unwrap_or(0.0) / 1024.0
+        };
+        Ok((field("VmRSS:"), field("VmHWM:")))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // The process may have ended by itself.
+        let _ = self.kill();
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+}
+
+/// The release binary, built unless `$KLAMM_BIN` names one.
+pub fn klamm_binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("KLAMM_BIN") {
+        return Ok(PathBuf::from(path).canonicalize()?);
+    }
+    static BUILT: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    let built = *BUILT.get_or_init(|| {
+        Command::new("cargo")
+            .args(["build", "--quiet", "--release", "--package", "klamm"])
+            .current_dir(cache::root())
+            .stdin(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    });
+    if !built {
+        return Err("cargo build --release failed".into());
+    }
+    Ok(cache::target().join("release/klamm").canonicalize()?)
+}
+
+fn klamm_command(spec: &Spec) -> Result<Vec<String>> {
+    let mut command = vec![klamm_binary()?.display().to_string()];
+    for (name, value) in spec.configs() {
+        command.push("--override".into());
+        command.push(format!("{name}={value}"));
+    }
+    Ok(command)
+}
+
+fn kafka_command(spec: &Spec) -> Result<Vec<String>> {
+    let jars = cache::kafka_jars()?;
+    let classpath = format!("{}/*", jars.display());
+    let properties = spec.folder.join("server.properties");
+    let mut text = String::new();
+    for (name, value) in spec.configs() {
+        text += &format!("{name}={value}\n");
+    }
+    fs::write(&properties, text)?;
+    let log4j = spec.folder.join("log4j2.properties");
+    fs::write(&log4j, log4j_properties("INFO"))?;
+    if !spec.data().join("meta.properties").exists() {
+        format_kafka(&classpath, &properties, &spec.folder)?;
+    }
+    Ok(vec![
+        "java".into(),
+        format!("-Xmx{}", spec.heap),
+        format!("-Xms{}", spec.heap),
+        "-XX:+UseG1GC".into(),
+        "-Djava.awt.headless=true".into(),
+        format!("-Dlog4j2.configurationFile={}", log4j.display()),
+        "-cp".into(),
+        classpath,
+        "kafka.Kafka".into(),
+        properties.display().to_string(),
+    ])
+}
+
+/// Log4j writing to standard output.
+pub fn log4j_properties(level: &str) -> String {
+    format!(
+        "rootLogger.level={level}\nrootLogger.appenderRef.c.ref=C\nappender.c.type=Console\n\
+         appender.c.name=C\nappender.c.layout.type=PatternLayout\n\
+         appender.c.layout.pattern=[%d] %p %m (%c)%n\n"
+    )
+}
+
+fn format_kafka(classpath: &str, properties: &Path, folder: &Path) -> Result<()> {
+    let java = |arguments: &[&str]| {
+        Command::new("java")
+            .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF", "-cp", classpath])
+            .arg("kafka.tools.StorageTool")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+    };
+    let id = String::from_utf8(java(&["random-uuid"])?.stdout)?;
+    let properties = properties.display().to_string();
+    let out = java(&["format", "-t", id.trim(), "-c", &properties])?;
+    if !out.status.success() {
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        return Err(format!("formatting {} failed: {text}", folder.display()).into());
+    }
+    Ok(())
+}
+
+/// The cluster id that a data folder belongs to.
+pub fn cluster_id(data: &Path) -> Result<String> {
+    let text = fs::read_to_string(data.join("meta.properties"))?;
+    let id = text.lines().find_map(|line| line.strip_prefix("cluster.id="));
+    Ok(id.ok_or("no cluster.id in meta.properties")?.to_string())
+}

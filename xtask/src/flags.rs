@@ -1,0 +1,40 @@
+//! The command lines of the chores: `--name value` pairs.
+
+use crate::Result;
+
+/// Parsed flags, in order; a name may come more than once.
+pub struct Flags(Vec<(String, String)>);
+
+impl Flags {
+    /// Refuses every name that is not among the known.
+    pub fn parse(args: &[String], known: &[&str]) -> Result<Flags> {
+        let mut found = Vec::new();
+        let mut rest = args.iter();
+        while let Some(arg) = rest.next() {
+            let name = arg.strip_prefix("--").filter(|n| known.contains(n));
+            let name = name.ok_or_else(|| {
+                format!("unknown argument '{arg}'; known: --{}", known.join(", --"))
+            })?;
+            let value = rest.next().ok_or_else(|| format!("--{name} needs a value"))?;
+            found.push((name.to_string(), value.clone()));
+        }
+        Ok(Flags(found))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    pub fn number<T: std::str::FromStr>(&self, name: &str, otherwise: T) -> Result<T> {
+        match self.get(name) {
+            None => Ok(otherwise),
+            Some(text) => {
+                text.parse().map_err(|_| format!("--{name}: '{text}' is not a number").into())
+            }
+        }
+    }
+}
