@@ -25,6 +25,8 @@ fn topic_config(topic: &str) -> LogConfig {
     let config = LogConfig {
         index_interval_bytes: 200,
         retention_ms: -1,
+        // The history's time stamps are from 2023.
+        producer_id_expiration_ms: i64::MAX,
         ..LogConfig::default()
     };
     match topic {
