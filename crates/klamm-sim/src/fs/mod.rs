@@ -1,0 +1,189 @@
+//! A file system in memory that behaves as badly as a real one may.
+//!
+//! Every write and every change of a name is first *pending*; a sync makes it durable. A
+//! [`SimFs::crash`] keeps some of what is pending and forgets the rest: single sectors of a write,
+//! truncations, and names independent of the files they name, in any order or (as a journal
+//! would) up to some moment. [`Faults`] make calls fail or fall short, [`SimFs::power_off_after`]
+//! pulls the plug in the middle of whatever the program is doing.
+//!
+//! A failed sync loses what it should have made durable, though reads go on showing it, as Linux
+//! does; only a program that stops trusting the file is safe.
+
+mod disk;
+mod file;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use klamm_env::{DirEntry, File, Fs, LockGuard, Metadata, OpenMode, Space};
+
+use crate::{SimClock, SimRng, Trace};
+use disk::Disk;
+use file::SimFile;
+
+/// How often calls go wrong, in cases per million.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Reads that fail with EIO.
+    pub read_errors: u32,
+    /// Writes and truncations that fail with EIO and change nothing.
+    pub write_errors: u32,
+    /// Syncs of files and directories that fail with EIO.
+    pub sync_errors: u32,
+    /// Reads that give fewer bytes than they could.
+    pub short_reads: u32,
+    /// Writes that take fewer bytes than given.
+    pub short_writes: u32,
+    /// Bytes that all files together may have; writes beyond fail with ENOSPC.
+    pub space_bytes: Option<u64>,
+}
+
+/// The file system. Clones share it.
+#[derive(Clone, Debug)]
+pub struct SimFs(Arc<Mutex<Disk>>);
+
+impl SimFs {
+    /// An empty file system with a root directory.
+    pub fn new(rng: SimRng, clock: SimClock, trace: Trace) -> SimFs {
+        SimFs(Arc::new(Mutex::new(Disk::new(rng, clock, trace))))
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets calls go wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.disk().faults = faults;
+    }
+
+    /// Pulls the plug before the `calls`-th call from now that changes anything: that call and
+    /// all after it fail until [`SimFs::crash`].
+    pub fn power_off_after(&self, calls: u64) {
+        let mut disk = self.disk();
+        disk.power_off_at = Some(disk.changes + calls);
+    }
+
+    /// Whether the plug was pulled.
+    pub fn is_off(&self) -> bool {
+        self.disk().off
+    }
+
+    /// Calls so far that changed anything.
+    pub fn changes(&self) -> u64 {
+        self.disk().changes
+    }
+
+    /// Crashes the machine and starts it again: a random part of what is pending is lost, open
+    /// files and locks are gone.
+    pub fn crash(&self) {
+        self.disk().crash();
+    }
+
+    /// Ends the process and not the machine: nothing is lost but open files and locks.
+    pub fn kill(&self) {
+        self.disk().kill();
+    }
+
+    /// Flips bits of a byte of a file, on the disk and in memory.
+    pub fn rot(&self, path: &Path, offset: u64, mask: u8) -> io::Result<()> {
+        self.disk().rot(path, offset, mask)
+    }
+}
+
+impl Fs for SimFs {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let (inode, generation) = self.disk().open(path, mode)?;
+        Ok(Arc::new(SimFile {
+            fs: self.clone(),
+            inode,
+            generation,
+        }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk().create_dir_all(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk().read_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk().rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk().remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk().remove_dir_all(path)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk().hard_link(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk().sync_dir(path)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.disk().metadata(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let disk = self.disk();
+        disk.metadata(path)?;
+        let total_bytes = disk.faults.space_bytes.unwrap_or(1 << 40);
+        Ok(Space {
+            total_bytes,
+            usable_bytes: total_bytes.saturating_sub(disk.used_bytes()),
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+        let mut disk = self.disk();
+        let (inode, generation) = disk.open(path, OpenMode::Create)?;
+        if !disk.locks.insert(inode) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(SimLock {
+            fs: self.clone(),
+            inode,
+            generation,
+        }))
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        let disk = self.disk();
+        disk.metadata(path)?;
+        let mut full = PathBuf::from("/");
+        full.extend(tree::names(path)?);
+        Ok(full)
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    fs: SimFs,
+    inode: u64,
+    generation: u64,
+}
+
+impl LockGuard for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut disk = self.fs.disk();
+        if disk.generation == self.generation {
+            disk.locks.remove(&self.inode);
+        }
+    }
+}

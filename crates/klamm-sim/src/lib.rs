@@ -1,0 +1,21 @@
+//! A machine that can be broken on purpose.
+//!
+//! - [`SimRng`]: all randomness of a run, from its seed;
+//! - [`Trace`]: what happened, with a hash over it: the same seed gives the same trace;
+//! - [`SimClock`] and [`Executor`]: virtual time and tasks in an order that the seed decides;
+//! - [`SimFs`]: a file system that forgets what was not synced.
+
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod clock;
+mod executor;
+pub mod fs;
+mod rng;
+mod trace;
+
+pub use clock::SimClock;
+pub use executor::{Executor, Sleep, Stalled, poll_once};
+pub use fs::{Faults, SimFs};
+pub use rng::SimRng;
+pub use trace::Trace;
