@@ -16,7 +16,11 @@ pub struct Producer {
 }
 
 impl Producer {
-    pub const NONE: Producer = Producer { id: -1, epoch: -1, sequence: -1 };
+    pub const NONE: Producer = Producer {
+        id: -1,
+        epoch: -1,
+        sequence: -1,
+    };
 }
 
 /// A batch of records without keys or headers.
@@ -24,7 +28,12 @@ pub fn build(producer: Producer, timestamp: i64, values: &[Vec<u8>]) -> Vec<u8> 
     let mut records = Writer::default();
     for (i, value) in values.iter().enumerate() {
         let mut record = Writer::default();
-        record.i8(0).varint(0).varint(i as i64).varint(-1).varint(value.len() as i64);
+        record
+            .i8(0)
+            .varint(0)
+            .varint(i as i64)
+            .varint(-1)
+            .varint(value.len() as i64);
         record.0.extend(value);
         record.varint(0);
         records.varint(record.0.len() as i64);
@@ -32,9 +41,18 @@ pub fn build(producer: Producer, timestamp: i64, values: &[Vec<u8>]) -> Vec<u8> 
     }
     let count = values.len() as i32;
     let mut batch = Writer::default();
-    batch.i64(0).i32((HEADER_LEN - 12 + records.0.len()) as i32).i32(-1).i8(2).i32(0);
+    batch
+        .i64(0)
+        .i32((HEADER_LEN - 12 + records.0.len()) as i32)
+        .i32(-1)
+        .i8(2)
+        .i32(0);
     batch.i16(0).i32(count - 1).i64(timestamp).i64(timestamp);
-    batch.i64(producer.id).i16(producer.epoch).i32(producer.sequence).i32(count);
+    batch
+        .i64(producer.id)
+        .i16(producer.epoch)
+        .i32(producer.sequence)
+        .i32(count);
     batch.0.extend(records.0);
     reseal(&mut batch.0);
     batch.0
@@ -83,7 +101,10 @@ pub fn read_all(mut data: &[u8]) -> io::Result<Vec<(i64, Vec<u8>)>> {
             let key = record.varint()?;
             record.take(key.max(0) as usize)?;
             let value = record.varint()?;
-            out.push((base_offset + i, record.take(value.max(0) as usize)?.to_vec()));
+            out.push((
+                base_offset + i,
+                record.take(value.max(0) as usize)?.to_vec(),
+            ));
         }
         if !r.0.is_empty() {
             return Err(torn(base_offset, "bytes left over"));
@@ -93,7 +114,10 @@ pub fn read_all(mut data: &[u8]) -> io::Result<Vec<(i64, Vec<u8>)>> {
 }
 
 fn torn(offset: i64, what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("batch at offset {offset}: {what}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("batch at offset {offset}: {what}"),
+    )
 }
 
 /// CRC-32C, eight tables of 256.
@@ -104,7 +128,11 @@ pub fn crc32c(data: &[u8]) -> u32 {
         for i in 0..256u32 {
             let mut c = i;
             for _ in 0..8 {
-                c = if c & 1 == 1 { (c >> 1) ^ 0x82f6_3b78 } else { c >> 1 };
+                c = if c & 1 == 1 {
+                    (c >> 1) ^ 0x82f6_3b78
+                } else {
+                    c >> 1
+                };
             }
             t[0][i as usize] = c;
         }
@@ -143,7 +171,15 @@ mod tests {
     #[test]
     fn reads_what_it_builds() {
         let values = vec![b"one".to_vec(), Vec::new(), vec![7; 300]];
-        let mut batch = build(Producer { id: 5, epoch: 0, sequence: 9 }, 1_700_000_000_000, &values);
+        let mut batch = build(
+            Producer {
+                id: 5,
+                epoch: 0,
+                sequence: 9,
+            },
+            1_700_000_000_000,
+            &values,
+        );
         batch[..8].copy_from_slice(&40i64.to_be_bytes());
         let whole = batch.len();
         batch.extend(build(Producer::NONE, 0, &values));

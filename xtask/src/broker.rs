@@ -75,19 +75,28 @@ impl Spec {
         let mut all: Vec<(String, String)> = [
             ("process.roles", "broker,controller".into()),
             ("node.id", "1".into()),
-            ("controller.quorum.voters", format!("1@127.0.0.1:{controller}")),
+            (
+                "controller.quorum.voters",
+                format!("1@127.0.0.1:{controller}"),
+            ),
             (
                 "listeners",
                 format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
             ),
-            ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
+            (
+                "advertised.listeners",
+                format!("PLAINTEXT://127.0.0.1:{port}"),
+            ),
             ("controller.listener.names", "CONTROLLER".into()),
             ("log.dirs", self.data().display().to_string()),
             ("offsets.topic.num.partitions", "5".into()),
             ("offsets.topic.replication.factor", "1".into()),
             ("transaction.state.log.replication.factor", "1".into()),
             ("transaction.state.log.min.isr", "1".into()),
-            ("share.coordinator.state.topic.replication.factor", "1".into()),
+            (
+                "share.coordinator.state.topic.replication.factor",
+                "1".into(),
+            ),
             ("share.coordinator.state.topic.min.isr", "1".into()),
             ("group.initial.rebalance.delay.ms", "0".into()),
         ]
@@ -135,7 +144,13 @@ impl Broker {
             Against::Kafka => kafka_command(&spec)?,
             Against::Klamm => klamm_command(&spec)?,
         };
-        Ok(Broker { against, spec, command, environment: Vec::new(), child: None })
+        Ok(Broker {
+            against,
+            spec,
+            command,
+            environment: Vec::new(),
+            child: None,
+        })
     }
 
     /// Prepares, starts and waits until it answers.
@@ -146,12 +161,22 @@ impl Broker {
     }
 
     /// Klamm with nothing but these arguments and variables, in the given working folder.
-    pub fn klamm_bare(spec: Spec, arguments: &[String], vars: &[(String, String)]) -> Result<Broker> {
+    pub fn klamm_bare(
+        spec: Spec,
+        arguments: &[String],
+        vars: &[(String, String)],
+    ) -> Result<Broker> {
         fs::create_dir_all(&spec.folder)?;
         let mut command = vec![klamm_binary()?.display().to_string()];
         command.extend(arguments.iter().cloned());
         let environment = vars.to_vec();
-        Ok(Broker { against: Against::Klamm, spec, command, environment, child: None })
+        Ok(Broker {
+            against: Against::Klamm,
+            spec,
+            command,
+            environment,
+            child: None,
+        })
     }
 
     /// Starts the process and waits until it answers; tells how long that took.
@@ -164,7 +189,10 @@ impl Broker {
 
     /// Starts the process only.
     pub fn spawn(&mut self) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.spec.folder.join("log"))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.spec.folder.join("log"))?;
         let child = Command::new(&self.command[0])
             .args(&self.command[1..])
             .envs(self.environment.iter().cloned())
@@ -217,7 +245,9 @@ impl Broker {
     /// SIGTERM, and waits; tells how long it took. An unclean end is an error.
     pub fn stop(&mut self) -> Result<Duration> {
         let begun = Instant::now();
-        let Some(child) = &mut self.child else { return Ok(Duration::ZERO) };
+        let Some(child) = &mut self.child else {
+            return Ok(Duration::ZERO);
+        };
         signal(child.id(), "TERM");
         let end = Instant::now() + Duration::from_secs(60);
         let status = loop {
@@ -252,8 +282,12 @@ impl Broker {
         self.child = None;
     }
 
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(self.spec.folder.join("log")).unwrap_or_default()
+    }
+
     pub fn log_tail(&self) -> String {
-        let text = fs::read_to_string(self.spec.folder.join("log")).unwrap_or_default();
+        let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
@@ -264,7 +298,12 @@ impl Broker {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let after = stat.rsplit(") ").next().unwrap_or_default();
         let fields: Vec<&str> = after.split(' ').collect();
-        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+        let ticks = |i: usize| {
+            fields
+                .get(i)
+                .and_then(|f| f.parse::<f64>().ok())
+                .unwrap_or(0.0)
+        };
         // utime and stime, in hundredths: Linux fixes USER_HZ at 100.
         Ok((ticks(11) + ticks(12)) / 100.0)
     }
@@ -274,8 +313,14 @@ impl Broker {
         let pid = self.pid().ok_or("not running")?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let field = |name: &str| {
-            let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
-            let kib = line.split_whitespace().nth(1).and_then(|v| v.parse::<f64>().ok());
+            let line = status
+                .lines()
+                .find(|l| l.starts_with(name))
+                .unwrap_or_default();
+            let kib = line
+                .split_whitespace()
+                .nth(1)
+                .and_then(|v| v.parse::<f64>().ok());
             kib.unwrap_or(0.0) / 1024.0
         };
         Ok((field("VmRSS:"), field("VmHWM:")))
@@ -290,7 +335,10 @@ impl Drop for Broker {
 }
 
 pub fn signal(pid: u32, name: &str) {
-    let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+    let _ = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status();
 }
 
 /// The release binary, built unless `$KLAMM_BIN` names one.
@@ -362,7 +410,13 @@ pub fn log4j_properties(level: &str) -> String {
 fn format_kafka(classpath: &str, properties: &Path, folder: &Path) -> Result<()> {
     let java = |arguments: &[&str]| {
         Command::new("java")
-            .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=OFF", "-cp", classpath])
+            .args([
+                "-Xmx256m",
+                "-XX:TieredStopAtLevel=1",
+                "-Dlog4j2.level=OFF",
+                "-cp",
+                classpath,
+            ])
             .arg("kafka.tools.StorageTool")
             .args(arguments)
             .stdin(Stdio::null())
@@ -381,6 +435,8 @@ fn format_kafka(classpath: &str, properties: &Path, folder: &Path) -> Result<()>
 /// The cluster id that a data folder belongs to.
 pub fn cluster_id(data: &Path) -> Result<String> {
     let text = fs::read_to_string(data.join("meta.properties"))?;
-    let id = text.lines().find_map(|line| line.strip_prefix("cluster.id="));
+    let id = text
+        .lines()
+        .find_map(|line| line.strip_prefix("cluster.id="));
     Ok(id.ok_or("no cluster.id in meta.properties")?.to_string())
 }

@@ -59,7 +59,11 @@ pub fn kafka_jars() -> Result<PathBuf> {
 
 /// Whether a program can be started at all.
 pub fn has(program: &str) -> bool {
-    let version = if program == "go" { "version" } else { "--version" };
+    let version = if program == "go" {
+        "version"
+    } else {
+        "--version"
+    };
     Command::new(program)
         .arg(version)
         .stdin(Stdio::null())

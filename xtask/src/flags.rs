@@ -15,26 +15,35 @@ impl Flags {
             let name = name.ok_or_else(|| {
                 format!("unknown argument '{arg}'; known: --{}", known.join(", --"))
             })?;
-            let value = rest.next().ok_or_else(|| format!("--{name} needs a value"))?;
+            let value = rest
+                .next()
+                .ok_or_else(|| format!("--{name} needs a value"))?;
             found.push((name.to_string(), value.clone()));
         }
         Ok(Flags(found))
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     pub fn number<T: std::str::FromStr>(&self, name: &str, otherwise: T) -> Result<T> {
         match self.get(name) {
             None => Ok(otherwise),
-            Some(text) => {
-                text.parse().map_err(|_| format!("--{name}: '{text}' is not a number").into())
-            }
+            Some(text) => text
+                .parse()
+                .map_err(|_| format!("--{name}: '{text}' is not a number").into()),
         }
     }
 }

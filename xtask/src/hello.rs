@@ -34,7 +34,10 @@ pub fn hello(against: Against, folder: &Path, report: &mut Report) {
             spec.controller_port
         );
         spec = spec.with("listeners", listeners);
-        spec = spec.with("advertised.listeners", format!("PLAINTEXT://localhost:{PORT}"));
+        spec = spec.with(
+            "advertised.listeners",
+            format!("PLAINTEXT://localhost:{PORT}"),
+        );
         let mut broker = Broker::start(against, spec)?;
         for round in ["on a new broker", "after the broker's restart"] {
             let lines = hello_lines(&python).map_err(|e| format!("{round}: {e}"))?;
@@ -50,7 +53,10 @@ pub fn hello(against: Against, folder: &Path, report: &mut Report) {
 
 fn wait_for_ports() -> Result<()> {
     let end = Instant::now() + Duration::from_secs(90);
-    while [PORT, CONTROLLER_PORT].iter().any(|p| TcpListener::bind(("127.0.0.1", *p)).is_err()) {
+    while [PORT, CONTROLLER_PORT]
+        .iter()
+        .any(|p| TcpListener::bind(("127.0.0.1", *p)).is_err())
+    {
         if Instant::now() > end {
             return Err(format!("port {PORT} or {CONTROLLER_PORT} is taken").into());
         }
@@ -72,7 +78,10 @@ fn hello_lines(python: &Path) -> Result<Vec<String>> {
     let (lines, incoming) = mpsc::channel();
     let stdout = child.stdout.take().ok_or("no standard output")?;
     std::thread::spawn(move || {
-        for line in BufReader::new(stdout).lines().map_while(std::result::Result::ok) {
+        for line in BufReader::new(stdout)
+            .lines()
+            .map_while(std::result::Result::ok)
+        {
             if lines.send(line).is_err() {
                 return;
             }
@@ -105,14 +114,20 @@ pub fn settings(against: Against, folder: &Path, report: &mut Report) {
     if let Err(e) = wait_for_ports() {
         return report.tell("compose", Outcome::Fail(e.to_string()), None);
     }
-    report.test("compose.no-settings", || no_settings(&folder.join("no-settings")));
+    report.test("compose.no-settings", || {
+        no_settings(&folder.join("no-settings"))
+    });
     for prefix in ["KAFKA_CFG_", "KAFKA_"] {
         let name = format!("compose.{}", prefix.trim_end_matches('_').to_lowercase());
         let place = folder.join(&name);
         report.test(&name, || compose(&place, prefix));
     }
-    report.test("compose.precedence", || precedence(&folder.join("precedence")));
-    report.test("compose.refuses-invalid", || refuses(&folder.join("invalid")));
+    report.test("compose.precedence", || {
+        precedence(&folder.join("precedence"))
+    });
+    report.test("compose.refuses-invalid", || {
+        refuses(&folder.join("invalid"))
+    });
 }
 
 fn bare(folder: &Path, arguments: &[&str], vars: &[(String, String)]) -> Result<Broker> {
@@ -175,7 +190,11 @@ fn precedence(folder: &Path) -> Result<()> {
     for (arguments, vars, expected) in [
         (vec![file.as_str()], &[][..], 2),
         (vec![file.as_str()], &vars[..], 3),
-        (vec![file.as_str(), "--override", "num.partitions=4"], &vars[..], 4),
+        (
+            vec![file.as_str(), "--override", "num.partitions=4"],
+            &vars[..],
+            4,
+        ),
     ] {
         let mut broker = bare(folder, &arguments, vars)?;
         broker.start_again()?;

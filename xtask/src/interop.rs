@@ -12,11 +12,21 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-pub const USAGE: &str = "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
+pub const USAGE: &str =
+    "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
 const SUITES: [&str; 11] = [
-    "tools", "java", "librdkafka", "aiokafka", "franz-go", "kafkajs", "cross", "dump", "bad-input",
-    "hello", "compose",
+    "tools",
+    "java",
+    "librdkafka",
+    "aiokafka",
+    "franz-go",
+    "kafkajs",
+    "cross",
+    "dump",
+    "bad-input",
+    "hello",
+    "compose",
 ];
 const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
 const SUITE_LIMIT: Duration = Duration::from_secs(600);
@@ -45,7 +55,12 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     run.shared_broker_suites()?;
     if run.wants("bad-input") {
-        bad_input::run(against, run.only_of("bad-input"), &run.folder, &mut run.report)?;
+        bad_input::run(
+            against,
+            run.only_of("bad-input"),
+            &run.folder,
+            &mut run.report,
+        )?;
     }
     if run.wants("hello") {
         hello::hello(against, &run.folder, &mut run.report);
@@ -74,8 +89,11 @@ impl Run {
 
     /// The part of `--only suite.test` to give to the suite.
     fn only_of(&self, suite: &str) -> Option<String> {
-        let mine: Vec<&String> =
-            self.only.iter().filter(|o| o.split('.').next() == Some(suite)).collect();
+        let mine: Vec<&String> = self
+            .only
+            .iter()
+            .filter(|o| o.split('.').next() == Some(suite))
+            .collect();
         match mine.as_slice() {
             [one] if one.contains('.') => Some((*one).clone()),
             _ => None,
@@ -84,7 +102,16 @@ impl Run {
 
     /// The suites that share one broker; then it is stopped and its files are looked at.
     fn shared_broker_suites(&mut self) -> Result<()> {
-        let shared = ["tools", "java", "librdkafka", "aiokafka", "franz-go", "kafkajs", "cross", "dump"];
+        let shared = [
+            "tools",
+            "java",
+            "librdkafka",
+            "aiokafka",
+            "franz-go",
+            "kafkajs",
+            "cross",
+            "dump",
+        ];
         if !shared.iter().any(|s| self.wants(s)) {
             return Ok(());
         }
@@ -92,7 +119,8 @@ impl Run {
         let mut broker = match Broker::start(self.against, spec) {
             Ok(broker) => broker,
             Err(e) => {
-                self.report.tell("broker.start", Outcome::Fail(e.to_string()), None);
+                self.report
+                    .tell("broker.start", Outcome::Fail(e.to_string()), None);
                 return Ok(());
             }
         };
@@ -108,7 +136,8 @@ impl Run {
             let clients = self.wrote.join(",");
             self.java(&java, "cross", &broker, &["--clients", &clients]);
         }
-        self.report.test("broker.ends-cleanly", || broker.stop().map(drop));
+        self.report
+            .test("broker.ends-cleanly", || broker.stop().map(drop));
         // The dump suite looks for what the tools suite has left.
         if self.wants("dump") && self.wants("tools") {
             self.java(&java, "dump", &broker, &[]);
@@ -158,7 +187,9 @@ impl Run {
         command.args(["--records", &self.records.to_string()]);
         command.arg("--log-dir").arg(&data);
         command.arg("--work-dir").arg(self.folder.join("work"));
-        command.arg("--golden").arg(cache::root().join("interop/golden"));
+        command
+            .arg("--golden")
+            .arg(cache::root().join("interop/golden"));
         if let Ok(id) = cluster_id(&data) {
             command.args(["--cluster-id", &id]);
         }
@@ -175,7 +206,11 @@ impl Run {
     fn child(&mut self, suite: &str, command: Command) {
         let log = self.folder.join(format!("{suite}.log"));
         if let Err(e) = run_child(command, suite, &log, &mut self.report) {
-            self.report.tell(suite, Outcome::Fail(format!("{e}; see {}", log.display())), None);
+            self.report.tell(
+                suite,
+                Outcome::Fail(format!("{e}; see {}", log.display())),
+                None,
+            );
         }
     }
 }
@@ -183,7 +218,10 @@ impl Run {
 /// Runs a suite that is a program of its own: each line `pass|fail|skip TAB name TAB detail` of its
 /// output is a test; the rest goes to the log.
 fn run_child(mut command: Command, suite: &str, log: &Path, report: &mut Report) -> Result<()> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(log)?);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::create(log)?);
     let mut child = command.spawn()?;
     let (lines, incoming) = mpsc::channel();
     let stdout = child.stdout.take().ok_or("no standard output")?;
@@ -204,7 +242,9 @@ fn run_child(mut command: Command, suite: &str, log: &Path, report: &mut Report)
         let mut fields = line.splitn(3, '\t');
         let (kind, name) = (fields.next().unwrap_or_default(), fields.next());
         let detail = unescape(fields.next().unwrap_or_default());
-        let (Some(name), true) = (name, ["pass", "fail", "skip"].contains(&kind)) else { continue };
+        let (Some(name), true) = (name, ["pass", "fail", "skip"].contains(&kind)) else {
+            continue;
+        };
         told += 1;
         let took = detail.strip_suffix(" ms").and_then(|ms| ms.parse().ok());
         let outcome = match kind {

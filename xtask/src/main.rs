@@ -1,6 +1,9 @@
 //! Klamm's chores: `cargo xtask <name>`. Each is a module of its own; a new one adds its line to `main`.
 
-#![expect(clippy::disallowed_methods, reason = "chores of the repository, none of it ships")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "chores of the repository, none of it ships"
+)]
 
 mod bad_input;
 mod batch;

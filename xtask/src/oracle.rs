@@ -67,7 +67,13 @@ fn down(folder: &Path) -> Result<()> {
 /// The recorded process, if it still is the broker of this folder.
 fn running(folder: &Path) -> Option<u32> {
     let folder = folder.canonicalize().ok()?;
-    let pid: u32 = fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok()?;
+    let pid: u32 = fs::read_to_string(folder.join("pid"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-    command.contains(&folder.join("server.properties").display().to_string()).then_some(pid)
+    command
+        .contains(&folder.join("server.properties").display().to_string())
+        .then_some(pid)
 }

@@ -22,18 +22,26 @@ pub struct Report {
 
 impl Report {
     pub fn new() -> Report {
-        Report { strict: std::env::var_os("CI").is_some_and(|v| v == "true"), ..Report::default() }
+        Report {
+            strict: std::env::var_os("CI").is_some_and(|v| v == "true"),
+            ..Report::default()
+        }
     }
 
     pub fn tell(&mut self, name: &str, outcome: Outcome, took: Option<Duration>) {
-        let time = took.map(|t| format!(" ({} ms)", t.as_millis())).unwrap_or_default();
+        let time = took
+            .map(|t| format!(" ({} ms)", t.as_millis()))
+            .unwrap_or_default();
         match outcome {
             Outcome::Pass => {
                 println!("pass  {name}{time}");
                 self.passed += 1;
             }
             Outcome::Fail(why) => {
-                println!("FAIL  {name}{time}\n      {}", why.replace('\n', "\n      "));
+                println!(
+                    "FAIL  {name}{time}\n      {}",
+                    why.replace('\n', "\n      ")
+                );
                 self.failed.push(name.into());
             }
             Outcome::Skip(why) => {
@@ -55,8 +63,11 @@ impl Report {
 
     /// A suite that cannot run here.
     pub fn missing(&mut self, name: &str, why: &str) {
-        let outcome =
-            if self.strict { Outcome::Fail(why.into()) } else { Outcome::Skip(why.into()) };
+        let outcome = if self.strict {
+            Outcome::Fail(why.into())
+        } else {
+            Outcome::Skip(why.into())
+        };
         self.tell(name, outcome, None);
     }
 
@@ -67,6 +78,10 @@ impl Report {
         }
         let (passed, failed, skipped) = (self.passed, self.failed.len(), self.skipped);
         println!("\n{passed} passed, {failed} failed, {skipped} skipped");
-        if failed > 0 { Err(format!("{failed} failed").into()) } else { Ok(()) }
+        if failed > 0 {
+            Err(format!("{failed} failed").into())
+        } else {
+            Ok(())
+        }
     }
 }

@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 
 /// Runs a preparing command; its output is shown only if it fails.
 fn prepare(command: &mut Command) -> Result<()> {
-    let out = command.stdin(Stdio::null()).output().map_err(|e| format!("{command:?}: {e}"))?;
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("{command:?}: {e}"))?;
     if out.status.success() {
         return Ok(());
     }
@@ -35,7 +38,9 @@ impl Java {
         let classes = cache::folder("classes")?;
         let sources = cache::root().join("interop/java/src/klamm/interop");
         let mut javac = Command::new("javac");
-        javac.args(["-Xlint:all,-processing,-path", "-Werror", "-d"]).arg(&classes);
+        javac
+            .args(["-Xlint:all,-processing,-path", "-Werror", "-d"])
+            .arg(&classes);
         javac.arg("-cp").arg(format!("{}/*", jars.display()));
         for entry in fs::read_dir(sources)? {
             javac.arg(entry?.path());
@@ -44,7 +49,10 @@ impl Java {
         let log4j = classes.join("log4j2.properties");
         // The tools' own words are compared; what their clients log is kept apart.
         fs::write(&log4j, LOG4J)?;
-        Ok(Java { classpath: format!("{}:{}/*", classes.display(), jars.display()), log4j })
+        Ok(Java {
+            classpath: format!("{}:{}/*", classes.display(), jars.display()),
+            log4j,
+        })
     }
 
     /// A run of `klamm.interop.Main`.
@@ -58,14 +66,18 @@ impl Java {
     /// A run of one of Kafka's own classes.
     pub fn class(&self, class: &str) -> Command {
         let mut java = self.java();
-        java.arg("-Dklamm.log=/dev/null").args(["-cp", &self.classpath, class]);
+        java.arg("-Dklamm.log=/dev/null")
+            .args(["-cp", &self.classpath, class]);
         java
     }
 
     fn java(&self) -> Command {
         let mut java = Command::new("java");
         java.args(["-Xshare:auto", "-Xmx512m"]);
-        java.arg(format!("-Dlog4j2.configurationFile={}", self.log4j.display()));
+        java.arg(format!(
+            "-Dlog4j2.configurationFile={}",
+            self.log4j.display()
+        ));
         java
     }
 }
@@ -89,9 +101,20 @@ pub fn python() -> Result<PathBuf> {
     let folder = cache::folder("python")?;
     let (python, stamp) = (folder.join("venv/bin/python"), folder.join("installed"));
     if fs::read_to_string(&stamp).ok().as_deref() != Some(&wanted) {
-        prepare(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder.join("venv")))?;
+        prepare(
+            Command::new("python3")
+                .args(["-m", "venv", "--clear"])
+                .arg(folder.join("venv")),
+        )?;
         let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+        ]);
         prepare(pip.arg(&requirements))?;
         fs::write(&stamp, wanted)?;
     }
@@ -105,7 +128,10 @@ pub fn go() -> Result<PathBuf> {
     }
     let out = cache::folder("go")?;
     let mut build = Command::new("go");
-    build.args(["build", "-o"]).arg(format!("{}/", out.display())).args(["./suite", "./load"]);
+    build
+        .args(["build", "-o"])
+        .arg(format!("{}/", out.display()))
+        .args(["./suite", "./load"]);
     prepare(build.current_dir(cache::root().join("interop/go")))?;
     Ok(out)
 }
@@ -120,7 +146,10 @@ pub fn node() -> Result<PathBuf> {
     let source = cache::root().join("interop/node");
     let folder = cache::folder("node")?;
     let lock = fs::read_to_string(source.join("package-lock.json"))?;
-    let fresh = fs::read_to_string(folder.join("package-lock.json")).ok().as_deref() == Some(&lock)
+    let fresh = fs::read_to_string(folder.join("package-lock.json"))
+        .ok()
+        .as_deref()
+        == Some(&lock)
         && folder.join("installed").exists();
     for name in ["package.json", "package-lock.json", "suite.js", ".npmrc"] {
         fs::copy(source.join(name), folder.join(name))?;

@@ -125,13 +125,22 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_write_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Connection { stream, sent: 0, received: 0 })
+        Ok(Connection {
+            stream,
+            sent: 0,
+            received: 0,
+        })
     }
 
     /// Sends a request with a version 1 header.
     pub fn send(&mut self, key: i16, version: i16, body: &[u8]) -> io::Result<()> {
         let mut frame = Writer::default();
-        frame.i32(0).i16(key).i16(version).i32(self.sent).string("klamm-xtask");
+        frame
+            .i32(0)
+            .i16(key)
+            .i16(version)
+            .i32(self.sent)
+            .string("klamm-xtask");
         frame.0.extend(body);
         let size = frame.0.len() as i32 - 4;
         frame.0[..4].copy_from_slice(&size.to_be_bytes());
@@ -145,7 +154,10 @@ impl Connection {
         let mut reader = Reader(&frame);
         let id = reader.i32()?;
         if id != self.received {
-            return Err(bad(format!("correlation id {id} instead of {}", self.received)));
+            return Err(bad(format!(
+                "correlation id {id} instead of {}",
+                self.received
+            )));
         }
         self.received += 1;
         Ok(frame[4..].to_vec())
@@ -183,7 +195,12 @@ impl Connection {
         configs: &[(&str, &str)],
     ) -> io::Result<i16> {
         let mut body = Writer::default();
-        body.i32(1).string(name).i32(partitions).i16(1).i32(0).i32(configs.len() as i32);
+        body.i32(1)
+            .string(name)
+            .i32(partitions)
+            .i16(1)
+            .i32(0)
+            .i32(configs.len() as i32);
         for (key, value) in configs {
             body.string(key).string(value);
         }
@@ -227,7 +244,10 @@ impl Connection {
         r.string()?;
         r.i32()?;
         r.i32()?;
-        Ok(Produced { error: r.i16()?, base_offset: r.i64()? })
+        Ok(Produced {
+            error: r.i16()?,
+            base_offset: r.i64()?,
+        })
     }
 
     pub fn produce(
@@ -250,7 +270,14 @@ impl Connection {
         bytes_max: i32,
     ) -> io::Result<(i16, i64, Vec<u8>)> {
         let mut body = Writer::default();
-        body.i32(-1).i32(100).i32(1).i32(bytes_max).i8(0).i32(1).string(topic).i32(1);
+        body.i32(-1)
+            .i32(100)
+            .i32(1)
+            .i32(bytes_max)
+            .i8(0)
+            .i32(1)
+            .string(topic)
+            .i32(1);
         body.i32(partition).i64(offset).i32(bytes_max);
         let answer = self.call(1, 4, &body)?;
         let mut r = Reader(&answer);
@@ -283,7 +310,13 @@ pub struct Produced {
 /// The body of a Produce v7 request with one batch.
 pub fn produce_body(topic: &str, partition: i32, acks: i16, batch: &[u8]) -> Writer {
     let mut body = Writer::default();
-    body.null_string().i16(acks).i32(30_000).i32(1).string(topic).i32(1).i32(partition);
+    body.null_string()
+        .i16(acks)
+        .i32(30_000)
+        .i32(1)
+        .string(topic)
+        .i32(1)
+        .i32(partition);
     body.bytes(batch);
     body
 }

@@ -17,15 +17,23 @@ pub fn run(
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<()> {
     if wanted("data.in-use") {
-        report.test("bad-input.data.in-use", || in_use(against, &folder.join("in-use")));
+        report.test("bad-input.data.in-use", || {
+            in_use(against, &folder.join("in-use"))
+        });
     }
     if wanted("data.other-cluster") {
         report.test("bad-input.data.other-cluster", || {
-            other_cluster(against, &folder.join("cluster-a"), &folder.join("cluster-b"))
+            other_cluster(
+                against,
+                &folder.join("cluster-a"),
+                &folder.join("cluster-b"),
+            )
         });
     }
     if wanted("data.other-node") {
-        report.test("bad-input.data.other-node", || other_node(against, &folder.join("node")));
+        report.test("bad-input.data.other-node", || {
+            other_node(against, &folder.join("node"))
+        });
     }
     if wanted("data.full-disk") {
         let name = "bad-input.data.full-disk";
@@ -43,9 +51,9 @@ fn refused(mut broker: Broker) -> Result<String> {
     let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
         if let Some(status) = broker.exited()? {
-            let words = broker.log_tail();
+            let words = broker.log_text();
             return if status.success() {
-                Err(format!("ended without an error code:\n{words}").into())
+                Err(format!("ended without an error code:\n{}", broker.log_tail()).into())
             } else {
                 Ok(words)
             };
@@ -60,7 +68,9 @@ fn says(words: &str, any: &[&str]) -> Result<()> {
     if any.iter().any(|w| lower.contains(&w.to_lowercase())) {
         return Ok(());
     }
-    Err(format!("nothing about {any:?} in:\n{words}").into())
+    let lines: Vec<&str> = words.lines().collect();
+    let tail = lines[lines.len().saturating_sub(25)..].join("\n");
+    Err(format!("nothing about {any:?} in:\n{tail}").into())
 }
 
 fn in_use(against: Against, folder: &Path) -> Result<()> {
@@ -82,7 +92,11 @@ fn other_cluster(against: Against, one: &Path, other: &Path) -> Result<()> {
         Broker::start(against, Spec::new(folder.to_path_buf())?)?.stop()?;
     }
     let spec = Spec::new(one.to_path_buf())?;
-    let both = format!("{},{}", one.join("data").display(), other.join("data").display());
+    let both = format!(
+        "{},{}",
+        one.join("data").display(),
+        other.join("data").display()
+    );
     let words = refused(Broker::prepare(against, spec.with("log.dirs", both))?)?;
     says(&words, &["cluster.id", "cluster id", "clusterId"])
 }
@@ -91,7 +105,9 @@ fn other_node(against: Against, folder: &Path) -> Result<()> {
     Broker::start(against, Spec::new(folder.to_path_buf())?)?.stop()?;
     let spec = Spec::new(folder.to_path_buf())?;
     let voters = format!("2@127.0.0.1:{}", spec.controller_port);
-    let spec = spec.with("node.id", 2).with("controller.quorum.voters", voters);
+    let spec = spec
+        .with("node.id", 2)
+        .with("controller.quorum.voters", voters);
     let words = refused(Broker::prepare(against, spec)?)?;
     says(&words, &["node.id", "node id", "nodeId"])
 }
@@ -134,8 +150,19 @@ fn full_disk(against: Against, folder: &Path, disk: &SmallDisk) -> Result<()> {
     if code != 0 {
         return Err(format!("create: {code}").into());
     }
+    let end = Instant::now() + Duration::from_secs(20);
+    for p in 0..4 {
+        // Just after its creation a partition may have no leader yet.
+        while connection.fetch(topic, p, 0, 1024)?.0 != 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
     let on_small = |p: i32| small.join(format!("{topic}-{p}")).exists();
-    let batch = batch::build(Producer::NONE, 1_700_000_000_000, &vec![vec![b'x'; 1000]; 900]);
+    let batch = batch::build(
+        Producer::NONE,
+        1_700_000_000_000,
+        &vec![vec![b'x'; 1000]; 900],
+    );
     let mut failed = Vec::new();
     'filling: for _ in 0..60 {
         for p in 0..4 {
@@ -145,7 +172,9 @@ fn full_disk(against: Against, folder: &Path, disk: &SmallDisk) -> Result<()> {
             let answer = connection.produce(topic, p, -1, &batch);
             match answer {
                 Ok(a) if a.error == 0 => {}
-                Ok(a) if on_small(p) && [STORAGE_ERROR, 6, 3, 5].contains(&a.error) => failed.push(p),
+                Ok(a) if on_small(p) && [STORAGE_ERROR, 6, 3, 5].contains(&a.error) => {
+                    failed.push(p)
+                }
                 Ok(a) => return Err(format!("partition {p} answered {}", a.error).into()),
                 Err(e) => return Err(format!("partition {p}: {e}").into()),
             }
@@ -160,7 +189,9 @@ fn full_disk(against: Against, folder: &Path, disk: &SmallDisk) -> Result<()> {
     for p in (0..4).filter(|p| !failed.contains(p)) {
         let answer = connection.produce(topic, p, -1, &batch)?;
         if answer.error != 0 {
-            return Err(format!("partition {p} of the other disk answered {}", answer.error).into());
+            return Err(
+                format!("partition {p} of the other disk answered {}", answer.error).into(),
+            );
         }
         let (error, _, bytes) = connection.fetch(topic, p, answer.base_offset, 2 << 20)?;
         if error != 0 || batch::read_all(&bytes)?.len() != 900 {

@@ -243,9 +243,11 @@ pub(super) fn write_tagged(slot: &Slot, parent: &Struct) -> Result<Write> {
         parent.name
     );
     if let Type::Struct(type_) = &slot.type_ {
-        let expr =
-            format!("e.nullable_tagged_struct({name}.as_ref(), version, {type_}::encode)");
-        return Ok(Write { expr, fallible: true });
+        let expr = format!("e.nullable_tagged_struct({name}.as_ref(), version, {type_}::encode)");
+        return Ok(Write {
+            expr,
+            fallible: true,
+        });
     }
     write_nullable(&slot.type_, &name)
 }

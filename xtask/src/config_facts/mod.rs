@@ -20,10 +20,14 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Runs the subcommand with the arguments after its name.
 pub fn run(args: &[String]) -> Result<()> {
-    let jars = match args {
-        [flag, dir] if flag == "--jars" => PathBuf::from(dir),
-        _ => return Err("usage: cargo xtask config-facts --jars DIR (the libs folder of a Kafka release)".into()),
-    };
+    let jars =
+        match args {
+            [flag, dir] if flag == "--jars" => PathBuf::from(dir),
+            _ => return Err(
+                "usage: cargo xtask config-facts --jars DIR (the libs folder of a Kafka release)"
+                    .into(),
+            ),
+        };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let sources = root.join("xtask/src/config_facts");
     let krate = root.join("crates/klamm-config");
@@ -35,13 +39,24 @@ pub fn run(args: &[String]) -> Result<()> {
     fs::write(golden.join("config-facts.tsv"), facts)?;
     let verdicts = java.run("ConfigVerdicts", Some(&golden.join("config-cases.txt")))?;
     fs::write(golden.join("config-verdicts.tsv"), verdicts)?;
-    let properties = java.run("PropertiesGolden", Some(&golden.join("properties-cases.txt")))?;
+    let properties = java.run(
+        "PropertiesGolden",
+        Some(&golden.join("properties-cases.txt")),
+    )?;
     fs::write(golden.join("properties.tsv"), properties)?;
-    fs::write(golden.join("describe.tsv"), java.describe(&golden.join("describe.properties"))?)?;
+    fs::write(
+        golden.join("describe.tsv"),
+        java.describe(&golden.join("describe.properties"))?,
+    )?;
     Ok(())
 }
 
-const CLASSES: [&str; 4] = ["ConfigFacts", "ConfigVerdicts", "PropertiesGolden", "DescribeConfigs"];
+const CLASSES: [&str; 4] = [
+    "ConfigFacts",
+    "ConfigVerdicts",
+    "PropertiesGolden",
+    "DescribeConfigs",
+];
 /// Where the Kafka of `describe.properties` listens and keeps its data.
 const BOOTSTRAP: &str = "127.0.0.1:19600";
 const DATA: &str = "/tmp/klamm-config-facts";
@@ -63,7 +78,9 @@ impl Java {
         if !status.success() {
             return Err("javac failed".into());
         }
-        Ok(Self { classpath: format!("{}:{jars}", classes.display()) })
+        Ok(Self {
+            classpath: format!("{}:{jars}", classes.display()),
+        })
     }
 
     fn run(&self, class: &str, input: Option<&Path>) -> Result<String> {
@@ -78,10 +95,22 @@ impl Java {
     fn describe(&self, properties: &Path) -> Result<String> {
         let _ = fs::remove_dir_all(DATA);
         let cluster = ["format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c"];
-        Self::output(self.command("kafka.tools.StorageTool").args(cluster).arg(properties), "format")?;
-        let mut kafka =
-            self.command("kafka.Kafka").arg(properties).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let described = Self::output(self.command("DescribeConfigs").arg(BOOTSTRAP), "DescribeConfigs");
+        Self::output(
+            self.command("kafka.tools.StorageTool")
+                .args(cluster)
+                .arg(properties),
+            "format",
+        )?;
+        let mut kafka = self
+            .command("kafka.Kafka")
+            .arg(properties)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let described = Self::output(
+            self.command("DescribeConfigs").arg(BOOTSTRAP),
+            "DescribeConfigs",
+        );
         kafka.kill()?;
         kafka.wait()?;
         let _ = fs::remove_dir_all(DATA);
@@ -90,7 +119,13 @@ impl Java {
 
     fn command(&self, class: &str) -> Command {
         let mut command = Command::new("java");
-        command.args(["-Dfile.encoding=UTF-8", "-Xmx512m", "-cp", &self.classpath, class]);
+        command.args([
+            "-Dfile.encoding=UTF-8",
+            "-Xmx512m",
+            "-cp",
+            &self.classpath,
+            class,
+        ]);
         command
     }
 

@@ -17,11 +17,23 @@ use crate::def::{ConfigDef, Default, Number, Scale, Synonym, row};
 
 /// The scopes of the fact lines: name there, name of the static, its doc line.
 const SCOPES: [(&str, &str, &str); 5] = [
-    ("broker", "BROKER_CONFIGS", "What a broker or controller can be started with."),
-    ("dynamic", "DYNAMIC_BROKER_CONFIGS", "Broker configurations that exist only as dynamic ones (replication throttles)."),
+    (
+        "broker",
+        "BROKER_CONFIGS",
+        "What a broker or controller can be started with.",
+    ),
+    (
+        "dynamic",
+        "DYNAMIC_BROKER_CONFIGS",
+        "Broker configurations that exist only as dynamic ones (replication throttles).",
+    ),
     ("topic", "TOPIC_CONFIGS", "What a topic can override."),
     ("group", "GROUP_CONFIGS", "What a group can override."),
-    ("client-metrics", "CLIENT_METRICS_CONFIGS", "What a client metrics subscription holds."),
+    (
+        "client-metrics",
+        "CLIENT_METRICS_CONFIGS",
+        "What a client metrics subscription holds.",
+    ),
 ];
 
 /// The whole file for the facts.
@@ -41,13 +53,27 @@ pub(super) fn render(facts: &str) -> Result<String> {
 }
 
 fn row(fields: &[&str]) -> Result<String> {
-    let &[_, name, kind, importance, default, validator, mode, internal, synonyms] = fields else {
+    let &[
+        _,
+        name,
+        kind,
+        importance,
+        default,
+        validator,
+        mode,
+        internal,
+        synonyms,
+    ] = fields
+    else {
         return Err(format!("not nine fields: {fields:?}").into());
     };
     let default = match default {
         "required" => "Default::Required".to_owned(),
         "null" => "Default::Null".to_owned(),
-        text => format!("Default::Text({:?})", text.strip_prefix('=').ok_or("default")?),
+        text => format!(
+            "Default::Text({:?})",
+            text.strip_prefix('=').ok_or("default")?
+        ),
     };
     let mode = match mode {
         "read-only" => "ReadOnly",
@@ -78,14 +104,23 @@ fn validator_of(text: &str) -> Result<String> {
         ("in-any-case", rest) => format!("Validator::OneOfAnyCase({})", strings(rest)),
         ("list", rest) => {
             let parts: Vec<&str> = rest.splitn(3, ':').collect();
-            let &[empty, null, valid] = parts.as_slice() else { return Err("list".into()) };
-            format!("Validator::ListOf {{ valid: {}, empty: {}, null: {} }}", strings(valid), !empty.is_empty(), !null.is_empty())
+            let &[empty, null, valid] = parts.as_slice() else {
+                return Err("list".into());
+            };
+            format!(
+                "Validator::ListOf {{ valid: {}, empty: {}, null: {} }}",
+                strings(valid),
+                !empty.is_empty(),
+                !null.is_empty()
+            )
         }
         ("lambda", "[1,...,9] or -1") => "Validator::GzipLevel".to_owned(),
         ("class", "NonEmptyString") => "Validator::NonEmpty".to_owned(),
         ("class", "NonNullValidator") => "Validator::NonNull".to_owned(),
         ("class", "ControllerQuorumVotersValidator") => "Validator::QuorumVoters".to_owned(),
-        ("class", "ControllerQuorumBootstrapServersValidator") => "Validator::BootstrapServers".to_owned(),
+        ("class", "ControllerQuorumBootstrapServersValidator") => {
+            "Validator::BootstrapServers".to_owned()
+        }
         ("class", "ThrottledReplicaListValidator") => "Validator::ThrottledReplicas".to_owned(),
         ("class", "Validator") => "Validator::ShareOffsetReset".to_owned(),
         _ => return Err(format!("unknown validator {text}").into()),
@@ -103,7 +138,11 @@ fn number(text: &str) -> String {
 }
 
 fn strings(joined: &str) -> String {
-    let quoted: Vec<String> = joined.split('|').filter(|s| !s.is_empty()).map(|s| format!("{s:?}")).collect();
+    let quoted: Vec<String> = joined
+        .split('|')
+        .filter(|s| !s.is_empty())
+        .map(|s| format!("{s:?}"))
+        .collect();
     format!("&[{}]", quoted.join(", "))
 }
 
