@@ -21,10 +21,9 @@ pub mod partition;
 pub mod waiters;
 
 pub use manager::{
-    Commits, CoordinatorAppend, DeletedRecords, Elected, FetchParams, FetchSlices,
-    FetchedPartition, LeaderHint, LeaderStatus, LoadedRange, OffsetAnswer, OffsetQuery,
-    PendingProduce, Prepared, ProduceContext, ProduceResult, ProposalSink, ReadIsolation,
-    ReplicaChanges, ReplicaManager, ReplicaManagerConfig, ReplicaOffsets, ReplicaStatus, TopicRef,
-    TopicSettings,
+    CoordinatorAppend, DeletedRecords, Elected, FetchParams, FetchSlices, FetchedPartition,
+    LeaderHint, LeaderStatus, LoadedRange, OffsetAnswer, OffsetQuery, PendingProduce, Prepared,
+    ProduceContext, ProduceResult, ProposalSink, ReadIsolation, ReplicaChanges, ReplicaManager,
+    ReplicaManagerConfig, ReplicaOffsets, ReplicaStatus, TopicRef, TopicSettings,
 };
 pub use waiters::Isolation;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::ReplicaManager;
 use super::fetch::{FetchSlices, FetchedPartition, Limits};
-use super::partition::{Acks, Commits};
+use super::partition::Acks;
 use super::wait::Wakes;
 use crate::waiters::Isolation;
 
@@ -72,12 +72,8 @@ impl ReplicaManager {
         })
     }
 
-    /// Follows the leadership and the high watermark of a replica.
-    pub fn watch(
-        &self,
-        topic: &str,
-        partition: i32,
-    ) -> Result<watch::Receiver<Commits>, ErrorCode> {
+    /// Follows the high watermark of a replica.
+    pub fn watch(&self, topic: &str, partition: i32) -> Result<watch::Receiver<i64>, ErrorCode> {
         Ok(self.find(topic, partition)?.watch())
     }
 

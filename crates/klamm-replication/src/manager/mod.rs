@@ -48,7 +48,7 @@ pub use offsets::{
     LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP, OffsetAnswer, OffsetQuery,
     ReadIsolation, is_timestamp_supported,
 };
-pub use partition::{Commits, ReplicaOffsets};
+pub use partition::ReplicaOffsets;
 pub use produce::{PendingProduce, Prepared, ProduceContext, ProduceResult, TopicRef};
 
 use self::map::{Hosted, PartitionMap};

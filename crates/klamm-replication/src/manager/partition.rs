@@ -44,16 +44,8 @@ struct Core {
     acks: AckQueue<Ticket>,
     deletes: AckQueue<Ticket>,
     fetches: FetchWaiters<Arc<FetchWaiter>>,
-    watch: Option<watch::Sender<Commits>>,
-}
-
-/// What a watcher of a partition sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Commits {
-    /// The epoch in which this broker leads; `None` once it does not.
-    pub leader_epoch: Option<i32>,
-    /// The offset below which records are committed.
-    pub high_watermark: i64,
+    /// The high watermark, for coordinators that wait for their records to be committed.
+    watch: Option<watch::Sender<i64>>,
 }
 
 /// Offsets of a replica at one moment.
@@ -539,10 +531,10 @@ impl Partition {
         }
     }
 
-    /// Follows the high watermark and the leadership of this replica.
-    pub(crate) fn watch(&self) -> watch::Receiver<Commits> {
+    /// Follows the high watermark of this replica.
+    pub(crate) fn watch(&self) -> watch::Receiver<i64> {
         let mut core = lock(&self.core);
-        let now = core.commits();
+        let now = core.role.high_watermark();
         core.watch
             .get_or_insert_with(|| watch::Sender::new(now))
             .subscribe()
@@ -603,16 +595,9 @@ impl Core {
         }
     }
 
-    fn commits(&self) -> Commits {
-        Commits {
-            leader_epoch: self.role.as_leader().map(|leader| leader.epoch()),
-            high_watermark: self.role.high_watermark(),
-        }
-    }
-
     fn announce(&self) {
         if let Some(watch) = &self.watch {
-            let now = self.commits();
+            let now = self.role.high_watermark();
             watch.send_if_modified(|seen| {
                 let changed = *seen != now;
                 *seen = now;

@@ -263,16 +263,24 @@ impl PendingProduce {
         self.waiter.as_ref().is_none_or(|waiter| waiter.is_over())
     }
 
-    /// The results, in the order of the request, once every partition is acknowledged or time is
-    /// up.
-    pub async fn wait(mut self) -> Vec<ProduceResult> {
-        if let Some(waiter) = self.waiter.clone() {
-            waiter.sleep().await;
+    /// The results, in the order of the request, as they stand: for when
+    /// [`PendingProduce::is_ready`]. What is still outstanding counts as timed out.
+    pub fn into_results(mut self) -> Vec<ProduceResult> {
+        if let Some(waiter) = &self.waiter {
             for (slot, _, _) in &self.waits {
                 self.results[*slot].error = outcome_code(waiter.outcome(*slot));
             }
         }
         std::mem::take(&mut self.results)
+    }
+
+    /// The results, in the order of the request, once every partition is acknowledged or time is
+    /// up.
+    pub async fn wait(self) -> Vec<ProduceResult> {
+        if let Some(waiter) = &self.waiter {
+            waiter.sleep().await;
+        }
+        self.into_results()
     }
 }
 
