@@ -79,6 +79,15 @@ pub enum ErrorKind {
 }
 
 impl ConfigError {
+    /// The configuration whose value is refused, where it is a single one.
+    pub fn config_name(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { name, .. } | Self::EmptyList { name, .. } => Some(name),
+            Self::EmptyListEntry(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The error code a request with this configuration is answered with.
     pub const fn kind(&self) -> ErrorKind {
         match self {

@@ -1,8 +1,9 @@
 //! Which configurations have an effect in Klamm. Whoever makes one work adds its name here: one line.
 
 use crate::broker::listener_base;
-use crate::def::{self, find};
+use crate::def::{self, ConfigDef, find};
 use crate::klamm::KLAMM_CONFIGS;
+use crate::table;
 
 /// Broker configurations with an effect, sorted.
 pub const BROKER: &[&str] = &[
@@ -24,6 +25,68 @@ pub const TOPIC: &[&str] = &[];
 
 /// Group configurations with an effect, sorted.
 pub const GROUP: &[&str] = &[];
+
+/// Client-metrics configurations with an effect, sorted.
+pub const CLIENT_METRICS: &[&str] = &[];
+
+/// What a configuration belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// A broker or controller, static ones.
+    Broker,
+    /// All brokers or one, only while they run.
+    DynamicBroker,
+    /// A broker, and only Klamm has them.
+    Klamm,
+    /// A topic.
+    Topic,
+    /// A group.
+    Group,
+    /// A client-metrics subscription.
+    ClientMetrics,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Broker, Self::Klamm, Self::DynamicBroker, Self::Topic, Self::Group, Self::ClientMetrics];
+
+    /// The scope in a word or two.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::DynamicBroker => "dynamic broker",
+            Self::Klamm => "klamm",
+            Self::Topic => "topic",
+            Self::Group => "group",
+            Self::ClientMetrics => "client-metrics",
+        }
+    }
+
+    /// Its configurations, sorted by name.
+    pub fn table(self) -> &'static [ConfigDef] {
+        match self {
+            Self::Broker => table::BROKER_CONFIGS,
+            Self::DynamicBroker => table::DYNAMIC_BROKER_CONFIGS,
+            Self::Klamm => KLAMM_CONFIGS,
+            Self::Topic => table::TOPIC_CONFIGS,
+            Self::Group => table::GROUP_CONFIGS,
+            Self::ClientMetrics => table::CLIENT_METRICS_CONFIGS,
+        }
+    }
+}
+
+/// Whether a configuration has an effect.
+pub fn is_honoured(scope: Scope, name: &str) -> bool {
+    let list = match scope {
+        Scope::Klamm => return find(KLAMM_CONFIGS, name).is_some(),
+        Scope::Broker | Scope::DynamicBroker => BROKER,
+        Scope::Topic => TOPIC,
+        Scope::Group => GROUP,
+        Scope::ClientMetrics => CLIENT_METRICS,
+    };
+    list.binary_search(&name).is_ok()
+}
 
 /// What Klamm makes of a broker configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,14 +120,15 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_known() {
-        for (list, table) in [
-            (BROKER, crate::table::BROKER_CONFIGS),
-            (TOPIC, crate::table::TOPIC_CONFIGS),
-            (GROUP, crate::table::GROUP_CONFIGS),
+        for (list, scopes) in [
+            (BROKER, &[Scope::Broker, Scope::DynamicBroker][..]),
+            (TOPIC, &[Scope::Topic]),
+            (GROUP, &[Scope::Group]),
+            (CLIENT_METRICS, &[Scope::ClientMetrics]),
         ] {
             assert!(list.is_sorted());
             for name in list {
-                assert!(find(table, name).is_some(), "{name}");
+                assert!(scopes.iter().any(|s| find(s.table(), name).is_some()), "{name}");
             }
         }
     }

@@ -136,6 +136,11 @@ impl Layers {
         self
     }
 
+    /// Where the value of a configuration was set.
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        self.entries.get(name).map(|given| &given.origin)
+    }
+
     /// Names the cluster that the data directory must belong to, or is formatted for if it is empty.
     pub fn set_cluster_id(&mut self, id: &str) -> &mut Self {
         self.cluster_id = Some(id.to_owned());

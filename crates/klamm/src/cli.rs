@@ -1,0 +1,138 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  klamm                                      a cluster of one on localhost:9092, data in ./data
+  klamm server.properties                    with the file you have
+  klamm --override log.dirs=/var/lib/klamm --override listeners=PLAINTEXT://0.0.0.0:9092 \\
+        --override advertised.listeners=PLAINTEXT://broker.example.org:9092
+  KAFKA_CFG_NUM_PARTITIONS=6 klamm           with the environment
+  klamm config explain log.retention.ms      what a configuration means, and whether Klamm honours it
+  klamm config list retention                every configuration with that in its name
+  klamm config show server.properties        what would be in force, and where each value comes from
+
+Configuration:
+  All names, types, defaults and rules are Kafka 4.3's. Later sources win:
+    1. the properties file
+    2. the environment: KAFKA_FOO_BAR=x, then KAFKA_CFG_FOO_BAR=x, set foo.bar=x
+       (_ is a dot, __ an underscore, ___ a hyphen; CLUSTER_ID names the cluster)
+    3. --override foo.bar=x
+  Without process.roles the node is broker and controller of a cluster of one, and nothing needs to
+  be formatted. A configuration that is unknown, or known and not honoured yet, is named once at start.
+
+Data:
+  Records, offsets and metadata live in log.dirs, ./data by default, in Kafka's own formats. One
+  process at a time may use a directory, and it belongs to the cluster that first wrote to it.
+
+Clients:
+  Any Kafka client or tool: kafka-topics --bootstrap-server localhost:9092 --list
+
+Metrics and health:
+  http://127.0.0.1:9644/metrics for Prometheus, /health for probes (--metrics-listen moves them,
+  --metrics-listen off turns them off).
+
+Stop with Ctrl-C or SIGTERM: the broker closes its logs, and the next start needs no recovery.
+
+Exit codes:
+  0 stopped as asked   1 failed        2 bad command line or configuration
+  3 address in use     4 data directory in use    5 data directory of another cluster or node";
+
+/// Apache Kafka's job, done in Rust: a broker with its own controller, for any Kafka client or tool.
+#[derive(Debug, Parser)]
+#[command(name = "klamm", version, after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(after_help = "See --help for examples, configuration sources, data and exit codes.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+/// What to do instead of starting a broker.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Look up configurations
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// Where settings come from.
+#[derive(Debug, Args)]
+pub(crate) struct Sources {
+    /// A Java properties file, such as server.properties
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The same, as an option
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub(crate) config: Option<PathBuf>,
+    /// Sets one configuration over file and environment (may be repeated)
+    #[arg(long = "override", value_name = "NAME=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+/// How to start a broker.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+    /// Form of the log on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+    /// What to log: error, warn, info, debug, trace, or per part (info,klamm_log=debug)
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+    /// Where to serve /metrics and /health, as HOST:PORT, or off
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics_listen: Option<String>,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line, for machines
+    Json,
+}
+
+/// What to look up.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// List configurations, with type, default and whether Klamm honours them
+    List {
+        /// Only names that contain this
+        pattern: Option<String>,
+        /// Only configurations of this kind of thing
+        #[arg(long)]
+        scope: Option<ScopeArg>,
+        /// Only those that Klamm honours
+        #[arg(long)]
+        honoured: bool,
+    },
+    /// Explain one configuration
+    Explain {
+        /// Its name, such as log.retention.ms
+        name: String,
+    },
+    /// Check a configuration and show the values in force that are not defaults
+    Show {
+        #[command(flatten)]
+        sources: Sources,
+    },
+}
+
+/// What a configuration belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub(crate) enum ScopeArg {
+    Broker,
+    Topic,
+    Group,
+    ClientMetrics,
+}

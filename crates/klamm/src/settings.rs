@@ -1,0 +1,55 @@
+//! From files, environment and command line to a checked configuration.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use klamm_config::{
+    BrokerConfig, ConfigError, Layers, Loaded, Origin, OverrideError, Properties, PropertiesError,
+};
+
+use crate::cli::Sources;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error("cannot read {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Properties { path: PathBuf, source: PropertiesError },
+    #[error(transparent)]
+    Override(#[from] OverrideError),
+    #[error("{error}{}", .origin.as_ref().map(|o| format!(" ({o})")).unwrap_or_default())]
+    Config { error: ConfigError, origin: Option<Origin> },
+}
+
+/// Gathers and checks.
+pub(crate) fn load(sources: &Sources, metrics_listen: Option<&str>) -> Result<Loaded, SettingsError> {
+    let mut layers = Layers::new();
+    if let Some(path) = sources.file.as_deref().or(sources.config.as_deref()) {
+        layers.file(&path.display().to_string(), &read(path)?);
+    }
+    // Variables that are no Unicode cannot be ours: the names of configurations are ASCII.
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    layers.environment(variables);
+    for pair in &sources.overrides {
+        layers.set_override(pair)?;
+    }
+    if let Some(address) = metrics_listen {
+        let address = if address == "off" { "" } else { address };
+        layers.set_override(&format!("klamm.metrics.listeners={address}"))?;
+    }
+    BrokerConfig::load(layers.clone()).map_err(|error| {
+        let origin = error.config_name().and_then(|name| layers.origin(name)).cloned();
+        SettingsError::Config { error, origin }
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the program's own file, before there is an Env")]
+fn read(path: &Path) -> Result<Properties, SettingsError> {
+    let file = |source| SettingsError::File { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(file)?;
+    Properties::parse_bytes(&bytes)
+        .map_err(|source| SettingsError::Properties { path: path.to_owned(), source })
+}
