@@ -11,6 +11,7 @@ mod broker;
 mod cache;
 mod codegen;
 mod config_facts;
+mod docs;
 mod flags;
 mod golden;
 mod hello;
@@ -28,6 +29,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const USAGE: &str = "usage: cargo xtask CHORE
   codegen          the protocol's Rust from Kafka's schemas
   config-facts     the config tables from Kafka's jars
+  docs             docs/configuration.md from the config tables
   golden           golden bytes from Kafka's own codec
 ";
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let done = match name {
         "codegen" => codegen::run(rest),
         "config-facts" => config_facts::run(rest),
+        "docs" => docs::run(rest),
         "golden" => golden::run(rest),
         "oracle" => oracle::run(rest),
         "interop" => interop::run(rest),
