@@ -55,7 +55,7 @@ impl<E: IndexEntry> SparseIndex<E> {
         let file = dir.fs.open(&path, OpenMode::Read).at("open", &path)?;
         let len = file.len().at("inspect", &path)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        if len % E::SIZE != 0 {
+        if !len.is_multiple_of(E::SIZE) {
             return Err(LogError::MalformedFile {
                 file: path,
                 problem: FileProblem::Size(len),
@@ -121,7 +121,7 @@ impl<E: IndexEntry> SparseIndex<E> {
     pub(crate) fn push(&mut self, entry: E) {
         self.tail.push(entry);
         self.last = Some(entry);
-        if self.tail.len() % PAGE_ENTRIES == 0 {
+        if self.tail.len().is_multiple_of(PAGE_ENTRIES) {
             // If the disk is full the entries stay in memory; the next page or the end of the
             // segment tries again, and that attempt reports its failure.
             let _ = self.write_tail();

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::batch::{BatchMeta, HEADER_LEN, NO_TIMESTAMP, verify_checksum};
 use crate::error::{BatchFault, LogError};
 use crate::index::txn::AbortedTxn;
-use crate::log::{Log, State, Status};
+use crate::log::{Log, State};
 use crate::producer_state::{AppendOrigin, BatchNote, CompletedTxn, PendingUpdate, marker};
 use crate::segment::{RollCheck, WriteFailure};
 
@@ -207,7 +207,7 @@ impl Log {
         }
         if let Err(WriteFailure { error, undone }) = state.active.append(slices, &metas, bytes) {
             if !undone {
-                state.status = Status::Offline;
+                self.set_offline();
             }
             return Err(error);
         }
@@ -244,7 +244,7 @@ impl Log {
             if let Err(error) = written {
                 // The marker is in the log. Without the entry consumers would be given aborted
                 // records, so the log stops serving until recovery rebuilds the index.
-                state.status = Status::Offline;
+                self.set_offline();
                 return Err(error);
             }
         }

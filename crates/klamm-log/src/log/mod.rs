@@ -20,7 +20,7 @@ mod upkeep;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ pub struct Log {
     topic_partition: TopicPartition,
     env: Env,
     dir: Arc<LogDir>,
+    status: AtomicU8,
     state: Mutex<State>,
     segments: RwLock<BTreeMap<i64, Arc<Segment>>>,
     start: AtomicI64,
@@ -71,7 +72,6 @@ pub struct Log {
 /// What changes hold the lock for.
 #[derive(Debug)]
 struct State {
-    status: Status,
     config: Arc<LogConfig>,
     topic_id: Option<Uuid>,
     active: Arc<Segment>,
@@ -82,12 +82,14 @@ struct State {
     removals: Vec<(i64, Vec<PathBuf>)>,
 }
 
+/// Whether the log takes calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 enum Status {
-    Open,
+    Open = 0,
     /// A failure left the files in an unknown state.
-    Offline,
-    Closed,
+    Offline = 1,
+    Closed = 2,
 }
 
 impl Log {
@@ -205,15 +207,16 @@ impl Log {
 
     /// Whether a disk failure took the log out of service.
     pub fn is_offline(&self) -> bool {
-        lock(&self.state).status == Status::Offline
+        self.status() == Status::Offline
     }
 
     /// Takes the log out of service, as when its directory fails.
     pub fn set_offline(&self) {
-        let mut state = lock(&self.state);
-        if state.status == Status::Open {
-            state.status = Status::Offline;
-        }
+        let (open, offline) = (Status::Open as u8, Status::Offline as u8);
+        // A closed log stays closed.
+        let _ = self
+            .status
+            .compare_exchange(open, offline, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Calls `listener` with the end of the log after each append, for as long as it is held
@@ -228,18 +231,26 @@ impl Log {
             || self.watch.wait(timeout, || self.log_end_offset() > offset)
     }
 
-    fn open_state(&self) -> Result<MutexGuard<'_, State>, LogError> {
-        let state = lock(&self.state);
-        self.check_status(&state)?;
-        Ok(state)
+    fn status(&self) -> Status {
+        match self.status.load(Ordering::SeqCst) {
+            0 => Status::Open,
+            1 => Status::Offline,
+            _ => Status::Closed,
+        }
     }
 
-    fn check_status(&self, state: &State) -> Result<(), LogError> {
-        match state.status {
+    fn check_status(&self) -> Result<(), LogError> {
+        match self.status() {
             Status::Open => Ok(()),
             Status::Offline => Err(LogError::Offline { dir: self.dir() }),
             Status::Closed => Err(LogError::Closed { dir: self.dir() }),
         }
+    }
+
+    fn open_state(&self) -> Result<MutexGuard<'_, State>, LogError> {
+        let state = lock(&self.state);
+        self.check_status()?;
+        Ok(state)
     }
 
     /// The segment that holds `offset` or, in a gap, the one before it.

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use klamm_env::{Env, FsExt, LockGuard};
@@ -136,11 +136,7 @@ impl Log {
                     found,
                 });
             }
-            (None, Some(id)) => {
-                partition_metadata::write(&*fs, &open.dir, id)?;
-                Some(id)
-            }
-            (found, _) => found,
+            (found, expected) => found.or(expected).map(|id| (id, found.is_none())),
         };
         let mut loader = Loader::new(&open, dir.clone())?;
         loader.load()?;
@@ -151,8 +147,10 @@ impl Log {
                 .first()
                 .map_or(0, |segment| segment.base_offset),
         );
-        let active = loader.active()?;
-        let end = active.read_next_offset()?.max(active.base_offset);
+        let (active, end) = loader.active()?;
+        if let Some((id, true)) = topic_id {
+            partition_metadata::write(&*fs, &open.dir, id)?;
+        }
         loader.epochs.truncate_from_end(end);
         loader.epochs.truncate_from_start(open.log_start_offset);
         loader.epochs.write_if_dirty()?;
@@ -182,10 +180,10 @@ impl Log {
         Ok(Log {
             topic_partition: open.topic_partition,
             dir,
+            status: AtomicU8::new(Status::Open as u8),
             state: Mutex::new(State {
-                status: Status::Open,
                 config: Arc::new(open.config),
-                topic_id,
+                topic_id: topic_id.map(|(id, _)| id),
                 active,
                 producers,
                 epochs,
@@ -240,6 +238,8 @@ struct Loader<'a> {
     epochs: EpochCache,
     report: RecoveryReport,
     found: Found,
+    /// The offset after the last batch.
+    end: i64,
 }
 
 impl<'a> Loader<'a> {
@@ -258,6 +258,7 @@ impl<'a> Loader<'a> {
             producers,
             report: RecoveryReport::default(),
             found,
+            end: 0,
         })
     }
 
@@ -266,34 +267,52 @@ impl<'a> Loader<'a> {
         if !self.open.clean {
             self.recover_unflushed()?;
         }
+        self.find_end()?;
         let start = self.open.log_start_offset;
-        if let Some(last) = self.segments.last()
-            && last.read_next_offset()? < start
-        {
+        if self.end < start {
             // Segments were lost; what is left lies below what the log may serve.
             for segment in std::mem::take(&mut self.segments) {
                 self.remove(&segment)?;
             }
             self.epochs.clear();
             self.producers.reset(start)?;
+            self.end = start;
         }
         Ok(())
     }
 
-    /// The last segment; made if there is none.
-    fn active(&mut self) -> Result<Arc<Segment>, LogError> {
+    /// Reads the end of the log off the last segment. If its index is damaged in spite of a clean
+    /// shutdown the segment is recovered; the indexes of others are looked at when they are used.
+    fn find_end(&mut self) -> Result<(), LogError> {
+        let Some(last) = self.segments.pop() else {
+            self.end = self.open.log_start_offset;
+            return Ok(());
+        };
+        self.end = match last.read_next_offset() {
+            Err(LogError::MalformedFile { .. } | LogError::Corrupt { .. }) => {
+                self.recover(&last)?;
+                last.read_next_offset()?
+            }
+            result => result?,
+        };
+        self.segments.push(last);
+        Ok(())
+    }
+
+    /// The last segment, made if there is none, and the end of the log.
+    fn active(&mut self) -> Result<(Arc<Segment>, i64), LogError> {
         if let Some(last) = self.segments.last() {
-            return Ok(last.clone());
+            return Ok((last.clone(), self.end));
         }
         let segment = Arc::new(Segment::create(
             &self.dir,
-            self.open.log_start_offset,
+            self.end,
             &self.open.config,
             &self.open.env,
         )?);
         self.dir.sync()?;
         self.segments.push(segment.clone());
-        Ok(segment)
+        Ok((segment, self.end))
     }
 
     fn load_segments(&mut self) -> Result<(), LogError> {
@@ -316,19 +335,6 @@ impl<'a> Loader<'a> {
                 self.recover(&segment)?;
             }
             self.segments.push(segment);
-        }
-        // A clean shutdown with indexes that are damaged all the same: only the active segment's
-        // are read at open, the others' when they are used.
-        if self.open.clean
-            && let Some(last) = self.segments.last().cloned()
-            && matches!(
-                last.read_next_offset(),
-                Err(LogError::MalformedFile { .. } | LogError::Corrupt { .. })
-            )
-        {
-            self.segments.pop();
-            self.recover(&last)?;
-            self.segments.push(last);
         }
         Ok(())
     }
@@ -438,7 +444,11 @@ fn tidy(open: &LogOpen, dir: &Arc<LogDir>) -> Result<Found, LogError> {
         finish_swap(open, dir, &swapped)?;
     }
     let mut found = Found::default();
-    let names = list(dir)?;
+    let changed = names
+        .iter()
+        .filter_map(|name| names::parse_file_name(name))
+        .any(|(_, _, tail)| !tail.is_empty());
+    let names = if changed { list(dir)? } else { names };
     for name in &names {
         match names::parse_file_name(name) {
             Some((offset, FileKind::Log, "")) => {

@@ -59,6 +59,7 @@ impl Log {
         max_offset: i64,
         min_one: bool,
     ) -> Result<LogRead, LogError> {
+        self.check_status()?;
         let mut read = LogRead {
             parts: Vec::new(),
             len: 0,

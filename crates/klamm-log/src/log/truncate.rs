@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::LogError;
 use crate::log::open::rebuild_producers;
-use crate::log::{Log, State, Status};
+use crate::log::{Log, State};
 use crate::segment::Segment;
 
 impl Log {
@@ -23,7 +23,7 @@ impl Log {
         } else {
             self.truncate_within(&mut state, offset)
         };
-        self.offline_if_failed(&mut state, result)?;
+        self.offline_if_failed(result)?;
         Ok(true)
     }
 
@@ -38,16 +38,12 @@ impl Log {
     ) -> Result<(), LogError> {
         let mut state = self.open_state()?;
         let result = self.start_anew(&mut state, offset, start);
-        self.offline_if_failed(&mut state, result)
+        self.offline_if_failed(result)
     }
 
-    fn offline_if_failed(
-        &self,
-        state: &mut State,
-        result: Result<(), LogError>,
-    ) -> Result<(), LogError> {
+    fn offline_if_failed(&self, result: Result<(), LogError>) -> Result<(), LogError> {
         if result.is_err() {
-            state.status = Status::Offline;
+            self.set_offline();
         }
         result
     }

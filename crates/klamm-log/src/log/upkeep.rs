@@ -76,9 +76,7 @@ impl Log {
         let result = flushed();
         let mut state = lock(&self.state);
         if let Err(error) = result {
-            if state.status == Status::Open {
-                state.status = Status::Offline;
-            }
+            self.set_offline();
             return Err(error);
         }
         state.last_flush_ms = self.env.clock.wall_ms();
@@ -216,11 +214,10 @@ impl Log {
     /// The disk's.
     pub fn close(&self) -> Result<(), LogError> {
         let mut state = lock(&self.state);
-        match state.status {
-            Status::Closed => return Ok(()),
-            Status::Offline => return Err(LogError::Offline { dir: self.dir() }),
-            Status::Open => {}
+        if self.status() == Status::Closed {
+            return Ok(());
         }
+        self.check_status()?;
         state.epochs.write_if_dirty()?;
         state.producers.take_snapshot()?;
         state.active.seal()?;
@@ -238,7 +235,7 @@ impl Log {
         state.producers.sync_snapshot(end)?;
         self.dir.sync()?;
         self.recovery_point.store(end, Ordering::SeqCst);
-        state.status = Status::Closed;
+        self.status.store(Status::Closed as u8, Ordering::SeqCst);
         drop(state);
         if self.standalone.is_some() {
             self.write_own_checkpoints()?;
@@ -292,7 +289,7 @@ impl Log {
     /// Takes no more calls and lets go of all files, without making anything durable: the log is
     /// about to be removed.
     pub(crate) fn abandon(&self) {
-        lock(&self.state).status = Status::Closed;
+        self.status.store(Status::Closed as u8, Ordering::SeqCst);
         for segment in self.all_segments() {
             segment.release();
         }

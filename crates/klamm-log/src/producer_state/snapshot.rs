@@ -68,7 +68,7 @@ fn decode(bytes: &[u8]) -> Result<BTreeMap<i64, ProducerEntry>, FileProblem> {
     }
     let body = &bytes[HEADER_LEN..];
     let found = body.len() / ENTRY_LEN;
-    if body.len() % ENTRY_LEN != 0 {
+    if !body.len().is_multiple_of(ENTRY_LEN) {
         return Err(FileProblem::Size(bytes.len()));
     }
     let expected = usize::try_from(i32_at(bytes, ENTRIES_POSITION)).unwrap_or(0);

@@ -15,7 +15,7 @@ impl Segment {
         }
         let from = self.offsets_in(&mut state)?.position_at_or_below(offset)?;
         drop(state);
-        self.scan_to(offset, from)
+        self.scan_to(offset, from, self.size())
     }
 
     /// The batch that holds `offset` or the first after it, and the position before which all
@@ -27,12 +27,10 @@ impl Segment {
         upper: i64,
     ) -> Result<(Option<BatchSpan>, u64), LogError> {
         let mut state = lock(&self.state);
+        let size = self.size();
         let start = recent_reaching(&state, offset);
-        let end = match recent_reaching(&state, upper) {
-            Some(Some(span)) => Some(span.position),
-            Some(None) => Some(self.size()),
-            None => None,
-        };
+        let end =
+            recent_reaching(&state, upper).map(|found| found.map_or(size, |span| span.position));
         if let (Some(start), Some(end)) = (start, end) {
             return Ok((start, end));
         }
@@ -42,21 +40,20 @@ impl Segment {
         drop(state);
         let start = match start {
             Some(start) => start,
-            None => self.scan_to(offset, start_from)?,
+            None => self.scan_to(offset, start_from, size)?,
         };
         let end = match end {
             Some(end) => end,
             None => self
-                .scan_to(upper, end_from)?
-                .map_or_else(|| self.size(), |span| span.position),
+                .scan_to(upper, end_from, size)?
+                .map_or(size, |span| span.position),
         };
         Ok((start, end))
     }
 
     /// Walks from a position that the index gave to the first batch that reaches `offset`. If the
     /// index turns out wrong, from the start: it must not make good batches unreadable.
-    fn scan_to(&self, offset: i64, from: u64) -> Result<Option<BatchSpan>, LogError> {
-        let size = self.size();
+    fn scan_to(&self, offset: i64, from: u64, size: u64) -> Result<Option<BatchSpan>, LogError> {
         if from > 0 && from < size {
             let mut scan = self.scan(from, size, HEADERS)?;
             match scan.next_header() {

@@ -8,7 +8,7 @@ use crate::index::time::{TimeIndex, TimestampOffset};
 use crate::index::txn::AbortedTxn;
 use crate::producer_state::{ProducerStates, marker};
 use crate::segment::Segment;
-use crate::segment::scan::WHOLE;
+use crate::segment::scan::{Verified, WHOLE};
 use crate::storage::lock;
 
 /// What recovery builds up beside the segment's own indexes.
@@ -50,9 +50,9 @@ impl Segment {
         let mut scan = self.scan(0, self.size(), WHOLE)?;
         let fault = loop {
             let (span, bytes) = match scan.next_verified()? {
-                Some(Ok(found)) => found,
-                Some(Err(fault)) => break Some(fault),
-                None => break None,
+                Verified::Batch(span, bytes) => (span, bytes),
+                Verified::Damaged(fault) => break Some(fault),
+                Verified::End => break None,
             };
             let meta = span.meta;
             if meta.last_offset < next_offset || !fits(self.base_offset, meta.last_offset) {

@@ -21,6 +21,14 @@ impl BatchSpan {
     }
 }
 
+/// What verification found next. Damage is a value rather than an error: for recovery it is the
+/// expected way to end.
+pub(crate) enum Verified<'a> {
+    Batch(BatchSpan, &'a [u8]),
+    Damaged(BatchFault),
+    End,
+}
+
 /// Reads the batches of a file from a position to an end, through a buffer of fixed size (larger
 /// only for a batch that is larger).
 #[derive(Debug)]
@@ -60,11 +68,6 @@ impl BatchScan {
         }
     }
 
-    /// Where the next batch begins, or where the last call found a fault.
-    pub(crate) fn position(&self) -> u64 {
-        self.position
-    }
-
     /// The next batch's header; the batch itself is skipped. None at the end.
     pub(crate) fn next_header(&mut self) -> Result<Option<BatchSpan>, LogError> {
         let span = match self.peek()? {
@@ -76,24 +79,21 @@ impl BatchScan {
         Ok(Some(span))
     }
 
-    /// The next batch, checksum verified, with its bytes. None at the end. A damaged batch is a
-    /// value rather than an error: for recovery it is the expected way to end.
-    pub(crate) fn next_verified(
-        &mut self,
-    ) -> Result<Option<Result<(BatchSpan, &[u8]), BatchFault>>, LogError> {
+    /// The next batch, checksum verified, with its bytes.
+    pub(crate) fn next_verified(&mut self) -> Result<Verified<'_>, LogError> {
         let span = match self.peek()? {
             Some(Ok(span)) => span,
-            Some(Err(fault)) => return Ok(Some(Err(fault))),
-            None => return Ok(None),
+            Some(Err(fault)) => return Ok(Verified::Damaged(fault)),
+            None => return Ok(Verified::End),
         };
         self.fill(span.meta.size)?;
         let from = (span.position - self.buffered_from) as usize;
         let bytes = &self.buffer[from..from + span.meta.size];
         if let Err(fault) = verify_checksum(bytes, span.meta.magic) {
-            return Ok(Some(Err(fault)));
+            return Ok(Verified::Damaged(fault));
         }
         self.position = span.end();
-        Ok(Some(Ok((span, bytes))))
+        Ok(Verified::Batch(span, bytes))
     }
 
     pub(crate) fn corrupt(&self, reason: BatchFault) -> LogError {
