@@ -69,8 +69,10 @@ fn path() -> PathBuf {
 fn render() -> String {
     let mut out = HEAD.to_owned();
     for scope in Scope::ALL {
-        let (honoured, waiting): (Vec<_>, Vec<_>) =
-            scope.table().iter().partition(|def| is_honoured(scope, def.name));
+        let (honoured, waiting): (Vec<_>, Vec<_>) = scope
+            .table()
+            .iter()
+            .partition(|def| is_honoured(scope, def.name));
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(
             out,
@@ -86,7 +88,10 @@ fn render() -> String {
         }
         if !waiting.is_empty() {
             let _ = writeln!(out, "Known and checked, without effect yet:\n");
-            let names: Vec<String> = waiting.iter().map(|def| format!("`{}`", def.name)).collect();
+            let names: Vec<String> = waiting
+                .iter()
+                .map(|def| format!("`{}`", def.name))
+                .collect();
             wrap(&mut out, &names);
             out.push('\n');
         }
@@ -116,7 +121,11 @@ fn row(out: &mut String, def: &ConfigDef) {
     };
     let (kind, mode) = (def.kind.name().to_lowercase(), def.update_mode.name());
     let text = docs::of(def.name).unwrap_or_default();
-    let _ = writeln!(out, "| `{}` | {kind} | {default} | {mode} | {text} |", def.name);
+    let _ = writeln!(
+        out,
+        "| `{}` | {kind} | {default} | {mode} | {text} |",
+        def.name
+    );
 }
 
 /// Names with commas, in lines of a page's width.
@@ -145,6 +154,9 @@ mod tests {
     #[test]
     fn the_page_is_what_the_table_says() {
         let page = fs::read_to_string(path()).unwrap();
-        assert!(page == render(), "docs/configuration.md is stale: run `cargo xtask docs`");
+        assert!(
+            page == render(),
+            "docs/configuration.md is stale: run `cargo xtask docs`"
+        );
     }
 }

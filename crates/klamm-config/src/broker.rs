@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::def::{self, ConfigDef, ValueType};
+use crate::derived::Derived;
 use crate::error::ConfigError;
 use crate::honoured;
 use crate::klamm::KLAMM_CONFIGS;
 use crate::layers::{Given, Layers, Origin};
-use crate::listeners::{self, Endpoint, ProtocolMap, SecurityProtocol};
-use crate::quorum::{self, Voter};
-use crate::rules::{self, BrokenRule};
+use crate::rules;
 use crate::table::{BROKER_CONFIGS, DYNAMIC_BROKER_CONFIGS};
 use crate::value::Value;
 
@@ -23,19 +22,7 @@ pub struct BrokerConfig {
     pub(crate) dynamic_broker: BTreeMap<String, String>,
     standalone: bool,
     cluster_id: Option<String>,
-    derived: Derived,
-}
-
-/// What is read out of several values, once.
-#[derive(Debug, Clone, Default)]
-struct Derived {
-    protocol_map: ProtocolMap,
-    listeners: Vec<Endpoint>,
-    advertised: Vec<Endpoint>,
-    controller_advertised: Vec<Endpoint>,
-    controller_names: Vec<String>,
-    inter_broker: Option<(String, SecurityProtocol)>,
-    voters: Vec<Voter>,
+    pub(crate) derived: Derived,
 }
 
 /// A configuration that is fine to run with, and what to tell the user about it.
@@ -77,8 +64,13 @@ impl BrokerConfig {
         let (mut given, cluster_id) = layers.into_parts();
         let standalone = !given.contains_key("process.roles");
         imply(&mut given, standalone);
-        let config =
-            Self::build(given, cluster_id, standalone, BTreeMap::new(), BTreeMap::new())?;
+        let config = Self::build(
+            given,
+            cluster_id,
+            standalone,
+            BTreeMap::new(),
+            BTreeMap::new(),
+        )?;
         let warnings = config.warnings();
         Ok(Loaded { config, warnings })
     }
@@ -87,7 +79,9 @@ impl BrokerConfig {
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, ConfigError> {
+    pub fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, ConfigError> {
         let mut layers = Layers::new();
         for (name, value) in pairs {
             layers.set(name, value);
@@ -120,12 +114,19 @@ impl BrokerConfig {
         dynamic_default: BTreeMap<String, String>,
         dynamic_broker: BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
-        let dynamic = |name: &str| dynamic_broker.get(name).or_else(|| dynamic_default.get(name));
+        let dynamic = |name: &str| {
+            dynamic_broker
+                .get(name)
+                .or_else(|| dynamic_default.get(name))
+        };
         let text = |def: &ConfigDef| {
             // As in Kafka, a dynamic value puts the static ones of its synonyms out of force.
             let static_value = || {
                 let displaced = def.synonyms.iter().any(|s| dynamic(s.name).is_some());
-                given.get(def.name).filter(|_| !displaced).map(|g| g.value.as_str())
+                given
+                    .get(def.name)
+                    .filter(|_| !displaced)
+                    .map(|g| g.value.as_str())
             };
             dynamic(def.name).map(String::as_str).or_else(static_value)
         };
@@ -137,74 +138,18 @@ impl BrokerConfig {
             });
         }
         let derived = Derived::default();
-        let mut config =
-            Self { values, given, dynamic_default, dynamic_broker, standalone, cluster_id, derived };
-        config.derived = config.derive()?;
+        let mut config = Self {
+            values,
+            given,
+            dynamic_default,
+            dynamic_broker,
+            standalone,
+            cluster_id,
+            derived,
+        };
+        config.derived = Derived::of(&config)?;
         rules::check(&config)?;
         Ok(config)
-    }
-
-    fn derive(&self) -> Result<Derived, BrokenRule> {
-        let controller_names = self.list("controller.listener.names").to_vec();
-        let protocol_map = self.derive_protocol_map(&controller_names)?;
-        let listeners = listeners::endpoints(self.list("listeners"), &protocol_map, true)?;
-        let is_controller = |e: &Endpoint| controller_names.contains(&e.name);
-        let all_advertised = match self.value("advertised.listeners") {
-            Value::List(entries) => listeners::endpoints(entries, &protocol_map, false)?,
-            _ => listeners.clone(),
-        };
-        let advertised = all_advertised.iter().filter(|e| !is_controller(e)).cloned().collect();
-        let controller_advertised = controller_names
-            .iter()
-            .filter_map(|name| all_advertised.iter().chain(&listeners).find(|e| e.name == name.to_uppercase()))
-            .cloned()
-            .collect();
-        let inter_broker = Some(self.derive_inter_broker(&protocol_map)?);
-        let voters = quorum::parse_voters(self.list("controller.quorum.voters"))?;
-        Ok(Derived {
-            protocol_map,
-            listeners,
-            advertised,
-            controller_advertised,
-            controller_names,
-            inter_broker,
-            voters,
-        })
-    }
-
-    /// The map as given, or the default with PLAINTEXT for controller listeners unless TLS or SASL is about.
-    fn derive_protocol_map(&self, controller_names: &[String]) -> Result<ProtocolMap, BrokenRule> {
-        let name = "listener.security.protocol.map";
-        let mut map = listeners::protocol_map(self.text(name).unwrap_or_default())?;
-        if self.is_set(name) {
-            return Ok(map);
-        }
-        let mut names = controller_names.to_vec();
-        for entry in self.list("listeners") {
-            names.push(listeners::listener_name(entry)?);
-        }
-        if !names.iter().any(|n| matches!(n.as_str(), "SSL" | "SASL_SSL" | "SASL_PLAINTEXT")) {
-            for name in controller_names.iter().filter(|n| *n != "PLAINTEXT") {
-                map.insert(name.to_uppercase(), SecurityProtocol::Plaintext);
-            }
-        }
-        Ok(map)
-    }
-
-    fn derive_inter_broker(&self, map: &ProtocolMap) -> Result<(String, SecurityProtocol), BrokenRule> {
-        match self.text("inter.broker.listener.name") {
-            Some(_) if self.is_set("security.inter.broker.protocol") => Err(BrokenRule::TwoInterBroker),
-            Some(name) => match map.get(&name.to_uppercase()) {
-                Some(&protocol) => Ok((name.to_uppercase(), protocol)),
-                None => Err(BrokenRule::InterBrokerUnmapped(name.to_uppercase())),
-            },
-            None => {
-                let name = self.text("security.inter.broker.protocol").unwrap_or_default();
-                let known = SecurityProtocol::from_name(name);
-                let protocol = known.ok_or_else(|| BrokenRule::SecurityProtocol(name.to_owned()))?;
-                Ok((protocol.name().to_owned(), protocol))
-            }
-        }
     }
 
     fn warnings(&self) -> Vec<Warning> {
@@ -249,7 +194,10 @@ impl BrokerConfig {
     pub fn value(&self, name: &str) -> &Value {
         let at = match BROKER_CONFIGS.binary_search_by(|d| d.name.cmp(name)) {
             Ok(at) => Some(at),
-            Err(_) => KLAMM_CONFIGS.iter().position(|d| d.name == name).map(|at| at + BROKER_CONFIGS.len()),
+            Err(_) => KLAMM_CONFIGS
+                .iter()
+                .position(|d| d.name == name)
+                .map(|at| at + BROKER_CONFIGS.len()),
         };
         match at {
             Some(at) => &self.values[at],
@@ -341,8 +289,13 @@ impl BrokerConfig {
     /// What is set for one listener by `listener.name.<listener>.<name>`, as text.
     pub fn listener_override(&self, listener: &str, name: &str) -> Option<&str> {
         let full = format!("listener.name.{}.{name}", listener.to_lowercase());
-        let dynamic = self.dynamic_broker.get(&full).or_else(|| self.dynamic_default.get(&full));
-        dynamic.map(String::as_str).or_else(|| self.given.get(&full).map(|g| g.value.as_str()))
+        let dynamic = self
+            .dynamic_broker
+            .get(&full)
+            .or_else(|| self.dynamic_default.get(&full));
+        dynamic
+            .map(String::as_str)
+            .or_else(|| self.given.get(&full).map(|g| g.value.as_str()))
     }
 
     /// A LIST for one listener: its own if it has one, else the broker's.
@@ -355,57 +308,6 @@ impl BrokerConfig {
             None => self.list(name).to_vec(),
         }
     }
-
-    /// All listeners of this node.
-    pub fn listeners(&self) -> &[Endpoint] {
-        &self.derived.listeners
-    }
-
-    /// The listeners that serve clients and brokers.
-    pub fn broker_listeners(&self) -> impl Iterator<Item = &Endpoint> {
-        self.listeners().iter().filter(|e| !self.derived.controller_names.contains(&e.name))
-    }
-
-    /// The listeners that serve the controller quorum.
-    pub fn controller_listeners(&self) -> Vec<&Endpoint> {
-        self.listeners().iter().filter(|e| self.derived.controller_names.contains(&e.name)).collect()
-    }
-
-    /// Where clients and brokers are told to come. An empty host stands for this machine's name, and a listener bound
-    /// to port 0 advertises the port it got.
-    pub fn advertised_listeners(&self) -> &[Endpoint] {
-        &self.derived.advertised
-    }
-
-    /// Where other nodes are told to find this controller.
-    pub fn advertised_controller_listeners(&self) -> &[Endpoint] {
-        &self.derived.controller_advertised
-    }
-
-    /// The names of controller listeners.
-    pub fn controller_listener_names(&self) -> &[String] {
-        &self.derived.controller_names
-    }
-
-    /// The security protocol of every listener name.
-    pub fn protocol_map(&self) -> &ProtocolMap {
-        &self.derived.protocol_map
-    }
-
-    /// The listener that brokers use among themselves.
-    pub fn inter_broker_listener_name(&self) -> &str {
-        self.derived.inter_broker.as_ref().map_or("", |(name, _)| name)
-    }
-
-    /// Its protocol.
-    pub fn inter_broker_security_protocol(&self) -> SecurityProtocol {
-        self.derived.inter_broker.as_ref().map_or(SecurityProtocol::Plaintext, |(_, protocol)| *protocol)
-    }
-
-    /// The voters of `controller.quorum.voters`; empty if there is only this node (or bootstrap servers are given).
-    pub fn quorum_voters(&self) -> &[Voter] {
-        &self.derived.voters
-    }
 }
 
 /// Fills in what Klamm chooses for itself: where data lives, and all that a node without `process.roles` needs.
@@ -415,7 +317,9 @@ fn imply(given: &mut BTreeMap<String, Given>, standalone: bool) {
     }
     if standalone {
         if !given.contains_key("broker.id") {
-            let voter = given.get("controller.quorum.voters").and_then(|g| sole_voter(&g.value));
+            let voter = given
+                .get("controller.quorum.voters")
+                .and_then(|g| sole_voter(&g.value));
             imply_one(given, "node.id", voter.as_deref().unwrap_or("1"));
         }
         imply_one(given, "process.roles", "broker,controller");
@@ -431,9 +335,10 @@ fn imply(given: &mut BTreeMap<String, Given>, standalone: bool) {
 }
 
 fn imply_one(given: &mut BTreeMap<String, Given>, name: &str, value: &str) {
-    given
-        .entry(name.to_owned())
-        .or_insert_with(|| Given { value: value.to_owned(), origin: Origin::Implied });
+    given.entry(name.to_owned()).or_insert_with(|| Given {
+        value: value.to_owned(),
+        origin: Origin::Implied,
+    });
 }
 
 fn sole_voter(text: &str) -> Option<String> {
@@ -444,8 +349,11 @@ fn sole_voter(text: &str) -> Option<String> {
 /// The definition that governs a name as it may stand in a file: the configuration's own, or the base of a
 /// `listener.name.<listener>.` prefix.
 pub(crate) fn governing(name: &str) -> Option<&'static ConfigDef> {
-    let other = || def::find(KLAMM_CONFIGS, name).or_else(|| def::find(DYNAMIC_BROKER_CONFIGS, name));
-    def::broker_config(name).or_else(other).or_else(|| listener_base(name).and_then(def::broker_config))
+    let other =
+        || def::find(KLAMM_CONFIGS, name).or_else(|| def::find(DYNAMIC_BROKER_CONFIGS, name));
+    def::broker_config(name)
+        .or_else(other)
+        .or_else(|| listener_base(name).and_then(def::broker_config))
 }
 
 /// The configuration behind `listener.name.<listener>.[<mechanism>.]<name>`.

@@ -21,7 +21,9 @@ const MATCH_PARAMETERS: [&str; 6] = [
 ///
 /// # Errors
 /// The first unknown name or refused value, with Kafka's text.
-pub fn validate_client_metrics_configs(wanted: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+pub fn validate_client_metrics_configs(
+    wanted: &BTreeMap<String, String>,
+) -> Result<(), ConfigError> {
     let find = |name: &String| def::find(CLIENT_METRICS_CONFIGS, name);
     if let Some(name) = wanted.keys().find(|name| find(name).is_none()) {
         return Err(ConfigError::UnknownClientMetricsConfig(name.clone()));
@@ -32,7 +34,9 @@ pub fn validate_client_metrics_configs(wanted: &BTreeMap<String, String>) -> Res
             (Value::Int(n), "interval.ms") if !(100..=3_600_000).contains(&n) => {
                 return Err(ConfigError::PushInterval(n));
             }
-            (Value::List(patterns), "match") => patterns.iter().try_for_each(|p| check_pattern(p))?,
+            (Value::List(patterns), "match") => {
+                patterns.iter().try_for_each(|p| check_pattern(p))?
+            }
             _ => {}
         }
     }
@@ -44,9 +48,14 @@ fn check_pattern(pattern: &str) -> Result<(), ConfigError> {
     let refuse = || ConfigError::MatchPattern(pattern.to_owned());
     // As Java splits: empty parts at the end do not count.
     let parts: Vec<&str> = pattern.trim_end_matches('=').split('=').collect();
-    let &[parameter, regex] = parts.as_slice() else { return Err(refuse()) };
+    let &[parameter, regex] = parts.as_slice() else {
+        return Err(refuse());
+    };
     if !MATCH_PARAMETERS.contains(&parameter.trim()) {
         return Err(refuse());
     }
-    regex_syntax::Parser::new().parse(regex.trim()).map(drop).map_err(|_| refuse())
+    regex_syntax::Parser::new()
+        .parse(regex.trim())
+        .map(drop)
+        .map_err(|_| refuse())
 }

@@ -94,7 +94,10 @@ pub enum Number {
 
 impl Number {
     /// The number as Java compares it.
-    #[allow(clippy::cast_precision_loss, reason = "Kafka compares bounds as doubles too")]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "Kafka compares bounds as doubles too"
+    )]
     pub const fn as_f64(self) -> f64 {
         match self {
             Self::Whole(n) => n as f64,
@@ -208,7 +211,10 @@ impl ConfigDef {
 }
 
 /// Builds a row; only the generated table calls it.
-#[allow(clippy::too_many_arguments, reason = "keeps the generated table one line a row")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "keeps the generated table one line a row"
+)]
 pub(crate) const fn row(
     name: &'static str,
     kind: ValueType,
@@ -219,12 +225,24 @@ pub(crate) const fn row(
     internal: bool,
     synonyms: &'static [Synonym],
 ) -> ConfigDef {
-    ConfigDef { name, kind, importance, default, validator, update_mode, internal, synonyms }
+    ConfigDef {
+        name,
+        kind,
+        importance,
+        default,
+        validator,
+        update_mode,
+        internal,
+        synonyms,
+    }
 }
 
 /// Finds `name` in a table (sorted by name).
 pub fn find(table: &'static [ConfigDef], name: &str) -> Option<&'static ConfigDef> {
-    table.binary_search_by(|def| def.name.cmp(name)).ok().map(|at| &table[at])
+    table
+        .binary_search_by(|def| def.name.cmp(name))
+        .ok()
+        .map(|at| &table[at])
 }
 
 /// The static broker configuration `name`.

@@ -7,7 +7,9 @@ use crate::def::{self, ConfigDef, Default, UpdateMode, ValueType};
 use crate::docs;
 use crate::error::ConfigError;
 use crate::group::GroupConfig;
-use crate::table::{BROKER_CONFIGS, CLIENT_METRICS_CONFIGS, DYNAMIC_BROKER_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS};
+use crate::table::{
+    BROKER_CONFIGS, CLIENT_METRICS_CONFIGS, DYNAMIC_BROKER_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS,
+};
 use crate::topic::TopicValues;
 use crate::value::Value;
 
@@ -77,7 +79,12 @@ impl ConfigEntry {
         self.kind.map_or(0, ValueType::wire_id)
     }
 
-    fn new(name: &str, value: Option<String>, kind: Option<ValueType>, synonyms: Vec<ConfigSynonym>) -> Self {
+    fn new(
+        name: &str,
+        value: Option<String>,
+        kind: Option<ValueType>,
+        synonyms: Vec<ConfigSynonym>,
+    ) -> Self {
         let sensitive = broker::is_sensitive(kind);
         Self {
             name: name.to_owned(),
@@ -101,7 +108,10 @@ fn wanted(names: Option<&[&str]>, name: &str) -> bool {
 pub fn describe_broker(config: &BrokerConfig, names: Option<&[&str]>) -> Vec<ConfigEntry> {
     let mut all: BTreeMap<&str, Option<String>> = BTreeMap::new();
     for maps in [&config.dynamic_default, &config.dynamic_broker] {
-        all.extend(maps.iter().map(|(name, value)| (name.as_str(), Some(value.clone()))));
+        all.extend(
+            maps.iter()
+                .map(|(name, value)| (name.as_str(), Some(value.clone()))),
+        );
     }
     for (name, given) in &config.given {
         all.entry(name).or_insert_with(|| Some(given.value.clone()));
@@ -114,9 +124,15 @@ pub fn describe_broker(config: &BrokerConfig, names: Option<&[&str]>) -> Vec<Con
     let entry = |(name, value): (&str, Option<String>)| {
         let kind = broker::governing(name).map(|d| d.kind);
         let synonyms = broker_synonyms(config, name, broker::is_sensitive(kind));
-        ConfigEntry { read_only: is_read_only(name), ..ConfigEntry::new(name, value, kind, synonyms) }
+        ConfigEntry {
+            read_only: is_read_only(name),
+            ..ConfigEntry::new(name, value, kind, synonyms)
+        }
     };
-    all.into_iter().filter(|(name, _)| wanted(names, name)).map(entry).collect()
+    all.into_iter()
+        .filter(|(name, _)| wanted(names, name))
+        .map(entry)
+        .collect()
 }
 
 /// Describes the cluster's default for brokers: only what was set dynamically for all of them.
@@ -125,9 +141,17 @@ pub fn describe_broker_default(config: &BrokerConfig, names: Option<&[&str]>) ->
         let kind = broker::governing(name).map(|d| d.kind);
         let mut synonyms = broker_synonyms(config, name, broker::is_sensitive(kind));
         synonyms.retain(|s| s.source == ConfigSource::DynamicDefaultBroker);
-        ConfigEntry { read_only: is_read_only(name), ..ConfigEntry::new(name, Some(value.clone()), kind, synonyms) }
+        ConfigEntry {
+            read_only: is_read_only(name),
+            ..ConfigEntry::new(name, Some(value.clone()), kind, synonyms)
+        }
     };
-    config.dynamic_default.iter().filter(|(name, _)| wanted(names, name)).map(entry).collect()
+    config
+        .dynamic_default
+        .iter()
+        .filter(|(name, _)| wanted(names, name))
+        .map(entry)
+        .collect()
 }
 
 /// Describes a topic with these overrides.
@@ -146,14 +170,23 @@ pub fn describe_topic(
         let mut synonyms = Vec::new();
         if overrides.contains_key(def.name) {
             let (name, value) = (def.name.to_owned(), value.clone());
-            synonyms.push(ConfigSynonym { name, value, source: ConfigSource::DynamicTopic });
+            synonyms.push(ConfigSynonym {
+                name,
+                value,
+                source: ConfigSource::DynamicTopic,
+            });
         }
         if let Some(synonym) = def.synonyms.first() {
             synonyms.extend(broker_synonyms(config, synonym.name, def.is_sensitive()));
         }
         ConfigEntry::new(def.name, value, Some(def.kind), synonyms)
     };
-    Ok(TOPIC_CONFIGS.iter().filter(shown).filter(|d| wanted(names, d.name)).map(entry).collect())
+    Ok(TOPIC_CONFIGS
+        .iter()
+        .filter(shown)
+        .filter(|d| wanted(names, d.name))
+        .map(entry)
+        .collect())
 }
 
 /// Describes a group with these overrides.
@@ -171,27 +204,48 @@ pub fn describe_group(
         let mut synonyms = Vec::new();
         if overrides.contains_key(def.name) {
             let (name, value) = (def.name.to_owned(), value.clone());
-            synonyms.push(ConfigSynonym { name, value, source: ConfigSource::Group });
+            synonyms.push(ConfigSynonym {
+                name,
+                value,
+                source: ConfigSource::Group,
+            });
         }
         match (def.synonyms.first(), def.default) {
-            (Some(synonym), _) => synonyms.extend(broker_synonyms(config, synonym.name, def.is_sensitive())),
+            (Some(synonym), _) => {
+                synonyms.extend(broker_synonyms(config, synonym.name, def.is_sensitive()))
+            }
             (None, Default::Text(text)) => {
                 let (name, value) = (def.name.to_owned(), Some(text.to_owned()));
-                synonyms.push(ConfigSynonym { name, value, source: ConfigSource::Default });
+                synonyms.push(ConfigSynonym {
+                    name,
+                    value,
+                    source: ConfigSource::Default,
+                });
             }
             (None, _) => {}
         }
         ConfigEntry::new(def.name, value, Some(def.kind), synonyms)
     };
-    Ok(GROUP_CONFIGS.iter().filter(|d| wanted(names, d.name)).map(entry).collect())
+    Ok(GROUP_CONFIGS
+        .iter()
+        .filter(|d| wanted(names, d.name))
+        .map(entry)
+        .collect())
 }
 
 /// Describes a client-metrics subscription: what was set for it, else the defaults.
-pub fn describe_client_metrics(set: &BTreeMap<String, String>, names: Option<&[&str]>) -> Vec<ConfigEntry> {
+pub fn describe_client_metrics(
+    set: &BTreeMap<String, String>,
+    names: Option<&[&str]>,
+) -> Vec<ConfigEntry> {
     let entry = |def: &ConfigDef| match set.get(def.name) {
         Some(value) => {
             let (name, value) = (def.name.to_owned(), Some(value.clone()));
-            let synonym = ConfigSynonym { name, value: value.clone(), source: ConfigSource::ClientMetrics };
+            let synonym = ConfigSynonym {
+                name,
+                value: value.clone(),
+                source: ConfigSource::ClientMetrics,
+            };
             ConfigEntry::new(def.name, value, Some(def.kind), vec![synonym])
         }
         None => {
@@ -199,13 +253,18 @@ pub fn describe_client_metrics(set: &BTreeMap<String, String>, names: Option<&[&
             ConfigEntry::new(def.name, default, Some(def.kind), Vec::new())
         }
     };
-    CLIENT_METRICS_CONFIGS.iter().filter(|d| wanted(names, d.name)).map(entry).collect()
+    CLIENT_METRICS_CONFIGS
+        .iter()
+        .filter(|d| wanted(names, d.name))
+        .map(entry)
+        .collect()
 }
 
 /// Whether only a restart changes a broker configuration. Kafka says so of listener-prefixed ones too.
 fn is_read_only(name: &str) -> bool {
     let dynamic = |d: &ConfigDef| d.update_mode != UpdateMode::ReadOnly;
-    !(def::broker_config(name).is_some_and(dynamic) || def::find(DYNAMIC_BROKER_CONFIGS, name).is_some())
+    !(def::broker_config(name).is_some_and(dynamic)
+        || def::find(DYNAMIC_BROKER_CONFIGS, name).is_some())
 }
 
 /// Every value that could be in force for a broker configuration, best first, beginning at its own name.
@@ -226,12 +285,20 @@ fn broker_synonyms(config: &BrokerConfig, name: &str, sensitive: bool) -> Vec<Co
         for &name in &names {
             if let Some(value) = value_of(name) {
                 let value = (!sensitive).then_some(value);
-                all.push(ConfigSynonym { name: name.to_owned(), value, source });
+                all.push(ConfigSynonym {
+                    name: name.to_owned(),
+                    value,
+                    source,
+                });
             }
         }
     };
-    add(ConfigSource::DynamicBroker, &|name| dynamic(&config.dynamic_broker, name));
-    add(ConfigSource::DynamicDefaultBroker, &|name| dynamic(&config.dynamic_default, name));
+    add(ConfigSource::DynamicBroker, &|name| {
+        dynamic(&config.dynamic_broker, name)
+    });
+    add(ConfigSource::DynamicDefaultBroker, &|name| {
+        dynamic(&config.dynamic_default, name)
+    });
     add(ConfigSource::StaticBroker, &given);
     add(ConfigSource::Default, &default);
     let own = all.iter().position(|s| s.name == name).unwrap_or(all.len());

@@ -2,7 +2,10 @@
 
 /// The description of a configuration, if there is one.
 pub fn of(name: &str) -> Option<&'static str> {
-    TEXTS.binary_search_by(|(n, _)| n.cmp(&name)).ok().map(|at| TEXTS[at].1)
+    TEXTS
+        .binary_search_by(|(n, _)| n.cmp(&name))
+        .ok()
+        .map(|at| TEXTS[at].1)
 }
 
 /// Name and description, sorted by name.
@@ -85,7 +88,8 @@ mod tests {
     fn texts_are_sorted_and_about_something() {
         assert!(TEXTS.is_sorted_by(|a, b| a.0 < b.0));
         for (name, _) in TEXTS {
-            let known = crate::broker::governing(name).is_some() || crate::def::topic_config(name).is_some();
+            let known = crate::broker::governing(name).is_some()
+                || crate::def::topic_config(name).is_some();
             assert!(known, "{name}");
         }
     }

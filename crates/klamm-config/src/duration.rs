@@ -28,12 +28,16 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     }
     let mut nanos: i128 = 0;
     if !days.is_empty() {
-        nanos += whole(days.strip_suffix('D')?)?.checked_mul(86_400)?.checked_mul(1_000_000_000)?;
+        nanos += whole(days.strip_suffix('D')?)?
+            .checked_mul(86_400)?
+            .checked_mul(1_000_000_000)?;
     }
     let mut rest = time;
     for (unit, seconds) in [('H', 3600), ('M', 60)] {
         if let Some((number, after)) = rest.split_once(unit) {
-            nanos += whole(number)?.checked_mul(seconds)?.checked_mul(1_000_000_000)?;
+            nanos += whole(number)?
+                .checked_mul(seconds)?
+                .checked_mul(1_000_000_000)?;
             rest = after;
         }
     }
@@ -41,8 +45,13 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
         nanos += seconds(rest.strip_suffix('S')?)?;
     }
     let nanos = if negated { -nanos } else { nanos };
-    let secs = u64::try_from(nanos.div_euclid(1_000_000_000)).ok().filter(|s| i64::try_from(*s).is_ok())?;
-    Some(Duration::new(secs, u32::try_from(nanos.rem_euclid(1_000_000_000)).ok()?))
+    let secs = u64::try_from(nanos.div_euclid(1_000_000_000))
+        .ok()
+        .filter(|s| i64::try_from(*s).is_ok())?;
+    Some(Duration::new(
+        secs,
+        u32::try_from(nanos.rem_euclid(1_000_000_000)).ok()?,
+    ))
 }
 
 fn whole(text: &str) -> Option<i128> {
@@ -59,6 +68,12 @@ fn seconds(text: &str) -> Option<i128> {
         return None;
     }
     let nanos: i128 = format!("{fraction:0<9}").parse().ok()?;
-    let nanos = if number.starts_with('-') { -nanos } else { nanos };
-    whole(number)?.checked_mul(1_000_000_000)?.checked_add(nanos)
+    let nanos = if number.starts_with('-') {
+        -nanos
+    } else {
+        nanos
+    };
+    whole(number)?
+        .checked_mul(1_000_000_000)?
+        .checked_add(nanos)
 }

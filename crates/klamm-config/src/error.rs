@@ -129,7 +129,11 @@ impl fmt::Display for Reason {
             Self::TooLarge(max) => write!(f, "Value must be no more than {max}"),
             Self::NotOneOf(valid) => write!(f, "String must be one of: {}", valid.join(", ")),
             Self::NotOneOfAnyCase(valid) => {
-                write!(f, "String must be one of (case insensitive): {}", valid.join(", "))
+                write!(
+                    f,
+                    "String must be one of (case insensitive): {}",
+                    valid.join(", ")
+                )
             }
             Self::GzipLevel => f.write_str("Value must be between 1 and 9 or equal to -1"),
             Self::EmptyString => f.write_str("String must be non-empty"),
@@ -152,6 +156,10 @@ struct ListChoices<'a>(&'a [&'static str]);
 
 impl fmt::Display for ListChoices<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str("any non-empty value") } else { write!(f, "[{}]", self.0.join(", ")) }
+        if self.0.is_empty() {
+            f.write_str("any non-empty value")
+        } else {
+            write!(f, "[{}]", self.0.join(", "))
+        }
     }
 }

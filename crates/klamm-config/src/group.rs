@@ -18,13 +18,20 @@ impl GroupConfig {
     ///
     /// # Errors
     /// If an override's value is refused (names that are not group configurations are ignored).
-    pub fn resolve(overrides: &BTreeMap<String, String>, broker: &BrokerConfig) -> Result<Self, ConfigError> {
+    pub fn resolve(
+        overrides: &BTreeMap<String, String>,
+        broker: &BrokerConfig,
+    ) -> Result<Self, ConfigError> {
         let one = |def: &ConfigDef| match (overrides.get(def.name), def.synonyms.first()) {
             (Some(text), _) => def.parse(text),
             (None, Some(synonym)) => Ok(broker.value(synonym.name).clone()),
             (None, None) => def.default_value(),
         };
-        GROUP_CONFIGS.iter().map(one).collect::<Result<_, _>>().map(Self)
+        GROUP_CONFIGS
+            .iter()
+            .map(one)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// The value of a configuration; nothing for a name that is none.
@@ -37,12 +44,20 @@ impl GroupConfig {
 
     /// A configuration of type INT; 0 for a name that is none.
     pub fn int(&self, name: &str) -> i32 {
-        if let Value::Int(n) = self.value(name) { *n } else { 0 }
+        if let Value::Int(n) = self.value(name) {
+            *n
+        } else {
+            0
+        }
     }
 
     /// A configuration of type STRING; empty for a name that is none.
     pub fn text(&self, name: &str) -> &str {
-        if let Value::Text(text) = self.value(name) { text } else { "" }
+        if let Value::Text(text) = self.value(name) {
+            text
+        } else {
+            ""
+        }
     }
 
     /// A configuration of type BOOLEAN.
@@ -55,7 +70,10 @@ impl GroupConfig {
 ///
 /// # Errors
 /// The first unknown name, refused value, or value outside the broker's bounds, with Kafka's text.
-pub fn validate_group_configs(wanted: &BTreeMap<String, String>, broker: &BrokerConfig) -> Result<(), ConfigError> {
+pub fn validate_group_configs(
+    wanted: &BTreeMap<String, String>,
+    broker: &BrokerConfig,
+) -> Result<(), ConfigError> {
     if let Some(name) = wanted.keys().find(|name| def::group_config(name).is_none()) {
         return Err(ConfigError::UnknownGroupConfig(name.clone()));
     }

@@ -48,8 +48,14 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Broker, Self::Klamm, Self::DynamicBroker, Self::Topic, Self::Group, Self::ClientMetrics];
+    pub const ALL: [Self; 6] = [
+        Self::Broker,
+        Self::Klamm,
+        Self::DynamicBroker,
+        Self::Topic,
+        Self::Group,
+        Self::ClientMetrics,
+    ];
 
     /// The scope in a word or two.
     pub const fn name(self) -> &'static str {
@@ -107,7 +113,9 @@ pub fn status(name: &str) -> Status {
     let base = listener_base(name).unwrap_or(name);
     if find(KLAMM_CONFIGS, base).is_some() || BROKER.binary_search(&base).is_ok() {
         Status::Honoured
-    } else if def::broker_config(base).is_some() || PLUGIN_PREFIXES.iter().any(|p| name.starts_with(p)) {
+    } else if def::broker_config(base).is_some()
+        || PLUGIN_PREFIXES.iter().any(|p| name.starts_with(p))
+    {
         Status::NotYet
     } else {
         Status::Unknown
@@ -128,7 +136,10 @@ mod tests {
         ] {
             assert!(list.is_sorted());
             for name in list {
-                assert!(scopes.iter().any(|s| find(s.table(), name).is_some()), "{name}");
+                assert!(
+                    scopes.iter().any(|s| find(s.table(), name).is_some()),
+                    "{name}"
+                );
             }
         }
     }

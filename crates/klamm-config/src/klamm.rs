@@ -8,7 +8,11 @@ pub static KLAMM_CONFIGS: &[ConfigDef] = &[row(
     ValueType::List,
     Importance::Medium,
     Default::Text("127.0.0.1:9644"),
-    Validator::ListOf { valid: &[], empty: true, null: false },
+    Validator::ListOf {
+        valid: &[],
+        empty: true,
+        null: false,
+    },
     UpdateMode::ReadOnly,
     false,
     &[],

@@ -81,6 +81,11 @@ impl Layers {
         Self::default()
     }
 
+    /// Whether nothing was set at all.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Adds a properties file that was read from `name`.
     pub fn file(&mut self, name: &str, properties: &Properties) -> &mut Self {
         for (key, value) in properties.iter() {
@@ -100,16 +105,25 @@ impl Layers {
             .map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned()))
             .filter(|(name, _)| name.starts_with("KAFKA_") || name == "CLUSTER_ID")
             .collect();
-        let id = CLUSTER_ID.iter().find_map(|name| sorted.get(*name)).filter(|id| !id.is_empty());
+        let id = CLUSTER_ID
+            .iter()
+            .find_map(|name| sorted.get(*name))
+            .filter(|id| !id.is_empty());
         if let Some(id) = id {
             self.cluster_id = Some(id.clone());
         }
         for prefix in ["KAFKA_", "KAFKA_CFG_"] {
             for (variable, value) in &sorted {
-                let Some(rest) = variable.strip_prefix(prefix) else { continue };
+                let Some(rest) = variable.strip_prefix(prefix) else {
+                    continue;
+                };
                 let own = prefix == "KAFKA_CFG_" || !variable.starts_with("KAFKA_CFG_");
                 if own && !rest.is_empty() && !NOT_CONFIGS.contains(&variable.as_str()) {
-                    self.put(&config_name(rest), value, Origin::Environment(variable.clone()));
+                    self.put(
+                        &config_name(rest),
+                        value,
+                        Origin::Environment(variable.clone()),
+                    );
                 }
             }
         }
@@ -148,7 +162,13 @@ impl Layers {
     }
 
     fn put(&mut self, name: &str, value: &str, origin: Origin) {
-        self.entries.insert(name.to_owned(), Given { value: value.to_owned(), origin });
+        self.entries.insert(
+            name.to_owned(),
+            Given {
+                value: value.to_owned(),
+                origin,
+            },
+        );
     }
 
     pub(crate) fn into_parts(self) -> (BTreeMap<String, Given>, Option<String>) {
@@ -158,5 +178,9 @@ impl Layers {
 
 /// `LISTENER_NAME__X` as `listener.name_x`: one underscore is a dot, two an underscore, three a hyphen.
 fn config_name(variable: &str) -> String {
-    variable.to_lowercase().replace('_', ".").replace("...", "-").replace("..", "_")
+    variable
+        .to_lowercase()
+        .replace('_', ".")
+        .replace("...", "-")
+        .replace("..", "_")
 }

@@ -4,6 +4,7 @@
 mod broker;
 mod client_metrics;
 pub mod def;
+mod derived;
 mod describe;
 pub mod docs;
 mod duration;
@@ -27,8 +28,8 @@ mod value;
 pub use broker::{BrokerConfig, Loaded, Warning};
 pub use client_metrics::validate_client_metrics_configs;
 pub use describe::{
-    ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_broker_default, describe_client_metrics,
-    describe_group, describe_topic,
+    ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_broker_default,
+    describe_client_metrics, describe_group, describe_topic,
 };
 pub use dynamic::validate_dynamic_broker_configs;
 pub use error::{ConfigError, ErrorKind, Reason};
@@ -38,5 +39,8 @@ pub use listeners::{Endpoint, ListenerProblem, ProtocolMap, SecurityProtocol};
 pub use properties::{Properties, PropertiesError};
 pub use quorum::Voter;
 pub use rules::BrokenRule;
-pub use topic::{TopicCompression, TopicConfig, TopicTimestampType, validate_topic_config, validate_topic_configs};
+pub use topic::{
+    TopicCompression, TopicConfig, TopicTimestampType, validate_topic_config,
+    validate_topic_configs,
+};
 pub use value::Value;

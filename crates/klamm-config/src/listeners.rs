@@ -17,7 +17,12 @@ pub enum SecurityProtocol {
 
 impl SecurityProtocol {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Plaintext, Self::Ssl, Self::SaslPlaintext, Self::SaslSsl];
+    pub const ALL: [Self; 4] = [
+        Self::Plaintext,
+        Self::Ssl,
+        Self::SaslPlaintext,
+        Self::SaslSsl,
+    ];
 
     /// Kafka's name, such as `SASL_SSL`.
     pub const fn name(self) -> &'static str {
@@ -36,7 +41,9 @@ impl SecurityProtocol {
 
     /// The protocol of a name, in any case.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|p| p.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|p| p.name().eq_ignore_ascii_case(name))
     }
 
     /// Whether clients authenticate by SASL.
@@ -66,8 +73,14 @@ pub struct Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, host, port, .. } = self;
-        if host.contains(':') { write!(f, "{name}://[{host}]:{port}") } else { write!(f, "{name}://{host}:{port}") }
+        let Self {
+            name, host, port, ..
+        } = self;
+        if host.contains(':') {
+            write!(f, "{name}://[{host}]:{port}")
+        } else {
+            write!(f, "{name}://{host}:{port}")
+        }
     }
 }
 
@@ -78,7 +91,8 @@ pub type ProtocolMap = BTreeMap<String, SecurityProtocol>;
 pub(crate) fn protocol_map(text: &str) -> Result<ProtocolMap, BrokenRule> {
     let mut map = ProtocolMap::new();
     for (name, protocol) in pairs("listener.security.protocol.map", text)? {
-        let known = SecurityProtocol::from_name(&protocol).ok_or(BrokenRule::SecurityProtocol(protocol))?;
+        let known =
+            SecurityProtocol::from_name(&protocol).ok_or(BrokenRule::SecurityProtocol(protocol))?;
         map.insert(name.to_uppercase(), known);
     }
     Ok(map)
@@ -92,7 +106,10 @@ pub(crate) fn pairs(config: &'static str, text: &str) -> Result<Vec<(String, Str
     }
     let split = |pair: &str| match pair.rsplit_once(':') {
         Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        None => Err(BrokenRule::Pair { config, entry: pair.to_owned() }),
+        None => Err(BrokenRule::Pair {
+            config,
+            entry: pair.to_owned(),
+        }),
     };
     text.split(',').map(|pair| split(pair.trim())).collect()
 }
@@ -111,13 +128,24 @@ pub(crate) fn endpoints(
     map: &ProtocolMap,
     distinct_ports: bool,
 ) -> Result<Vec<Endpoint>, BrokenRule> {
-    let refuse = |problem| BrokenRule::Listeners { entries: entries.to_vec(), problem };
+    let refuse = |problem| BrokenRule::Listeners {
+        entries: entries.to_vec(),
+        problem,
+    };
     let mut endpoints = Vec::with_capacity(entries.len());
     for entry in entries {
-        let (name, host, port) = split(entry).ok_or_else(|| refuse(ListenerProblem::Unreadable(entry.clone())))?;
+        let (name, host, port) =
+            split(entry).ok_or_else(|| refuse(ListenerProblem::Unreadable(entry.clone())))?;
         let name = name.to_uppercase();
-        let Some(&protocol) = map.get(&name) else { return Err(refuse(ListenerProblem::NoProtocol(name))) };
-        endpoints.push(Endpoint { name, protocol, host, port });
+        let Some(&protocol) = map.get(&name) else {
+            return Err(refuse(ListenerProblem::NoProtocol(name)));
+        };
+        endpoints.push(Endpoint {
+            name,
+            protocol,
+            host,
+            port,
+        });
     }
     for (i, one) in endpoints.iter().enumerate() {
         if endpoints[..i].iter().any(|other| other.name == one.name) {
@@ -134,8 +162,11 @@ pub(crate) fn endpoints(
 fn check_ports(endpoints: &[Endpoint]) -> Result<(), ListenerProblem> {
     use std::net::IpAddr;
     for one in endpoints.iter().filter(|e| e.port != 0) {
-        let same: Vec<Option<IpAddr>> =
-            endpoints.iter().filter(|e| e.port == one.port).map(|e| e.host.parse().ok()).collect();
+        let same: Vec<Option<IpAddr>> = endpoints
+            .iter()
+            .filter(|e| e.port == one.port)
+            .map(|e| e.host.parse().ok())
+            .collect();
         match same.as_slice() {
             [_] => {}
             [Some(a), Some(b)] if a.is_ipv4() != b.is_ipv4() => {}
@@ -150,7 +181,10 @@ fn check_ports(endpoints: &[Endpoint]) -> Result<(), ListenerProblem> {
 fn split(entry: &str) -> Option<(&str, String, u16)> {
     let (name, address) = entry.trim().split_once("://")?;
     let (host, port) = address.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let host = host
+        .strip_prefix('[')
+        .and_then(|h| h.strip_suffix(']'))
+        .unwrap_or(host);
     let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
     if !host.chars().all(letter) || port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -176,8 +210,12 @@ impl ListenerProblem {
         match self {
             Self::Unreadable(entry) => format!("Unable to parse {entry} to a broker endpoint"),
             Self::NoProtocol(name) => format!("No security protocol defined for listener {name}"),
-            Self::SameName => format!("Each listener must have a different name, listeners: [{entries}]"),
-            Self::SamePort => format!("Each listener must have a different port, listeners: [{entries}]"),
+            Self::SameName => {
+                format!("Each listener must have a different name, listeners: [{entries}]")
+            }
+            Self::SamePort => {
+                format!("Each listener must have a different port, listeners: [{entries}]")
+            }
             Self::SamePortSameFamily(port) => format!(
                 "If you have two listeners on the same port then one needs to be IPv4 and the other IPv6, listeners: \
                  [{entries}], port: {port}"

@@ -13,7 +13,11 @@ enum Bound {
 use Bound::{Above, AtLeast, AtMost, Below};
 
 impl Bound {
-    fn check(self, (a_name, a): (&'static str, i32), (b_name, b): (&'static str, i32)) -> Result<(), BrokenRule> {
+    fn check(
+        self,
+        (a_name, a): (&'static str, i32),
+        (b_name, b): (&'static str, i32),
+    ) -> Result<(), BrokenRule> {
         match self {
             AtLeast if a < b => Err(BrokenRule::AtLeast(a_name, b_name)),
             AtMost if a > b => Err(BrokenRule::AtMost(a_name, b_name)),
@@ -99,9 +103,21 @@ const GROUP: &[(&str, Bound, &str)] = &[
 
 /// The bounds among a group's own configurations.
 const GROUP_INNER: &[(&str, Bound, &str)] = &[
-    ("consumer.session.timeout.ms", Above, "consumer.heartbeat.interval.ms"),
-    ("share.session.timeout.ms", Above, "share.heartbeat.interval.ms"),
-    ("streams.session.timeout.ms", Above, "streams.heartbeat.interval.ms"),
+    (
+        "consumer.session.timeout.ms",
+        Above,
+        "consumer.heartbeat.interval.ms",
+    ),
+    (
+        "share.session.timeout.ms",
+        Above,
+        "share.heartbeat.interval.ms",
+    ),
+    (
+        "streams.session.timeout.ms",
+        Above,
+        "streams.heartbeat.interval.ms",
+    ),
 ];
 
 pub(crate) fn check_broker(config: &BrokerConfig) -> Result<(), BrokenRule> {
@@ -109,11 +125,20 @@ pub(crate) fn check_broker(config: &BrokerConfig) -> Result<(), BrokenRule> {
     if assignors != 1 {
         return Err(BrokenRule::OneShareAssignor(assignors));
     }
-    BROKER.iter().try_for_each(|&(a, bound, b)| bound.check((a, config.int(a)), (b, config.int(b))))
+    BROKER
+        .iter()
+        .try_for_each(|&(a, bound, b)| bound.check((a, config.int(a)), (b, config.int(b))))
 }
 
 /// Checks a group's values; `group` gives a group configuration's value.
-pub(crate) fn check_group(group: impl Fn(&str) -> i32, broker: &BrokerConfig) -> Result<(), BrokenRule> {
-    GROUP.iter().try_for_each(|&(a, bound, b)| bound.check((a, group(a)), (b, broker.int(b))))?;
-    GROUP_INNER.iter().try_for_each(|&(a, bound, b)| bound.check((a, group(a)), (b, group(b))))
+pub(crate) fn check_group(
+    group: impl Fn(&str) -> i32,
+    broker: &BrokerConfig,
+) -> Result<(), BrokenRule> {
+    GROUP
+        .iter()
+        .try_for_each(|&(a, bound, b)| bound.check((a, group(a)), (b, broker.int(b))))?;
+    GROUP_INNER
+        .iter()
+        .try_for_each(|&(a, bound, b)| bound.check((a, group(a)), (b, group(b))))
 }

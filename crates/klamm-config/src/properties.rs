@@ -60,12 +60,17 @@ impl Properties {
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        self.entries
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.entries
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// Whether there are none.
@@ -117,7 +122,10 @@ fn logical_lines(text: &str) -> Vec<(usize, Vec<char>)> {
 
 /// Lines ended by LF, CR or both.
 fn natural_lines(text: &str) -> Vec<&str> {
-    let mut lines: Vec<&str> = text.split('\n').flat_map(|l| l.strip_suffix('\r').unwrap_or(l).split('\r')).collect();
+    let mut lines: Vec<&str> = text
+        .split('\n')
+        .flat_map(|l| l.strip_suffix('\r').unwrap_or(l).split('\r'))
+        .collect();
     // What follows the last line end is no line if it is empty.
     if lines.last().is_some_and(|l| l.is_empty()) {
         lines.pop();

@@ -107,7 +107,10 @@ impl TopicConfig {
     ///
     /// # Errors
     /// If an override's value is refused (names that are not topic configurations are ignored).
-    pub fn resolve(overrides: &BTreeMap<String, String>, broker: &BrokerConfig) -> Result<Self, ConfigError> {
+    pub fn resolve(
+        overrides: &BTreeMap<String, String>,
+        broker: &BrokerConfig,
+    ) -> Result<Self, ConfigError> {
         Ok(Self::from_values(&TopicValues::parse(overrides, broker)?))
     }
 
@@ -122,7 +125,11 @@ impl TopicConfig {
         let local = |own: i64, whole: i64| if own == -2 { whole } else { own };
         let policy = v.list("cleanup.policy");
         Self {
-            segment_bytes: if let Value::Int(n) = segment { *n } else { v.int("segment.bytes") },
+            segment_bytes: if let Value::Int(n) = segment {
+                *n
+            } else {
+                v.int("segment.bytes")
+            },
             segment_ms: v.long("segment.ms"),
             segment_jitter_ms: v.long("segment.jitter.ms"),
             segment_index_bytes: v.int("segment.index.bytes"),
@@ -162,15 +169,27 @@ pub(crate) struct TopicValues(Vec<Value>);
 
 impl TopicValues {
     pub(crate) fn of_broker(broker: &BrokerConfig) -> Self {
-        Self(TOPIC_CONFIGS.iter().map(|def| broker_value(def, broker)).collect())
+        Self(
+            TOPIC_CONFIGS
+                .iter()
+                .map(|def| broker_value(def, broker))
+                .collect(),
+        )
     }
 
-    pub(crate) fn parse(overrides: &BTreeMap<String, String>, broker: &BrokerConfig) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(
+        overrides: &BTreeMap<String, String>,
+        broker: &BrokerConfig,
+    ) -> Result<Self, ConfigError> {
         let one = |def: &ConfigDef| match overrides.get(def.name) {
             Some(text) => def.parse(text),
             None => Ok(broker_value(def, broker)),
         };
-        TOPIC_CONFIGS.iter().map(one).collect::<Result<_, _>>().map(Self)
+        TOPIC_CONFIGS
+            .iter()
+            .map(one)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     pub(crate) fn value(&self, name: &str) -> &Value {
@@ -181,15 +200,27 @@ impl TopicValues {
     }
 
     fn int(&self, name: &str) -> i32 {
-        if let Value::Int(n) = self.value(name) { *n } else { 0 }
+        if let Value::Int(n) = self.value(name) {
+            *n
+        } else {
+            0
+        }
     }
 
     fn long(&self, name: &str) -> i64 {
-        if let Value::Long(n) = self.value(name) { *n } else { 0 }
+        if let Value::Long(n) = self.value(name) {
+            *n
+        } else {
+            0
+        }
     }
 
     fn double(&self, name: &str) -> f64 {
-        if let Value::Double(n) = self.value(name) { *n } else { 0.0 }
+        if let Value::Double(n) = self.value(name) {
+            *n
+        } else {
+            0.0
+        }
     }
 
     fn boolean(&self, name: &str) -> bool {
@@ -197,11 +228,19 @@ impl TopicValues {
     }
 
     fn list(&self, name: &str) -> &[String] {
-        if let Value::List(items) = self.value(name) { items } else { &[] }
+        if let Value::List(items) = self.value(name) {
+            items
+        } else {
+            &[]
+        }
     }
 
     fn text(&self, name: &str) -> &str {
-        if let Value::Text(text) = self.value(name) { text } else { "" }
+        if let Value::Text(text) = self.value(name) {
+            text
+        } else {
+            ""
+        }
     }
 
     fn compression(&self) -> TopicCompression {
@@ -263,7 +302,10 @@ pub fn validate_topic_configs(
         return Err(ConfigError::UnknownTopicConfig(name.clone()));
     }
     let values = TopicValues::parse(wanted, broker)?;
-    let (min, max) = (values.long("min.compaction.lag.ms"), values.long("max.compaction.lag.ms"));
+    let (min, max) = (
+        values.long("min.compaction.lag.ms"),
+        values.long("max.compaction.lag.ms"),
+    );
     if min > max {
         return Err(BrokenRule::CompactionLag { min, max }.into());
     }
@@ -276,8 +318,11 @@ pub fn validate_topic_configs(
             None
         }
     } else {
-        let was = existing.get("remote.storage.enable").is_some_and(|v| v.eq_ignore_ascii_case("true"));
-        (was && !values.boolean("remote.log.delete.on.disable")).then_some(BrokenRule::TieredDisabledWithData)
+        let was = existing
+            .get("remote.storage.enable")
+            .is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        (was && !values.boolean("remote.log.delete.on.disable"))
+            .then_some(BrokenRule::TieredDisabledWithData)
     };
     rule.map_or(Ok(()), |rule| Err(rule.into()))
 }

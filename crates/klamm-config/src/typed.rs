@@ -132,7 +132,11 @@ impl BrokerConfig {
     /// The data directories, `log.dirs` or else `log.dir`, each once.
     pub fn log_dirs(&self) -> Vec<String> {
         let dirs = self.list("log.dirs");
-        let dirs = if dirs.is_empty() { self.list("log.dir") } else { dirs };
+        let dirs = if dirs.is_empty() {
+            self.list("log.dir")
+        } else {
+            dirs
+        };
         let mut seen: Vec<String> = Vec::with_capacity(dirs.len());
         for dir in dirs {
             if !seen.contains(dir) {
@@ -145,13 +149,17 @@ impl BrokerConfig {
     /// Where the metadata log lives: `metadata.log.dir`, or the first data directory.
     pub fn metadata_log_dir(&self) -> String {
         let first = || self.log_dirs().into_iter().next().unwrap_or_default();
-        self.text("metadata.log.dir").map_or_else(first, str::to_owned)
+        self.text("metadata.log.dir")
+            .map_or_else(first, str::to_owned)
     }
 
     /// How long records are kept, in milliseconds; -1 for ever. Of `log.retention.ms`, `.minutes` and `.hours` the finer
     /// unit wins.
     pub fn log_retention_ms(&self) -> i64 {
-        let minutes = || self.optional_long("log.retention.minutes").map(|n| n.saturating_mul(MINUTE_MS));
+        let minutes = || {
+            self.optional_long("log.retention.minutes")
+                .map(|n| n.saturating_mul(MINUTE_MS))
+        };
         let ms = self.optional_long("log.retention.ms").or_else(minutes);
         let ms = ms.unwrap_or_else(|| i64::from(self.int("log.retention.hours")) * HOUR_MS);
         // Any negative time means for ever.
@@ -160,25 +168,31 @@ impl BrokerConfig {
 
     /// After how long a segment is closed, in milliseconds.
     pub fn log_roll_ms(&self) -> i64 {
-        self.optional_long("log.roll.ms").unwrap_or_else(|| i64::from(self.int("log.roll.hours")) * HOUR_MS)
+        self.optional_long("log.roll.ms")
+            .unwrap_or_else(|| i64::from(self.int("log.roll.hours")) * HOUR_MS)
     }
 
     /// By how much at most that time is shortened at random, in milliseconds.
     pub fn log_roll_jitter_ms(&self) -> i64 {
         let hours = || i64::from(self.int("log.roll.jitter.hours")) * HOUR_MS;
-        self.optional_long("log.roll.jitter.ms").unwrap_or_else(hours)
+        self.optional_long("log.roll.jitter.ms")
+            .unwrap_or_else(hours)
     }
 
     /// After how long appended data is forced to disk, in milliseconds.
     pub fn log_flush_interval_ms(&self) -> i64 {
-        self.optional_long("log.flush.interval.ms").unwrap_or_else(|| self.log_flush_scheduler_interval_ms())
+        self.optional_long("log.flush.interval.ms")
+            .unwrap_or_else(|| self.log_flush_scheduler_interval_ms())
     }
 
     /// Limits of connections for single addresses that differ from `max.connections.per.ip`.
     pub fn max_connections_per_ip_overrides(&self) -> Vec<(String, i32)> {
         let name = "max.connections.per.ip.overrides";
         let pairs = listeners::pairs(name, self.text(name).unwrap_or_default()).unwrap_or_default();
-        pairs.into_iter().filter_map(|(host, n)| n.parse().ok().map(|n| (host, n))).collect()
+        pairs
+            .into_iter()
+            .filter_map(|(host, n)| n.parse().ok().map(|n| (host, n)))
+            .collect()
     }
 
     /// Where `/metrics` and `/health` are served, host and port; empty if nowhere.
@@ -186,7 +200,12 @@ impl BrokerConfig {
     /// # Errors
     /// If an entry is not `host:port`; a loaded configuration has none such.
     pub fn metrics_listeners(&self) -> Result<Vec<(String, u16)>, BrokenRule> {
-        let read = |e: &String| quorum::host_and_port(e).ok_or_else(|| BrokenRule::MetricsAddress(e.clone()));
-        self.list("klamm.metrics.listeners").iter().map(read).collect()
+        let read = |e: &String| {
+            quorum::host_and_port(e).ok_or_else(|| BrokenRule::MetricsAddress(e.clone()))
+        };
+        self.list("klamm.metrics.listeners")
+            .iter()
+            .map(read)
+            .collect()
     }
 }

@@ -126,7 +126,11 @@ impl ConfigDef {
     }
 
     fn invalid(&self, value: String, reason: Reason) -> ConfigError {
-        ConfigError::Invalid { name: self.name.to_owned(), value, reason }
+        ConfigError::Invalid {
+            name: self.name.to_owned(),
+            value,
+            reason,
+        }
     }
 
     fn refuse(&self, value: &Value, reason: Reason) -> Result<(), ConfigError> {
@@ -136,54 +140,89 @@ impl ConfigDef {
     /// Applies the validator.
     pub(crate) fn check(&self, value: &Value) -> Result<(), ConfigError> {
         match (self.validator, value) {
-            (Validator::Any | Validator::QuorumVoters | Validator::BootstrapServers, Value::Null) => Ok(()),
+            (
+                Validator::Any | Validator::QuorumVoters | Validator::BootstrapServers,
+                Value::Null,
+            ) => Ok(()),
             (Validator::Any, _) => Ok(()),
             (Validator::Range(min, max), _) => {
-                let Some(n) = value.as_f64() else { return self.refuse(value, Reason::Null) };
+                let Some(n) = value.as_f64() else {
+                    return self.refuse(value, Reason::Null);
+                };
                 match (min, max) {
                     (Some(min), _) if n < min.as_f64() => self.refuse(value, Reason::TooSmall(min)),
                     (_, Some(max)) if n > max.as_f64() => self.refuse(value, Reason::TooLarge(max)),
                     _ => Ok(()),
                 }
             }
-            (Validator::OneOf(valid), Value::Text(text)) if valid.contains(&text.as_str()) => Ok(()),
+            (Validator::OneOf(valid), Value::Text(text)) if valid.contains(&text.as_str()) => {
+                Ok(())
+            }
             (Validator::OneOf(valid), _) => self.refuse(value, Reason::NotOneOf(valid)),
             (Validator::OneOfAnyCase(valid), Value::Text(text))
                 if valid.iter().any(|v| v.eq_ignore_ascii_case(text)) =>
             {
                 Ok(())
             }
-            (Validator::OneOfAnyCase(valid), _) => self.refuse(value, Reason::NotOneOfAnyCase(valid)),
-            (Validator::ListOf { valid, empty, .. }, Value::List(items)) => self.check_list(items, valid, empty),
+            (Validator::OneOfAnyCase(valid), _) => {
+                self.refuse(value, Reason::NotOneOfAnyCase(valid))
+            }
+            (Validator::ListOf { valid, empty, .. }, Value::List(items)) => {
+                self.check_list(items, valid, empty)
+            }
             (Validator::ListOf { null, .. }, _) if null => Ok(()),
-            (Validator::ListOf { .. } | Validator::NonNull, Value::Null) => self.refuse(value, Reason::Null),
+            (Validator::ListOf { .. } | Validator::NonNull, Value::Null) => {
+                self.refuse(value, Reason::Null)
+            }
             (Validator::ListOf { .. } | Validator::NonNull, _) => Ok(()),
             (Validator::GzipLevel, Value::Int(-1 | 1..=9)) => Ok(()),
             (Validator::GzipLevel, _) => self.refuse(value, Reason::GzipLevel),
-            (Validator::NonEmpty, Value::Text(text)) if text.is_empty() => self.refuse(value, Reason::EmptyString),
+            (Validator::NonEmpty, Value::Text(text)) if text.is_empty() => {
+                self.refuse(value, Reason::EmptyString)
+            }
             (Validator::NonEmpty, _) => Ok(()),
-            (Validator::QuorumVoters, _) => quorum::parse_voters(list(value)).map(drop).map_err(Into::into),
-            (Validator::BootstrapServers, _) => quorum::check_bootstrap(list(value)).map_err(Into::into),
+            (Validator::QuorumVoters, _) => quorum::parse_voters(list(value))
+                .map(drop)
+                .map_err(Into::into),
+            (Validator::BootstrapServers, _) => {
+                quorum::check_bootstrap(list(value)).map_err(Into::into)
+            }
             (Validator::ThrottledReplicas, _) if throttled_replicas(list(value)) => Ok(()),
             (Validator::ThrottledReplicas, _) => {
                 self.refuse(value, Reason::ThrottledReplicas(self.name.to_owned()))
             }
-            (Validator::ShareOffsetReset, Value::Text(text)) if duration::is_offset_reset(text) => Ok(()),
+            (Validator::ShareOffsetReset, Value::Text(text)) if duration::is_offset_reset(text) => {
+                Ok(())
+            }
             (Validator::ShareOffsetReset, _) => {
-                let reason = Reason::ShareOffsetReset { name: self.name.to_owned(), value: value.in_message() };
+                let reason = Reason::ShareOffsetReset {
+                    name: self.name.to_owned(),
+                    value: value.in_message(),
+                };
                 self.refuse(value, reason)
             }
         }
     }
 
-    fn check_list(&self, items: &[String], valid: &'static [&'static str], empty: bool) -> Result<(), ConfigError> {
+    fn check_list(
+        &self,
+        items: &[String],
+        valid: &'static [&'static str],
+        empty: bool,
+    ) -> Result<(), ConfigError> {
         if items.is_empty() && !empty {
-            return Err(ConfigError::EmptyList { name: self.name.to_owned(), valid });
+            return Err(ConfigError::EmptyList {
+                name: self.name.to_owned(),
+                valid,
+            });
         }
         if items.iter().any(String::is_empty) {
             return Err(ConfigError::EmptyListEntry(self.name.to_owned()));
         }
-        match items.iter().find(|item| !valid.is_empty() && !valid.contains(&item.as_str())) {
+        match items
+            .iter()
+            .find(|item| !valid.is_empty() && !valid.contains(&item.as_str()))
+        {
             Some(bad) => Err(self.invalid(bad.clone(), Reason::NotOneOf(valid))),
             None => Ok(()),
         }
@@ -210,7 +249,12 @@ pub(crate) fn split_list(text: &str) -> Vec<String> {
     if text.is_empty() {
         return Vec::new();
     }
-    text.split(',').map(|item| item.trim_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']).to_owned()).collect()
+    text.split(',')
+        .map(|item| {
+            item.trim_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r'])
+                .to_owned()
+        })
+        .collect()
 }
 
 fn list(value: &Value) -> &[String] {
@@ -223,7 +267,8 @@ fn list(value: &Value) -> &[String] {
 fn throttled_replicas(items: &[String]) -> bool {
     let entry = |item: &String| {
         let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-        item.split_once(':').is_some_and(|(partition, broker)| digits(partition) && digits(broker))
+        item.split_once(':')
+            .is_some_and(|(partition, broker)| digits(partition) && digits(broker))
     };
     matches!(items, [star] if star == "*") || items.iter().all(entry)
 }

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use klamm_config::{
-    BrokerConfig, ConfigEntry, ConfigSource, Layers, Properties, describe_broker, describe_broker_default,
-    describe_client_metrics, describe_group, describe_topic,
+    BrokerConfig, ConfigEntry, ConfigSource, Layers, Properties, describe_broker,
+    describe_broker_default, describe_client_metrics, describe_group, describe_topic,
 };
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 /// The broker of describe.properties, with what the Java program sets dynamically.
@@ -28,7 +31,11 @@ fn broker() -> BrokerConfig {
         ("log.retention.ms", "7200000"),
         ("listener.name.plaintext.max.connections", "77"),
     ]);
-    BrokerConfig::load(layers).unwrap().config.with_dynamic(&cluster, &own).unwrap()
+    BrokerConfig::load(layers)
+        .unwrap()
+        .config
+        .with_dynamic(&cluster, &own)
+        .unwrap()
 }
 
 fn source(source: ConfigSource) -> &'static str {
@@ -45,8 +52,11 @@ fn source(source: ConfigSource) -> &'static str {
 
 fn line(scope: &str, entry: &ConfigEntry) -> String {
     let text = |value: &Option<String>| value.as_ref().map_or("-".to_owned(), |v| format!("={v}"));
-    let synonyms: Vec<String> =
-        entry.synonyms.iter().map(|s| format!("{}{}@{}", s.name, text(&s.value), source(s.source))).collect();
+    let synonyms: Vec<String> = entry
+        .synonyms
+        .iter()
+        .map(|s| format!("{}{}@{}", s.name, text(&s.value), source(s.source)))
+        .collect();
     [
         scope,
         &entry.name,
@@ -69,7 +79,10 @@ fn descriptions_are_kafkas() {
         ("min.cleanable.dirty.ratio", "0.10"),
         ("segment.bytes", "2097152"),
     ]);
-    let group = map(&[("consumer.session.timeout.ms", "50000"), ("share.auto.offset.reset", "earliest")]);
+    let group = map(&[
+        ("consumer.session.timeout.ms", "50000"),
+        ("share.auto.offset.reset", "earliest"),
+    ]);
     let metrics = map(&[("interval.ms", "1000"), ("metrics", "a,b")]);
     let scopes = [
         ("broker", describe_broker(&config, None)),
@@ -78,12 +91,23 @@ fn descriptions_are_kafkas() {
         ("group", describe_group(&group, &config, None).unwrap()),
         ("client-metrics", describe_client_metrics(&metrics, None)),
     ];
-    let ours: Vec<String> =
-        scopes.iter().flat_map(|(scope, all)| all.iter().map(|entry| line(scope, entry))).collect();
+    let ours: Vec<String> = scopes
+        .iter()
+        .flat_map(|(scope, all)| all.iter().map(|entry| line(scope, entry)))
+        .collect();
     let theirs: Vec<&str> = include_str!("golden/describe.tsv").lines().collect();
-    let missing: Vec<&&str> = theirs.iter().filter(|l| !ours.iter().any(|o| o == *l)).collect();
-    let extra: Vec<&String> = ours.iter().filter(|l| !theirs.contains(&l.as_str())).collect();
-    assert!(missing.is_empty() && extra.is_empty(), "kafka: {missing:#?}\nours: {extra:#?}");
+    let missing: Vec<&&str> = theirs
+        .iter()
+        .filter(|l| !ours.iter().any(|o| o == *l))
+        .collect();
+    let extra: Vec<&String> = ours
+        .iter()
+        .filter(|l| !theirs.contains(&l.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "kafka: {missing:#?}\nours: {extra:#?}"
+    );
     assert_eq!(ours.len(), theirs.len());
 }
 
@@ -91,7 +115,10 @@ fn descriptions_are_kafkas() {
 fn names_select() {
     let config = broker();
     let some = describe_broker(&config, Some(&["num.partitions", "no.such"]));
-    assert_eq!(some.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["num.partitions"]);
+    assert_eq!(
+        some.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(),
+        ["num.partitions"]
+    );
     assert!(some[0].documentation.is_some());
     assert!(describe_topic(&map(&[]), &config, Some(&[])).unwrap().len() > 30);
     assert!(describe_topic(&map(&[("retention.ms", "x")]), &config, None).is_err());
@@ -99,7 +126,9 @@ fn names_select() {
 
 #[test]
 fn secrets_are_never_told() {
-    let config = BrokerConfig::from_pairs([("ssl.key.password", "s3cret"), ("my.own.setting", "s3cret")]).unwrap();
+    let config =
+        BrokerConfig::from_pairs([("ssl.key.password", "s3cret"), ("my.own.setting", "s3cret")])
+            .unwrap();
     for entry in describe_broker(&config, Some(&["ssl.key.password", "my.own.setting"])) {
         assert!(entry.sensitive, "{}", entry.name);
         assert!(!format!("{entry:?}").contains("s3cret"));

@@ -26,7 +26,11 @@ fn line(scope: &str, def: &ConfigDef) -> String {
         &validator(def.validator),
         mode,
         if def.internal { "internal" } else { "-" },
-        &if synonyms.is_empty() { "-".to_owned() } else { synonyms.join(",") },
+        &if synonyms.is_empty() {
+            "-".to_owned()
+        } else {
+            synonyms.join(",")
+        },
     ]
     .join("\t")
 }
@@ -40,7 +44,12 @@ fn validator(validator: Validator) -> String {
         Validator::OneOfAnyCase(valid) => format!("in-any-case:{}", valid.join("|")),
         Validator::ListOf { valid, empty, null } => {
             let word = |yes: bool, word: &'static str| if yes { word } else { "" };
-            format!("list:{}:{}:{}", word(empty, "empty"), word(null, "null"), valid.join("|"))
+            format!(
+                "list:{}:{}:{}",
+                word(empty, "empty"),
+                word(null, "null"),
+                valid.join("|")
+            )
         }
         Validator::GzipLevel => "lambda:[1,...,9] or -1".to_owned(),
         Validator::NonEmpty => "class:NonEmptyString".to_owned(),
@@ -74,10 +83,17 @@ fn table_says_what_kafka_says() {
 
 #[test]
 fn every_default_satisfies_its_own_type_and_validator() {
-    for def in table::BROKER_CONFIGS.iter().chain(table::TOPIC_CONFIGS).chain(table::GROUP_CONFIGS) {
+    for def in table::BROKER_CONFIGS
+        .iter()
+        .chain(table::TOPIC_CONFIGS)
+        .chain(table::GROUP_CONFIGS)
+    {
         if let Default::Text(text) = def.default {
             // Kafka does not check defaults: these two lists may be absent but not empty.
-            if matches!(def.validator, Validator::BootstrapServers | Validator::QuorumVoters) {
+            if matches!(
+                def.validator,
+                Validator::BootstrapServers | Validator::QuorumVoters
+            ) {
                 continue;
             }
             let value = def.parse(text).unwrap_or_else(|e| panic!("{e}"));
@@ -89,9 +105,19 @@ fn every_default_satisfies_its_own_type_and_validator() {
 
 #[test]
 fn tables_are_sorted_for_binary_search() {
-    for table in [table::BROKER_CONFIGS, table::TOPIC_CONFIGS, table::GROUP_CONFIGS, table::CLIENT_METRICS_CONFIGS] {
+    for table in [
+        table::BROKER_CONFIGS,
+        table::TOPIC_CONFIGS,
+        table::GROUP_CONFIGS,
+        table::CLIENT_METRICS_CONFIGS,
+    ] {
         assert!(table.is_sorted_by(|a, b| a.name < b.name));
     }
-    assert_eq!(klamm_config::def::broker_config("num.partitions").unwrap().kind, ValueType::Int);
+    assert_eq!(
+        klamm_config::def::broker_config("num.partitions")
+            .unwrap()
+            .kind,
+        ValueType::Int
+    );
     assert!(klamm_config::def::broker_config("num.partition").is_none());
 }

@@ -23,25 +23,36 @@ fn unescape(text: &str) -> String {
 
 #[test]
 fn reads_what_java_reads() {
-    for line in include_str!("golden/properties.tsv").lines().filter(|l| !l.starts_with("store:")) {
+    for line in include_str!("golden/properties.tsv")
+        .lines()
+        .filter(|l| !l.starts_with("store:"))
+    {
         let fields: Vec<&str> = line.split('\t').collect();
         let read = Properties::parse(&unescape(fields[0]));
         if fields[1] == "error" {
             assert!(read.is_err(), "{line}");
             continue;
         }
-        let mut ours: Vec<(String, String)> =
-            read.unwrap().iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let mut ours: Vec<(String, String)> = read
+            .unwrap()
+            .iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
         ours.sort();
-        let theirs: Vec<(String, String)> =
-            fields[2..].chunks(2).map(|pair| (unescape(pair[0]), unescape(pair[1]))).collect();
+        let theirs: Vec<(String, String)> = fields[2..]
+            .chunks(2)
+            .map(|pair| (unescape(pair[0]), unescape(pair[1])))
+            .collect();
         assert_eq!(ours, theirs, "{line}");
     }
 }
 
 #[test]
 fn writes_what_java_writes() {
-    for line in include_str!("golden/properties.tsv").lines().filter_map(|l| l.strip_prefix("store:")) {
+    for line in include_str!("golden/properties.tsv")
+        .lines()
+        .filter_map(|l| l.strip_prefix("store:"))
+    {
         let fields: Vec<&str> = line.split('\t').collect();
         let mut properties = Properties::new();
         properties.set(unescape(fields[0]), unescape(fields[1]));
@@ -57,7 +68,10 @@ fn bytes_are_latin_1() {
 
 #[test]
 fn half_a_surrogate_pair_is_replaced() {
-    assert_eq!(Properties::parse("a=\\uD83D!").unwrap().get("a"), Some("\u{fffd}!"));
+    assert_eq!(
+        Properties::parse("a=\\uD83D!").unwrap().get("a"),
+        Some("\u{fffd}!")
+    );
 }
 
 #[test]

@@ -60,6 +60,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Ask a running broker whether it is ready (exit code 0) or not (1)
+    Health {
+        /// Where it serves /health
+        #[arg(value_name = "HOST:PORT", default_value = "127.0.0.1:9644")]
+        address: String,
+    },
 }
 
 /// Where settings come from.
@@ -71,6 +77,9 @@ pub(crate) struct Sources {
     /// The same, as an option
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub(crate) config: Option<PathBuf>,
+    /// The file to use if neither a file nor the environment sets anything (for images)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) default_config: Option<PathBuf>,
     /// Sets one configuration over file and environment (may be repeated)
     #[arg(long = "override", value_name = "NAME=VALUE")]
     pub(crate) overrides: Vec<String>,

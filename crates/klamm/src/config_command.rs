@@ -14,12 +14,24 @@ use crate::settings;
 pub(crate) fn run(command: ConfigCommand) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = match command {
-        ConfigCommand::List { pattern, scope, honoured } => {
-            list(&mut out, pattern.as_deref().unwrap_or_default(), scope, honoured)
-        }
+        ConfigCommand::List {
+            pattern,
+            scope,
+            honoured,
+        } => list(
+            &mut out,
+            pattern.as_deref().unwrap_or_default(),
+            scope,
+            honoured,
+        ),
         ConfigCommand::Explain { name } => match explain(&mut out, &name) {
             Ok(true) => Ok(()),
-            Ok(false) => return Err(Failure::NoSuchConfig { similar: similar(&name), name }),
+            Ok(false) => {
+                return Err(Failure::NoSuchConfig {
+                    similar: similar(&name),
+                    name,
+                });
+            }
             Err(error) => Err(error),
         },
         ConfigCommand::Show { sources } => return show(&mut out, &sources),
@@ -41,14 +53,29 @@ fn wanted(scope: Scope, arg: Option<ScopeArg>) -> bool {
     }
 }
 
-fn list(out: &mut impl Write, pattern: &str, arg: Option<ScopeArg>, only_honoured: bool) -> io::Result<()> {
+fn list(
+    out: &mut impl Write,
+    pattern: &str,
+    arg: Option<ScopeArg>,
+    only_honoured: bool,
+) -> io::Result<()> {
     for scope in Scope::ALL.into_iter().filter(|scope| wanted(*scope, arg)) {
-        for def in scope.table().iter().filter(|def| def.name.contains(pattern)) {
+        for def in scope
+            .table()
+            .iter()
+            .filter(|def| def.name.contains(pattern))
+        {
             let honoured = honoured::is_honoured(scope, def.name);
             if honoured || !only_honoured {
                 let state = if honoured { "honoured" } else { "not yet" };
                 let kind = def.kind.name().to_lowercase();
-                writeln!(out, "{:<15} {:<60} {kind:<9} {state:<9} {}", scope.name(), def.name, default(def))?;
+                writeln!(
+                    out,
+                    "{:<15} {:<60} {kind:<9} {state:<9} {}",
+                    scope.name(),
+                    def.name,
+                    default(def)
+                )?;
             }
         }
     }
@@ -58,7 +85,9 @@ fn list(out: &mut impl Write, pattern: &str, arg: Option<ScopeArg>, only_honoure
 fn explain(out: &mut impl Write, name: &str) -> io::Result<bool> {
     let mut found = false;
     for scope in Scope::ALL {
-        let Some(def) = klamm_config::def::find(scope.table(), name) else { continue };
+        let Some(def) = klamm_config::def::find(scope.table(), name) else {
+            continue;
+        };
         if found {
             writeln!(out)?;
         }
@@ -79,17 +108,25 @@ fn explain_one(out: &mut impl Write, scope: Scope, def: &ConfigDef) -> io::Resul
     if let Some(valid) = valid(def.validator) {
         line("valid", &valid)?;
     }
-    line("changes", match def.update_mode {
-        UpdateMode::ReadOnly => "by a restart",
-        UpdateMode::PerBroker => "at run time, for one broker",
-        UpdateMode::ClusterWide => "at run time, for one broker or all",
-        UpdateMode::Resource => "at run time",
-    })?;
-    let synonyms: Vec<String> = def.synonyms.iter().filter(|s| s.name != def.name).map(|s| match s.scale {
-        Scale::Same => s.name.to_owned(),
-        Scale::Minutes => format!("{} (in minutes)", s.name),
-        Scale::Hours => format!("{} (in hours)", s.name),
-    }).collect();
+    line(
+        "changes",
+        match def.update_mode {
+            UpdateMode::ReadOnly => "by a restart",
+            UpdateMode::PerBroker => "at run time, for one broker",
+            UpdateMode::ClusterWide => "at run time, for one broker or all",
+            UpdateMode::Resource => "at run time",
+        },
+    )?;
+    let synonyms: Vec<String> = def
+        .synonyms
+        .iter()
+        .filter(|s| s.name != def.name)
+        .map(|s| match s.scale {
+            Scale::Same => s.name.to_owned(),
+            Scale::Minutes => format!("{} (in minutes)", s.name),
+            Scale::Hours => format!("{} (in hours)", s.name),
+        })
+        .collect();
     if !synonyms.is_empty() {
         line("also set by", &synonyms.join(", "))?;
     }
@@ -97,7 +134,14 @@ fn explain_one(out: &mut impl Write, scope: Scope, def: &ConfigDef) -> io::Resul
         line("environment", &variable(def.name))?;
     }
     let honoured = honoured::is_honoured(scope, def.name);
-    line("in Klamm", if honoured { "honoured" } else { "known and checked, not honoured yet" })
+    line(
+        "in Klamm",
+        if honoured {
+            "honoured"
+        } else {
+            "known and checked, not honoured yet"
+        },
+    )
 }
 
 fn default(def: &ConfigDef) -> String {
@@ -142,7 +186,13 @@ fn valid(validator: Validator) -> Option<String> {
 
 /// The environment variable that sets a broker configuration.
 fn variable(name: &str) -> String {
-    format!("KAFKA_CFG_{}", name.replace('_', "__").replace('-', "___").replace('.', "_").to_uppercase())
+    format!(
+        "KAFKA_CFG_{}",
+        name.replace('_', "__")
+            .replace('-', "___")
+            .replace('.', "_")
+            .to_uppercase()
+    )
 }
 
 fn show(out: &mut impl Write, sources: &Sources) -> Result<(), Failure> {
@@ -162,13 +212,18 @@ fn show(out: &mut impl Write, sources: &Sources) -> Result<(), Failure> {
 
 /// Names that a mistyped one may have meant, nearest first.
 fn similar(name: &str) -> Vec<&'static str> {
-    let names = Scope::ALL.into_iter().flat_map(|scope| scope.table()).map(|def| def.name);
+    let names = Scope::ALL
+        .into_iter()
+        .flat_map(|scope| scope.table())
+        .map(|def| def.name);
     let rate = |known: &'static str| match known.contains(name) || name.contains(known) {
         true => (1, known),
         false => (edits(name, known), known),
     };
-    let mut near: Vec<(usize, &'static str)> =
-        names.map(rate).filter(|(distance, _)| *distance <= 1 + name.len() / 5).collect();
+    let mut near: Vec<(usize, &'static str)> = names
+        .map(rate)
+        .filter(|(distance, _)| *distance <= 1 + name.len() / 5)
+        .collect();
     near.sort_unstable();
     near.dedup();
     near.into_iter().take(5).map(|(_, known)| known).collect()
@@ -195,7 +250,10 @@ mod tests {
 
     #[test]
     fn mistyped_names_find_their_like() {
-        assert_eq!(similar("log.retention.msec").first(), Some(&"log.retention.ms"));
+        assert_eq!(
+            similar("log.retention.msec").first(),
+            Some(&"log.retention.ms")
+        );
         assert_eq!(similar("num.partition").first(), Some(&"num.partitions"));
         assert_eq!(similar("xyzzy.quux"), Vec::<&str>::new());
         assert_eq!(edits("kitten", "sitting"), 3);
@@ -219,7 +277,11 @@ mod tests {
             for def in scope.table() {
                 let mut out = Vec::new();
                 assert!(explain(&mut out, def.name).unwrap());
-                assert!(String::from_utf8(out).unwrap().contains("in Klamm"), "{}", def.name);
+                assert!(
+                    String::from_utf8(out).unwrap().contains("in Klamm"),
+                    "{}",
+                    def.name
+                );
             }
         }
         assert!(!explain(&mut Vec::new(), "no.such").unwrap());

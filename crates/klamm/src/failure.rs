@@ -16,11 +16,18 @@ pub(crate) enum Failure {
     #[error("--log-level: {0}")]
     LogLevel(#[from] tracing_subscriber::filter::ParseError),
     #[error("no configuration is called {name}{}", suggestion(.similar))]
-    NoSuchConfig { name: String, similar: Vec<&'static str> },
+    NoSuchConfig {
+        name: String,
+        similar: Vec<&'static str>,
+    },
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Ops(#[from] OpsBindError),
+    #[error("no answer from {address}: {source}")]
+    NoHealth { address: String, source: io::Error },
+    #[error("{address} is not ready: {answer}")]
+    NotReady { address: String, answer: String },
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
     #[error("cannot write: {0}")]
@@ -28,7 +35,11 @@ pub(crate) enum Failure {
 }
 
 fn suggestion(similar: &[&str]) -> String {
-    if similar.is_empty() { String::new() } else { format!("; did you mean {}?", similar.join(", ")) }
+    if similar.is_empty() {
+        String::new()
+    } else {
+        format!("; did you mean {}?", similar.join(", "))
+    }
 }
 
 /// Exit codes beside 0.
@@ -43,10 +54,12 @@ mod code {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::LogLevel(_) | Self::NoSuchConfig { .. } => code::CONFIGURATION,
+            Self::Settings(_) | Self::LogLevel(_) | Self::NoSuchConfig { .. } => {
+                code::CONFIGURATION
+            }
             Self::Ops(_) => code::ADDRESS_IN_USE,
             Self::Broker(error) => broker_code(error),
-            Self::Runtime(_) | Self::Output(_) => code::FAILED,
+            _ => code::FAILED,
         }
     }
 

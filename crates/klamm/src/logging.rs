@@ -17,7 +17,9 @@ pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), ParseError> {
     let registry = tracing_subscriber::registry().with(targets);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match format {
-        LogFormat::Text => registry.with(lines.with_ansi(io::stderr().is_terminal())).init(),
+        LogFormat::Text => registry
+            .with(lines.with_ansi(io::stderr().is_terminal()))
+            .init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
     }
     Ok(())

@@ -4,6 +4,7 @@
 mod cli;
 mod config_command;
 mod failure;
+mod health;
 mod logging;
 mod serve;
 mod settings;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Some(Command::Config { command }) => config_command::run(command),
+        Some(Command::Health { address }) => health::ask(&address),
         None => serve::run(&cli.serve, started),
     };
     match done {

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use klamm_broker::ops::OpsServer;
 use klamm_broker::Broker;
+use klamm_broker::ops::OpsServer;
 use klamm_config::{BrokerConfig, Loaded};
 use klamm_env::Env;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +20,10 @@ use crate::{logging, settings};
 pub(crate) struct Start(Instant);
 
 impl Start {
-    #[expect(clippy::disallowed_methods, reason = "times the program itself, before there is an Env")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "times the program itself, before there is an Env"
+    )]
     pub(crate) fn now() -> Self {
         Self(Instant::now())
     }
@@ -32,7 +35,8 @@ impl Start {
 
 /// Starts a broker as told and stops it when told.
 pub(crate) fn run(options: &Serve, started: Start) -> Result<(), Failure> {
-    let Loaded { config, warnings } = settings::load(&options.sources, options.metrics_listen.as_deref())?;
+    let Loaded { config, warnings } =
+        settings::load(&options.sources, options.metrics_listen.as_deref())?;
     logging::start(options.log_format, &options.log_level)?;
     for warning in warnings {
         warn!("{warning}");
@@ -70,7 +74,10 @@ async fn serve(config: BrokerConfig, started: Start) -> Result<(), Failure> {
 }
 
 /// Metrics are worth an address that was asked for, not one that Klamm chose itself.
-async fn serve_metrics(config: &BrokerConfig, broker: &Broker) -> Result<Option<OpsServer>, Failure> {
+async fn serve_metrics(
+    config: &BrokerConfig,
+    broker: &Broker,
+) -> Result<Option<OpsServer>, Failure> {
     // A loaded configuration has no bad entry.
     let addresses = config.metrics_listeners().unwrap_or_default();
     if addresses.is_empty() {
@@ -90,7 +97,11 @@ async fn serve_metrics(config: &BrokerConfig, broker: &Broker) -> Result<Option<
 #[allow(clippy::print_stdout, reason = "the program's one line of output")]
 fn announce(broker: &Broker, directories: &str, started: Start) {
     let version = env!("CARGO_PKG_VERSION");
-    let addresses: Vec<String> = broker.advertised().iter().map(|e| format!("{}:{}", e.host, e.port)).collect();
+    let addresses: Vec<String> = broker
+        .advertised()
+        .iter()
+        .map(|e| format!("{}:{}", e.host, e.port))
+        .collect();
     let (addresses, ms) = (addresses.join(", "), started.elapsed().as_millis());
     println!("klamm {version} ready in {ms} ms: connect to {addresses}, data in {directories}");
     info!(ms, addresses, directories, "ready");
@@ -104,7 +115,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     /// Waits for one and names it.

@@ -15,23 +15,41 @@ pub(crate) enum SettingsError {
     #[error("cannot read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
-    Properties { path: PathBuf, source: PropertiesError },
+    Properties {
+        path: PathBuf,
+        source: PropertiesError,
+    },
     #[error(transparent)]
     Override(#[from] OverrideError),
     #[error("{error}{}", .origin.as_ref().map(|o| format!(" ({o})")).unwrap_or_default())]
-    Config { error: ConfigError, origin: Option<Origin> },
+    Config {
+        error: ConfigError,
+        origin: Option<Origin>,
+    },
 }
 
 /// Gathers and checks.
-pub(crate) fn load(sources: &Sources, metrics_listen: Option<&str>) -> Result<Loaded, SettingsError> {
+pub(crate) fn load(
+    sources: &Sources,
+    metrics_listen: Option<&str>,
+) -> Result<Loaded, SettingsError> {
     let mut layers = Layers::new();
-    if let Some(path) = sources.file.as_deref().or(sources.config.as_deref()) {
-        layers.file(&path.display().to_string(), &read(path)?);
-    }
     // Variables that are no Unicode cannot be ours: the names of configurations are ASCII.
     let variables = std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        Some((
+            name.into_string().ok()?,
+            value.to_string_lossy().into_owned(),
+        ))
     });
+    let variables: Vec<_> = variables.collect();
+    let file = sources.file.as_deref().or(sources.config.as_deref());
+    let nothing_given = file.is_none()
+        && Layers::new()
+            .environment(variables.iter().cloned())
+            .is_empty();
+    if let Some(path) = file.or(sources.default_config.as_deref().filter(|_| nothing_given)) {
+        layers.file(&path.display().to_string(), &read(path)?);
+    }
     layers.environment(variables);
     for pair in &sources.overrides {
         layers.set_override(pair)?;
@@ -41,15 +59,26 @@ pub(crate) fn load(sources: &Sources, metrics_listen: Option<&str>) -> Result<Lo
         layers.set_override(&format!("klamm.metrics.listeners={address}"))?;
     }
     BrokerConfig::load(layers.clone()).map_err(|error| {
-        let origin = error.config_name().and_then(|name| layers.origin(name)).cloned();
+        let origin = error
+            .config_name()
+            .and_then(|name| layers.origin(name))
+            .cloned();
         SettingsError::Config { error, origin }
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the program's own file, before there is an Env")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program's own file, before there is an Env"
+)]
 fn read(path: &Path) -> Result<Properties, SettingsError> {
-    let file = |source| SettingsError::File { path: path.to_owned(), source };
+    let file = |source| SettingsError::File {
+        path: path.to_owned(),
+        source,
+    };
     let bytes = std::fs::read(path).map_err(file)?;
-    Properties::parse_bytes(&bytes)
-        .map_err(|source| SettingsError::Properties { path: path.to_owned(), source })
+    Properties::parse_bytes(&bytes).map_err(|source| SettingsError::Properties {
+        path: path.to_owned(),
+        source,
+    })
 }

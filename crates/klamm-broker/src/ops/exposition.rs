@@ -22,7 +22,13 @@ impl Page {
         writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}")
     }
 
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl fmt::Display) -> fmt::Result {
+    fn single(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        value: impl fmt::Display,
+    ) -> fmt::Result {
         self.family(name, kind, help)?;
         writeln!(self.0, "{name} {value}")
     }
@@ -41,7 +47,12 @@ impl Metrics {
         self.write_broker(page)?;
         self.write_requests(page)?;
         self.write_topics(page)?;
-        for callback in self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for callback in self
+            .callbacks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
             page.single(callback.name, "gauge", callback.help, (callback.read)())?;
         }
         if let Some(process) = process::read() {
@@ -57,7 +68,12 @@ impl Metrics {
         let ready = u8::from(self.health() == super::Health::Ready);
         page.single("klamm_ready", "gauge", "1 while the broker serves.", ready)?;
         let uptime = self.uptime().as_secs_f64();
-        page.single("klamm_uptime_seconds", "gauge", "Time since the broker's start.", uptime)?;
+        page.single(
+            "klamm_uptime_seconds",
+            "gauge",
+            "Time since the broker's start.",
+            uptime,
+        )?;
         let connections = &self.connections;
         for (name, kind, help, value) in [
             (
@@ -87,7 +103,10 @@ impl Metrics {
     /// APIs that were never asked for are left out.
     fn asked(&self) -> Vec<(ApiKey, &ApiStats)> {
         let asked = |stats: &ApiStats| stats.requests.iter().any(|version| version.get() > 0);
-        ApiKey::all().zip(&self.apis).filter(|(_, stats)| asked(stats)).collect()
+        ApiKey::all()
+            .zip(&self.apis)
+            .filter(|(_, stats)| asked(stats))
+            .collect()
     }
 
     fn write_requests(&self, page: &mut Page) -> fmt::Result {
@@ -95,15 +114,32 @@ impl Metrics {
         let name = "kafka_network_requestmetrics_requests_total";
         page.family(name, "counter", "Requests by API and version.")?;
         for (api, stats) in &asked {
-            for (version, count) in stats.requests.iter().enumerate().filter(|(_, c)| c.get() > 0) {
+            for (version, count) in stats
+                .requests
+                .iter()
+                .enumerate()
+                .filter(|(_, c)| c.get() > 0)
+            {
                 let (api, count) = (api.name(), count.get());
-                writeln!(page.0, "{name}{{request=\"{api}\",version=\"{version}\"}} {count}")?;
+                writeln!(
+                    page.0,
+                    "{name}{{request=\"{api}\",version=\"{version}\"}} {count}"
+                )?;
             }
         }
         let name = "kafka_network_requestmetrics_inflight";
-        page.family(name, "gauge", "Requests being handled, long polls included.")?;
+        page.family(
+            name,
+            "gauge",
+            "Requests being handled, long polls included.",
+        )?;
         for (api, stats) in &asked {
-            writeln!(page.0, "{name}{{request=\"{}\"}} {}", api.name(), stats.in_flight.get())?;
+            writeln!(
+                page.0,
+                "{name}{{request=\"{}\"}} {}",
+                api.name(),
+                stats.in_flight.get()
+            )?;
         }
         let name = "kafka_network_requestmetrics_totaltime_seconds";
         page.family(name, "histogram", "From decoded request to ready response.")?;
@@ -112,10 +148,16 @@ impl Metrics {
             let (buckets, sum_us) = stats.time.read();
             let bounds = BOUNDS.iter().map(|(_, text)| *text).chain(["+Inf"]);
             for (bound, count) in bounds.zip(buckets) {
-                writeln!(page.0, "{name}_bucket{{request=\"{api}\",le=\"{bound}\"}} {count}")?;
+                writeln!(
+                    page.0,
+                    "{name}_bucket{{request=\"{api}\",le=\"{bound}\"}} {count}"
+                )?;
             }
             let (whole, micros) = (sum_us / 1_000_000, sum_us % 1_000_000);
-            writeln!(page.0, "{name}_sum{{request=\"{api}\"}} {whole}.{micros:06}")?;
+            writeln!(
+                page.0,
+                "{name}_sum{{request=\"{api}\"}} {whole}.{micros:06}"
+            )?;
             let count = buckets.last().copied().unwrap_or_default();
             writeln!(page.0, "{name}_count{{request=\"{api}\"}} {count}")?;
         }
@@ -130,11 +172,19 @@ impl Metrics {
         topics.values().for_each(|stats| sums.absorb(stats));
         for (at, (short, sum)) in sums.all().into_iter().enumerate() {
             let name = format!("kafka_server_brokertopicmetrics_{short}_total");
-            page.family(&name, "counter", "Counted by topic; without one, for all of them.")?;
+            page.family(
+                &name,
+                "counter",
+                "Counted by topic; without one, for all of them.",
+            )?;
             writeln!(page.0, "{name} {}", sum.get())?;
             for (topic, stats) in topics.iter() {
                 // Topic names need no escaping: Kafka allows letters, digits, dot, dash and underscore.
-                writeln!(page.0, "{name}{{topic=\"{topic}\"}} {}", stats.all()[at].1.get())?;
+                writeln!(
+                    page.0,
+                    "{name}{{topic=\"{topic}\"}} {}",
+                    stats.all()[at].1.get()
+                )?;
             }
         }
         Ok(())

@@ -16,7 +16,11 @@ pub(super) struct Response {
 
 impl Response {
     pub(super) fn new(status: &'static str, content_type: &'static str, body: String) -> Self {
-        Response { status, content_type, body }
+        Response {
+            status,
+            content_type,
+            body,
+        }
     }
 
     pub(super) fn text(status: &'static str, body: &str) -> Self {
@@ -25,7 +29,11 @@ impl Response {
 
     /// The bytes to send; the body stays out of the answer to a HEAD.
     pub(super) fn into_bytes(self, head_only: bool) -> Vec<u8> {
-        let Response { status, content_type, body } = self;
+        let Response {
+            status,
+            content_type,
+            body,
+        } = self;
         let length = body.len();
         let mut out = format!(
             "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\
@@ -61,7 +69,8 @@ pub(super) enum Parsed<'a> {
 /// Reads a request's head out of what has arrived so far.
 pub(super) fn parse(received: &[u8]) -> Parsed<'_> {
     let bad = || Parsed::Refused(Response::text("400 Bad Request", "bad request"));
-    let ended = received.windows(4).any(|w| w == b"\r\n\r\n") || received.windows(2).any(|w| w == b"\n\n");
+    let ended =
+        received.windows(4).any(|w| w == b"\r\n\r\n") || received.windows(2).any(|w| w == b"\n\n");
     if !ended {
         if received.len() >= HEAD_MAX {
             let status = "431 Request Header Fields Too Large";
@@ -69,8 +78,12 @@ pub(super) fn parse(received: &[u8]) -> Parsed<'_> {
         }
         return Parsed::Incomplete;
     }
-    let Some(line) = received.split(|b| *b == b'\n').next() else { return bad() };
-    let Ok(line) = std::str::from_utf8(line) else { return bad() };
+    let Some(line) = received.split(|b| *b == b'\n').next() else {
+        return bad();
+    };
+    let Ok(line) = std::str::from_utf8(line) else {
+        return bad();
+    };
     let [method, target, version] = line.trim_end().split(' ').collect::<Vec<_>>()[..] else {
         return bad();
     };

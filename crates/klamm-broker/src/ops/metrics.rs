@@ -35,7 +35,9 @@ pub(super) struct Callback {
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").field("health", &self.health()).finish_non_exhaustive()
+        f.debug_struct("Metrics")
+            .field("health", &self.health())
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,17 +58,25 @@ impl Metrics {
 
     /// Counts a request whose handling begins. Dropping the timer ends it uncounted in the times
     /// (the connection went away); [`RequestTimer::handled`] ends it in full.
-    pub(crate) fn request_started(&self, api: ApiKey, context: &RequestContext) -> RequestTimer<'_> {
+    pub(crate) fn request_started(
+        self: &Arc<Self>,
+        api: ApiKey,
+        context: &RequestContext,
+    ) -> RequestTimer {
         self.request_of_version(api, context.api_version)
     }
 
     /// As [`Metrics::request_started`], for callers without a context.
-    pub(super) fn request_of_version(&self, api: ApiKey, version: i16) -> RequestTimer<'_> {
+    pub(super) fn request_of_version(self: &Arc<Self>, api: ApiKey, version: i16) -> RequestTimer {
         let stats = &self.apis[api as usize];
         let version = usize::try_from(version).unwrap_or(0).min(VERSIONS - 1);
         stats.requests[version].add(1);
         stats.in_flight.add(1);
-        RequestTimer { stats, clock: &*self.clock, started: self.clock.monotonic() }
+        RequestTimer {
+            metrics: self.clone(),
+            api,
+            started: self.clock.monotonic(),
+        }
     }
 
     /// Counts an accepted connection.
@@ -83,7 +93,12 @@ impl Metrics {
 
     /// The counters of a topic, made if need be. Keep the handle: the look-up takes a lock.
     pub fn topic(&self, name: &str) -> Arc<TopicStats> {
-        if let Some(stats) = self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+        if let Some(stats) = self
+            .topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+        {
             return stats.clone();
         }
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +107,11 @@ impl Metrics {
 
     /// Forgets a deleted topic; what it counted stays in the sums.
     pub fn remove_topic(&self, name: &str) {
-        let removed = self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let removed = self
+            .topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
         if let Some(stats) = removed {
             self.deleted_topics.absorb(&stats);
         }
@@ -106,9 +125,16 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
-        let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut callbacks = self
+            .callbacks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         callbacks.retain(|known| known.name != name);
-        callbacks.push(Callback { name, help, read: Box::new(read) });
+        callbacks.push(Callback {
+            name,
+            help,
+            read: Box::new(read),
+        });
         callbacks.sort_by_key(|known| known.name);
     }
 
@@ -131,27 +157,34 @@ impl Metrics {
 
 /// Measures one request.
 #[must_use = "a request is over when its timer is dropped"]
-pub struct RequestTimer<'a> {
-    stats: &'a ApiStats,
-    clock: &'a dyn Clock,
+pub struct RequestTimer {
+    metrics: Arc<Metrics>,
+    api: ApiKey,
     started: Duration,
 }
 
-impl RequestTimer<'_> {
+impl RequestTimer {
+    fn stats(&self) -> &ApiStats {
+        &self.metrics.apis[self.api as usize]
+    }
+
     /// The response is ready.
     pub fn handled(self) {
-        self.stats.time.observe(self.clock.monotonic().saturating_sub(self.started));
+        let took = self.metrics.clock.monotonic().saturating_sub(self.started);
+        self.stats().time.observe(took);
     }
 }
 
-impl Drop for RequestTimer<'_> {
+impl Drop for RequestTimer {
     fn drop(&mut self) {
-        self.stats.in_flight.add(-1);
+        self.stats().in_flight.add(-1);
     }
 }
 
-impl fmt::Debug for RequestTimer<'_> {
+impl fmt::Debug for RequestTimer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestTimer").field("started", &self.started).finish_non_exhaustive()
+        f.debug_struct("RequestTimer")
+            .field("started", &self.started)
+            .finish_non_exhaustive()
     }
 }

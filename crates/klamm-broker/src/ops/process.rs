@@ -13,11 +13,19 @@ pub(super) struct Process {
 }
 
 /// The numbers now; none where there is no `/proc`.
-#[expect(clippy::disallowed_methods, reason = "about the process itself, not about its data")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "about the process itself, not about its data"
+)]
 pub(super) fn read() -> Option<Process> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let open_fds = std::fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
-    parse(&stat, rustix::param::page_size(), rustix::param::clock_ticks_per_second(), open_fds)
+    parse(
+        &stat,
+        rustix::param::page_size(),
+        rustix::param::clock_ticks_per_second(),
+        open_fds,
+    )
 }
 
 /// Reads the one line of `/proc/self/stat`. The second field, the program's name in parentheses,
@@ -43,9 +51,24 @@ impl Process {
         &self,
         mut line: impl FnMut(&str, &str, &str, &dyn fmt::Display) -> fmt::Result,
     ) -> fmt::Result {
-        line("process_cpu_seconds_total", "counter", "CPU time used.", &self.cpu_seconds)?;
-        line("process_resident_memory_bytes", "gauge", "Memory in RAM.", &self.resident_bytes)?;
-        line("process_virtual_memory_bytes", "gauge", "Address space.", &self.virtual_bytes)?;
+        line(
+            "process_cpu_seconds_total",
+            "counter",
+            "CPU time used.",
+            &self.cpu_seconds,
+        )?;
+        line(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Memory in RAM.",
+            &self.resident_bytes,
+        )?;
+        line(
+            "process_virtual_memory_bytes",
+            "gauge",
+            "Address space.",
+            &self.virtual_bytes,
+        )?;
         line("process_threads", "gauge", "Threads.", &self.threads)?;
         match &self.open_fds {
             Some(count) => line("process_open_fds", "gauge", "Open file descriptors.", count),

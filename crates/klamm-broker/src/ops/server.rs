@@ -51,12 +51,21 @@ impl OpsServer {
         let mut tasks = JoinSet::new();
         let mut bound = Vec::with_capacity(addresses.len());
         for (host, port) in addresses {
-            let failed = |source| OpsBindError { host: host.clone(), port: *port, source };
-            let listener = TcpListener::bind((host.as_str(), *port)).await.map_err(failed)?;
+            let failed = |source| OpsBindError {
+                host: host.clone(),
+                port: *port,
+                source,
+            };
+            let listener = TcpListener::bind((host.as_str(), *port))
+                .await
+                .map_err(failed)?;
             bound.push(listener.local_addr().map_err(failed)?);
             tasks.spawn(accept(listener, metrics.clone()));
         }
-        Ok(OpsServer { addresses: bound, _tasks: tasks })
+        Ok(OpsServer {
+            addresses: bound,
+            _tasks: tasks,
+        })
     }
 
     /// The addresses that were bound, in the order they were asked for.
@@ -69,7 +78,9 @@ async fn accept(listener: TcpListener, metrics: Arc<Metrics>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let metrics = metrics.clone();
@@ -109,7 +120,11 @@ pub(super) fn answer(path: &str, metrics: &Metrics) -> Response {
         "/metrics" => Response::new("200 OK", CONTENT_TYPE, metrics.render()),
         "/health" => {
             let health = metrics.health();
-            let status = if health == Health::Ready { "200 OK" } else { "503 Service Unavailable" };
+            let status = if health == Health::Ready {
+                "200 OK"
+            } else {
+                "503 Service Unavailable"
+            };
             let body = format!("{{\"status\":\"{}\"}}\n", health.name());
             Response::new(status, "application/json", body)
         }

@@ -16,7 +16,8 @@ fn metrics() -> (Arc<Metrics>, Arc<ManualClock>) {
 
 /// The value of a line of the page.
 fn value(page: &str, line: &str) -> Option<f64> {
-    page.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+    page.lines()
+        .find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
 }
 
 #[test]
@@ -29,11 +30,15 @@ fn a_request_is_counted_by_version_and_timed() {
     timer.handled();
     drop(metrics.request_of_version(ApiKey::Produce, 11));
     let page = metrics.render();
-    let requests = "kafka_network_requestmetrics_requests_total{request=\"Produce\",version=\"11\"}";
+    let requests =
+        "kafka_network_requestmetrics_requests_total{request=\"Produce\",version=\"11\"}";
     assert_eq!(value(&page, requests), Some(2.0));
     assert_eq!(value(&page, in_flight), Some(0.0));
     let time = |suffix: &str| {
-        value(&page, &format!("kafka_network_requestmetrics_totaltime_seconds_{suffix}"))
+        value(
+            &page,
+            &format!("kafka_network_requestmetrics_totaltime_seconds_{suffix}"),
+        )
     };
     assert_eq!(time("bucket{request=\"Produce\",le=\"0.0025\"}"), Some(0.0));
     assert_eq!(time("bucket{request=\"Produce\",le=\"0.005\"}"), Some(1.0));
@@ -46,7 +51,9 @@ fn a_request_is_counted_by_version_and_timed() {
 #[test]
 fn versions_out_of_range_are_counted_somewhere() {
     let (metrics, _) = metrics();
-    metrics.request_of_version(ApiKey::Fetch, i16::MAX).handled();
+    metrics
+        .request_of_version(ApiKey::Fetch, i16::MAX)
+        .handled();
     metrics.request_of_version(ApiKey::Fetch, -1).handled();
     let page = metrics.render();
     let count = "kafka_network_requestmetrics_totaltime_seconds_count{request=\"Fetch\"}";
@@ -73,11 +80,26 @@ fn sums_over_topics_survive_their_deletion() {
 #[test]
 fn gauges_are_asked_when_someone_looks() {
     let (metrics, _) = metrics();
-    metrics.gauge("kafka_server_replicamanager_partitioncount", "Partitions.", || 1.0);
-    metrics.gauge("kafka_server_replicamanager_partitioncount", "Partitions.", || 2.5);
+    metrics.gauge(
+        "kafka_server_replicamanager_partitioncount",
+        "Partitions.",
+        || 1.0,
+    );
+    metrics.gauge(
+        "kafka_server_replicamanager_partitioncount",
+        "Partitions.",
+        || 2.5,
+    );
     let page = metrics.render();
-    assert_eq!(value(&page, "kafka_server_replicamanager_partitioncount"), Some(2.5));
-    assert_eq!(page.matches("# TYPE kafka_server_replicamanager_partitioncount gauge").count(), 1);
+    assert_eq!(
+        value(&page, "kafka_server_replicamanager_partitioncount"),
+        Some(2.5)
+    );
+    assert_eq!(
+        page.matches("# TYPE kafka_server_replicamanager_partitioncount gauge")
+            .count(),
+        1
+    );
 }
 
 /// Each family is announced once, each line belongs to the family announced last, and every value is
@@ -100,18 +122,31 @@ fn the_page_is_well_formed() {
             let (series, number) = line.rsplit_once(' ').unwrap();
             number.parse::<f64>().unwrap();
             let name = series.split('{').next().unwrap();
-            assert!(name.starts_with(families.last().unwrap().as_str()), "{line}");
+            assert!(
+                name.starts_with(families.last().unwrap().as_str()),
+                "{line}"
+            );
         }
     }
-    assert_eq!(value(&page, "kafka_server_socketservermetrics_connection_close_total"), Some(1.0));
+    assert_eq!(
+        value(
+            &page,
+            "kafka_server_socketservermetrics_connection_close_total"
+        ),
+        Some(1.0)
+    );
 }
 
 #[test]
 fn heads_are_read_or_refused() {
     assert_eq!(parse(b"GET /metr"), Parsed::Incomplete);
-    let Parsed::Request(get) = parse(b"GET /metrics?x=1 HTTP/1.1\r\nhost: a\r\n\r\n") else { panic!() };
+    let Parsed::Request(get) = parse(b"GET /metrics?x=1 HTTP/1.1\r\nhost: a\r\n\r\n") else {
+        panic!()
+    };
     assert_eq!((get.path, get.head_only), ("/metrics", false));
-    let Parsed::Request(head) = parse(b"HEAD /health HTTP/1.0\n\n") else { panic!() };
+    let Parsed::Request(head) = parse(b"HEAD /health HTTP/1.0\n\n") else {
+        panic!()
+    };
     assert_eq!((head.path, head.head_only), ("/health", true));
     for bad in [
         &b"POST / HTTP/1.1\r\n\r\n"[..],
@@ -137,7 +172,9 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 #[tokio::test]
 async fn serves_metrics_and_health() {
     let (metrics, _) = metrics();
-    let server = OpsServer::bind(&[("127.0.0.1".into(), 0)], metrics.clone()).await.unwrap();
+    let server = OpsServer::bind(&[("127.0.0.1".into(), 0)], metrics.clone())
+        .await
+        .unwrap();
     let address = server.local_addrs()[0];
     let health = "GET /health HTTP/1.1\r\nhost: a\r\n\r\n";
     let answer = ask(address, health).await;
@@ -147,19 +184,41 @@ async fn serves_metrics_and_health() {
     assert!(ask(address, health).await.starts_with("HTTP/1.1 200 "));
     let page = ask(address, "GET /metrics HTTP/1.1\r\n\r\n").await;
     let (head, body) = page.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+    assert!(
+        head.contains(&format!("content-length: {}", body.len())),
+        "{head}"
+    );
     assert!(body.contains("\nklamm_ready 1\n"));
     let head = ask(address, "HEAD /live HTTP/1.1\r\n\r\n").await;
-    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
-    assert!(ask(address, "GET /nowhere HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 404 "));
-    assert!(ask(address, "PUT / HTTP/1.1\r\n\r\n").await.starts_with("HTTP/1.1 405 "));
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+    assert!(
+        ask(address, "GET /nowhere HTTP/1.1\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 404 ")
+    );
+    assert!(
+        ask(address, "PUT / HTTP/1.1\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 405 ")
+    );
 }
 
 #[tokio::test]
 async fn a_taken_port_is_told_by_name() {
     let (metrics, _) = metrics();
-    let first = OpsServer::bind(&[("127.0.0.1".into(), 0)], metrics.clone()).await.unwrap();
+    let first = OpsServer::bind(&[("127.0.0.1".into(), 0)], metrics.clone())
+        .await
+        .unwrap();
     let port = first.local_addrs()[0].port();
-    let error = OpsServer::bind(&[("127.0.0.1".into(), port)], metrics).await.unwrap_err();
-    assert!(error.to_string().starts_with(&format!("cannot listen for metrics on 127.0.0.1:{port}: ")));
+    let error = OpsServer::bind(&[("127.0.0.1".into(), port)], metrics)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot listen for metrics on 127.0.0.1:{port}: "))
+    );
 }
