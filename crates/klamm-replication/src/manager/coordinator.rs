@@ -7,8 +7,8 @@ use klamm_records::PreparedBatch;
 use tokio::sync::watch;
 
 use super::ReplicaManager;
-use super::fetch::{FetchSlices, FetchedPartition, Limits};
-use super::partition::Acks;
+use super::fetched::{FetchSlices, FetchedPartition};
+use super::partition::{Acks, Limits};
 use super::wait::Wakes;
 use crate::waiters::Isolation;
 

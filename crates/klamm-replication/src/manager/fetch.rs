@@ -5,15 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_env::FileExt as _;
-use klamm_log::{AbortedTxn, LogSlice};
 use klamm_protocol::ErrorCode;
 use smallvec::SmallVec;
 
-use super::partition::{Partition, ReplicaOffsets};
+use super::fetched::FetchedPartition;
+use super::partition::{Limits, Partition, ReplicaOffsets};
 use super::wait::{FetchWaiter, Sleeper};
 use super::{LeaderHint, ReplicaManager};
-use crate::fetch_session::{FetchPartition, PartitionAnswer, TopicIdPartition};
+use crate::fetch_session::{FetchPartition, PartitionAnswer as _, TopicIdPartition};
 use crate::waiters::{DeadlineKey, Isolation, WaiterKey};
 
 /// A fetch request apart from its partitions.
@@ -48,135 +47,6 @@ impl FetchParams {
 
     fn is_from_follower(&self) -> bool {
         self.replica_id >= 0
-    }
-}
-
-/// Parts of log files: the records of one partition's answer.
-#[derive(Clone, Debug, Default)]
-pub struct FetchSlices {
-    parts: SmallVec<[LogSlice; 1]>,
-    len: usize,
-}
-
-impl FetchSlices {
-    /// The parts, to be sent one after the other.
-    pub fn parts(&self) -> &[LogSlice] {
-        &self.parts
-    }
-
-    /// Bytes of all parts.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there are no records.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Whether all of it is in memory, so that sending won't wait for a disk. A guess: `true`
-    /// where the system cannot tell.
-    pub fn is_resident(&self) -> bool {
-        self.parts.iter().all(|part| {
-            let resident = part.file.is_resident(part.position, part.len as u64);
-            resident.unwrap_or(true)
-        })
-    }
-
-    /// Brings all of it into memory by reading it through `buffer`. Blocks on the disk: call it
-    /// where that does no harm, and only if [`FetchSlices::is_resident`] says no.
-    pub fn prefetch(&self, buffer: &mut [u8]) -> std::io::Result<()> {
-        if buffer.is_empty() {
-            return Ok(());
-        }
-        for part in &self.parts {
-            let mut done = 0;
-            while done < part.len {
-                let want = buffer.len().min(part.len - done);
-                let read = part
-                    .file
-                    .read_up_to_at(&mut buffer[..want], part.position + done as u64)?;
-                if read == 0 {
-                    break;
-                }
-                done += read;
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies all of it into one buffer. Blocks on the disk.
-    pub fn read(&self) -> std::io::Result<Vec<u8>> {
-        let mut bytes = vec![0; self.len];
-        let mut filled = 0;
-        for part in &self.parts {
-            part.file
-                .read_exact_at(&mut bytes[filled..filled + part.len], part.position)?;
-            filled += part.len;
-        }
-        Ok(bytes)
-    }
-}
-
-/// What a fetch answers for one partition.
-#[derive(Clone, Debug)]
-pub struct FetchedPartition {
-    /// The verdict.
-    pub error: ErrorCode,
-    /// High watermark, -1 on an error.
-    pub high_watermark: i64,
-    /// Last stable offset, -1 on an error.
-    pub last_stable_offset: i64,
-    /// First offset of the log, -1 on an error.
-    pub log_start_offset: i64,
-    /// The leader's largest epoch not above the client's, and its end, if the logs part there.
-    pub diverging_epoch: Option<(i32, i64)>,
-    /// Aborted transactions among the records, for `read_committed`.
-    pub aborted: Option<Vec<AbortedTxn>>,
-    /// A replica that the consumer should read from instead.
-    pub preferred_read_replica: Option<i32>,
-    /// Who leads the partition, on an error that says that this broker does not (KIP-951).
-    pub current_leader: Option<LeaderHint>,
-    /// The records. The last batch may be cut short; clients skip that.
-    pub records: FetchSlices,
-}
-
-impl FetchedPartition {
-    /// An error without any detail.
-    pub fn error(error: ErrorCode) -> Self {
-        FetchedPartition {
-            error,
-            high_watermark: -1,
-            last_stable_offset: -1,
-            log_start_offset: -1,
-            diverging_epoch: None,
-            aborted: None,
-            preferred_read_replica: None,
-            current_leader: None,
-            records: FetchSlices::default(),
-        }
-    }
-}
-
-impl PartitionAnswer for FetchedPartition {
-    fn records_len(&self) -> usize {
-        self.records.len()
-    }
-
-    fn high_watermark(&self) -> i64 {
-        self.high_watermark
-    }
-
-    fn log_start_offset(&self) -> i64 {
-        self.log_start_offset
-    }
-
-    fn is_error(&self) -> bool {
-        self.error != ErrorCode::None
-    }
-
-    fn has_advice(&self) -> bool {
-        self.preferred_read_replica.is_some() || self.diverging_epoch.is_some()
     }
 }
 
@@ -357,7 +227,7 @@ impl ReplicaManager {
             ..FetchedPartition::error(ErrorCode::None)
         };
         if let Some(epoch) = wish.last_fetched_epoch
-            && let Some(parted) = diverging(partition, wish.fetch_offset, epoch, &seen)?
+            && let Some(parted) = partition.diverging(wish.fetch_offset, epoch, &seen)?
         {
             answer.diverging_epoch = Some(parted);
             return Ok((answer, seen));
@@ -374,80 +244,6 @@ impl ReplicaManager {
         }
         Ok((answer, seen))
     }
-}
-
-/// Byte limits of one partition's read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) max_bytes: usize,
-    /// Whether a batch larger than `max_bytes` is returned nevertheless.
-    pub(crate) min_one: bool,
-}
-
-impl Partition {
-    /// Reads records from `offset` on into `answer`.
-    pub(crate) fn read(
-        &self,
-        offset: i64,
-        limits: Limits,
-        seen: &ReplicaOffsets,
-        isolation: Isolation,
-        answer: &mut FetchedPartition,
-    ) -> Result<(), ErrorCode> {
-        if isolation == Isolation::LastStable {
-            answer.aborted = Some(Vec::new());
-        }
-        if offset < seen.log_start_offset || offset > seen.log_end_offset {
-            return Err(ErrorCode::OffsetOutOfRange);
-        }
-        let bound = seen.bound(isolation);
-        if offset >= bound || (limits.max_bytes == 0 && !limits.min_one) {
-            return Ok(());
-        }
-        let failed = |error: klamm_log::LogError| {
-            if error.is_storage_failure() {
-                tracing::error!(partition = %self.name(), %error, "read failed");
-            }
-            super::error::log_error_code(&error)
-        };
-        let read = self
-            .log()
-            .read(offset, limits.max_bytes, bound, true)
-            .map_err(failed)?;
-        if read.len > limits.max_bytes && !limits.min_one {
-            // Not even one whole batch fits: a part of it would be of no use.
-            return Ok(());
-        }
-        if let Some(aborted) = &mut answer.aborted {
-            let end = self.log().upper_bound_offset(&read).map_err(failed)?;
-            *aborted = self
-                .log()
-                .aborted_transactions(offset, end)
-                .map_err(failed)?;
-        }
-        answer.records = FetchSlices {
-            parts: read.parts.into(),
-            len: read.len,
-        };
-        Ok(())
-    }
-}
-
-/// Where the logs of a reader and of this replica part, if they do at or before `fetch_offset`.
-fn diverging(
-    partition: &Partition,
-    fetch_offset: i64,
-    last_fetched_epoch: i32,
-    seen: &ReplicaOffsets,
-) -> Result<Option<(i32, i64)>, ErrorCode> {
-    let Some(end) = partition.log().epoch_end_offset(last_fetched_epoch) else {
-        return Err(ErrorCode::OffsetOutOfRange);
-    };
-    if fetch_offset < seen.log_start_offset {
-        return Err(ErrorCode::OffsetOutOfRange);
-    }
-    let parted = end.epoch < last_fetched_epoch || end.end_offset < fetch_offset;
-    Ok(parted.then_some((end.epoch, end.end_offset)))
 }
 
 /// Errors by which a client learns that it must look for the leader elsewhere.

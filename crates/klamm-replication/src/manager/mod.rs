@@ -3,7 +3,7 @@
 //!
 //! - [`metadata`]: which replicas there are and in which role, as the metadata says.
 //! - [`produce`], [`fetch`], [`offsets`], [`delete_records`], [`coordinator`], [`describe`]: what
-//!   requests ask for, one file each.
+//!   requests ask for, one file each; [`fetched`] is the answer to a fetch.
 //! - [`partition`]: one replica: its log, the state machine of its role, its waiting lists.
 //! - [`map`]: finding a replica by topic name or id.
 //! - [`wait`], [`timer`]: how requests sleep, and the one timer that wakes them in the end.
@@ -17,6 +17,7 @@ mod delete_records;
 mod describe;
 mod error;
 mod fetch;
+mod fetched;
 mod map;
 mod metadata;
 mod offsets;
@@ -41,7 +42,8 @@ use klamm_records::{TopicPartition, Uuid};
 pub use coordinator::{CoordinatorAppend, LoadedRange};
 pub use delete_records::DeletedRecords;
 pub use describe::{LeaderStatus, ReplicaStatus};
-pub use fetch::{FetchParams, FetchSlices, FetchedPartition};
+pub use fetch::FetchParams;
+pub use fetched::{FetchSlices, FetchedPartition};
 pub use metadata::{Elected, ReplicaChanges, TopicSettings};
 pub use offsets::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_PENDING_UPLOAD_TIMESTAMP, EARLIEST_TIMESTAMP,
