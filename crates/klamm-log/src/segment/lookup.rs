@@ -1,6 +1,6 @@
 use klamm_env::FileExt;
 
-use crate::error::{IoContext, LogError};
+use crate::error::{BatchFault, IoContext, LogError};
 use crate::index::time::TimestampOffset;
 use crate::segment::scan::HEADERS;
 use crate::segment::{BatchScan, BatchSpan, Segment, SegmentState};
@@ -54,7 +54,7 @@ impl Segment {
     /// Walks from a position that the index gave to the first batch that reaches `offset`. If the
     /// index turns out wrong, from the start: it must not make good batches unreadable.
     fn scan_to(&self, offset: i64, from: u64, size: u64) -> Result<Option<BatchSpan>, LogError> {
-        if from > 0 && from < size {
+        if from > 0 {
             let mut scan = self.scan(from, size, HEADERS)?;
             match scan.next_header() {
                 Ok(Some(first)) if first.meta.base_offset <= offset => {
@@ -63,6 +63,7 @@ impl Segment {
                 Ok(_) | Err(LogError::Corrupt { .. }) => {}
                 Err(error) => return Err(error),
             }
+            self.rebuild_indexes(&mut lock(&self.state))?;
         }
         let mut scan = self.scan(0, size, HEADERS)?;
         match scan.next_header()? {
@@ -98,7 +99,11 @@ impl Segment {
         let from = index.position_at_or_below(last_indexed)?;
         drop(state);
         let mut next = self.base_offset;
-        let mut scan = self.scan(from, self.size(), HEADERS)?;
+        let size = self.size();
+        let mut scan = self.scan(from, size, HEADERS)?;
+        if from > 0 && from >= size {
+            return Err(scan.corrupt(BatchFault::Truncated));
+        }
         while let Some(span) = scan.next_header()? {
             next = span.meta.next_offset();
         }
@@ -132,13 +137,12 @@ impl Segment {
     ) -> Result<Option<T>, LogError> {
         let mut state = lock(&self.state);
         let entry = self.times_in(&mut state)?.at_or_before(timestamp)?;
-        let from = self
-            .offsets_in(&mut state)?
-            .position_at_or_below(entry.offset.max(offset))?;
         drop(state);
-        // An index that points past the end is damaged; the segment is searched without it.
-        let from = if from < self.size() { from } else { 0 };
-        let mut scan = self.scan(from, self.size(), HEADERS)?;
+        // The entry's batch was the first with its timestamp: those before it are older.
+        let Some(first) = self.translate(entry.offset.max(offset))? else {
+            return Ok(None);
+        };
+        let mut scan = self.scan(first.position, self.size(), HEADERS)?;
         while let Some(span) = scan.next_header()? {
             if span.meta.max_timestamp >= timestamp
                 && span.meta.last_offset >= offset

@@ -3,7 +3,8 @@
 //!
 //! - [`append`]: writing batches and noting them in the indexes.
 //! - [`lookup`]: from offsets and timestamps to positions.
-//! - [`recover`]: verifying the file and building the indexes anew.
+//! - [`recover`]: verifying the file.
+//! - [`rebuild`]: making the indexes from the batches.
 //! - [`scan`]: walking batches.
 //!
 //! A segment may be read while it is appended to: `size` is published after the bytes are written,
@@ -11,10 +12,12 @@
 
 mod append;
 mod lookup;
+mod rebuild;
 mod recover;
 pub(crate) mod scan;
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -238,7 +241,7 @@ impl Segment {
             to.push(DELETED_SUFFIX);
             let to = PathBuf::from(to);
             match self.dir.fs.rename(&from, &to) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => {
                     result.at("rename", &from)?;
                     renamed.push(to);
@@ -249,24 +252,44 @@ impl Segment {
     }
 
     fn offsets_in<'a>(&self, state: &'a mut SegmentState) -> Result<&'a mut OffsetIndex, LogError> {
-        match &mut state.offsets {
-            Some(index) => Ok(index),
-            none => Ok(none.insert(OffsetIndex::open(
-                self.dir.clone(),
-                self.base_offset,
-                self.index_bytes_max,
-            )?)),
-        }
+        self.load_indexes(state)?;
+        // Loading leaves both present.
+        state.offsets.as_mut().ok_or_else(|| self.not_loaded())
     }
 
     fn times_in<'a>(&self, state: &'a mut SegmentState) -> Result<&'a mut TimeIndex, LogError> {
-        match &mut state.times {
-            Some(index) => Ok(index),
-            none => Ok(none.insert(TimeIndex::open(
-                self.dir.clone(),
-                self.base_offset,
-                self.index_bytes_max,
-            )?)),
+        self.load_indexes(state)?;
+        state.times.as_mut().ok_or_else(|| self.not_loaded())
+    }
+
+    /// Opens the indexes; makes them anew if they are missing or damaged.
+    fn load_indexes(&self, state: &mut SegmentState) -> Result<(), LogError> {
+        if state.offsets.is_some() && state.times.is_some() {
+            return Ok(());
+        }
+        let (dir, base_offset) = (&self.dir, self.base_offset);
+        let opened =
+            OffsetIndex::open(dir.clone(), base_offset, self.index_bytes_max).and_then(|offsets| {
+                let times = TimeIndex::open(dir.clone(), base_offset, self.index_bytes_max)?;
+                Ok((offsets, times))
+            });
+        match opened {
+            Ok((offsets, times)) => {
+                state.offsets = Some(offsets);
+                state.times = Some(times);
+                Ok(())
+            }
+            Err(LogError::MalformedFile { .. }) => self.rebuild_indexes(state),
+            Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                self.rebuild_indexes(state)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn not_loaded(&self) -> LogError {
+        LogError::Closed {
+            dir: self.dir.path(),
         }
     }
 

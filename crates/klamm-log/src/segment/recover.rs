@@ -1,13 +1,12 @@
 use std::sync::atomic::Ordering;
 
-use crate::batch::NO_TIMESTAMP;
 use crate::epoch_cache::EpochCache;
 use crate::error::{BatchFault, IoContext, LogError};
-use crate::index::offset::{OffsetIndex, fits};
-use crate::index::time::{TimeIndex, TimestampOffset};
+use crate::index::offset::fits;
 use crate::index::txn::AbortedTxn;
 use crate::producer_state::{ProducerStates, marker};
 use crate::segment::Segment;
+use crate::segment::rebuild::IndexBuilder;
 use crate::segment::scan::{Verified, WHOLE};
 use crate::storage::lock;
 
@@ -34,19 +33,10 @@ impl Segment {
     /// Verifies every batch, cuts the file before the first damaged one, and builds the indexes
     /// anew. The segment must not be in use.
     pub(crate) fn recover(&self, with: RecoveryState<'_>) -> Result<SegmentRecovery, LogError> {
-        let mut offsets =
-            OffsetIndex::create(self.dir.clone(), self.base_offset, self.index_bytes_max)?;
-        let mut times =
-            TimeIndex::create(self.dir.clone(), self.base_offset, self.index_bytes_max)?;
+        let mut indexes = IndexBuilder::new(self)?;
         self.txn_index().reset()?;
-        let mut max = TimestampOffset {
-            timestamp: NO_TIMESTAMP,
-            offset: self.base_offset,
-        };
-        let mut last_entry_at = 0;
         let mut next_offset = self.base_offset;
         let mut valid_bytes = 0;
-        let mut first_timestamp = None;
         let mut scan = self.scan(0, self.size(), WHOLE)?;
         let fault = loop {
             let (span, bytes) = match scan.next_verified()? {
@@ -58,18 +48,7 @@ impl Segment {
             if meta.last_offset < next_offset || !fits(self.base_offset, meta.last_offset) {
                 break Some(BatchFault::Offset(meta.last_offset));
             }
-            if meta.max_timestamp > max.timestamp {
-                max = TimestampOffset {
-                    timestamp: meta.max_timestamp,
-                    offset: meta.last_offset,
-                };
-            }
-            first_timestamp.get_or_insert(meta.max_timestamp);
-            if span.position - last_entry_at > self.index_interval_bytes {
-                offsets.append(meta.last_offset, span.position);
-                times.maybe_append(max);
-                last_entry_at = span.position;
-            }
+            indexes.note(&span);
             if meta.leader_epoch >= 0
                 && with
                     .epochs
@@ -99,15 +78,8 @@ impl Segment {
                 .at("truncate", &self.path())?;
         }
         self.size.store(valid_bytes, Ordering::Release);
-        times.maybe_append(max);
-        offsets.write_tail()?;
-        times.write_tail()?;
         let mut state = lock(&self.state);
-        state.bytes_since_entry = 0;
-        state.max_timestamp = Some(max);
-        state.first_timestamp = first_timestamp;
-        state.offsets = Some(offsets);
-        state.times = Some(times);
+        indexes.finish(&mut state)?;
         state.recent.clear();
         Ok(SegmentRecovery {
             valid_bytes,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use klamm_env::{Env, FileExt, OpenMode};
 
-pub fn unzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn unzip(bytes: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     flate2::read::GzDecoder::new(bytes)
         .read_to_end(&mut content)
@@ -14,7 +14,7 @@ pub fn unzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Unpacks plain files and directories of a tar.gz with short names.
-pub fn unpack(bytes: &[u8], to: &Path) {
+pub(crate) fn unpack(bytes: &[u8], to: &Path) {
     let fs = Env::os().fs;
     let archive = unzip(bytes);
     let mut rest = &archive[..];
