@@ -22,17 +22,8 @@ pub enum ForeignProtocol {
 }
 
 impl ForeignProtocol {
-    /// The name of the group type on the wire.
-    pub fn type_name(self) -> &'static str {
-        match self {
-            ForeignProtocol::Consumer => "Consumer",
-            ForeignProtocol::Share => "Share",
-            ForeignProtocol::Streams => "Streams",
-        }
-    }
-
-    /// The protocol type in ListGroups.
-    pub fn protocol_type(self) -> &'static str {
+    /// The name on the wire, of the group type and of the protocol type alike.
+    pub fn name(self) -> &'static str {
         match self {
             ForeignProtocol::Consumer => "consumer",
             ForeignProtocol::Share => "share",
@@ -143,9 +134,9 @@ impl ForeignGroup {
     pub fn listed(&self) -> ListedGroup {
         ListedGroup {
             group_id: self.id.clone(),
-            protocol_type: self.protocol.protocol_type().into(),
+            protocol_type: self.protocol.name().into(),
             group_state: self.state_name().into(),
-            group_type: self.protocol.type_name().into(),
+            group_type: self.protocol.name().into(),
             ..ListedGroup::default()
         }
     }

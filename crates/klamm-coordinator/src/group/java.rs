@@ -93,4 +93,17 @@ mod tests {
             "ffffffff-ffff-4fff-bfff-ffffffffffff"
         );
     }
+
+    #[test]
+    fn ties_of_protocol_votes_fall_as_in_kafka() {
+        // The winners that Kafka 4.3.1 picked in groups of two with one vote each.
+        for (winner, loser) in [
+            ("range", "roundrobin"),
+            ("b", "c"),
+            ("range", "cooperative-sticky"),
+            ("sticky", "range"),
+        ] {
+            assert!(small_hash_map_bucket(winner) < small_hash_map_bucket(loser));
+        }
+    }
 }

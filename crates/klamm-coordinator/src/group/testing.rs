@@ -1,1 +1,589 @@
+//! A group shard in a test's hands: requests go in, answers and records come out, and the test
+//! moves the clock and decides what becomes of writes.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use klamm_env::SplitMix64;
+use klamm_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use klamm_protocol::messages::leave_group_request::MemberIdentity;
+use klamm_protocol::messages::leave_group_response::MemberResponse;
+use klamm_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use klamm_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use klamm_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use klamm_protocol::messages::{
+    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest, SyncGroupRequest,
+    SyncGroupResponse,
+};
+use klamm_protocol::{ByteStr, ErrorCode};
+
+use super::RequestContext;
+use super::classic::{ClassicGroup, ClassicState};
+use super::shard::{GroupCompletion, GroupEffects, GroupUndo};
+use super::{GroupCoordinatorConfig, GroupRecord, GroupRequest, GroupResponse, GroupShard};
+use crate::metrics::GroupMetrics;
+use crate::runtime::{CoordinatorRecord, Now, RecordOrigin, ReplyToken, Shard, WriteOutcome};
+
+/// The group of tests that need only one.
+pub(super) const GROUP: &str = "g";
+
+/// What becomes of writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writes {
+    Commit,
+    Hold,
+    Fail(ErrorCode),
+}
+
+type Answer = Result<GroupResponse, ErrorCode>;
+
+pub(super) struct Bench {
+    pub(super) shard: GroupShard,
+    pub(super) now: Now,
+    pub(super) writes: Writes,
+    /// Everything that was written and not lost.
+    pub(super) log: Vec<GroupRecord>,
+    pub(super) metrics: Arc<GroupMetrics>,
+    answers: BTreeMap<ReplyToken, Answer>,
+    next_token: u64,
+    held: VecDeque<Held>,
+}
+
+struct Held {
+    undos: Vec<GroupUndo>,
+    deferred: Option<(ReplyToken, GroupResponse)>,
+    completion: Option<GroupCompletion>,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Bench::with(GroupCoordinatorConfig::default())
+    }
+
+    pub(super) fn with(config: GroupCoordinatorConfig) -> Self {
+        Bench::seeded(config, 1)
+    }
+
+    pub(super) fn seeded(config: GroupCoordinatorConfig, seed: u64) -> Self {
+        let metrics = Arc::new(GroupMetrics::default());
+        let rng = Arc::new(SplitMix64::new(seed));
+        let now = Now {
+            wall_ms: 1_700_000_000_000,
+            monotonic_ms: 0,
+        };
+        let mut shard = GroupShard::new(Arc::new(config), rng, metrics.clone());
+        assert!(shard.loaded(now).is_empty());
+        Bench {
+            shard,
+            now,
+            writes: Writes::Commit,
+            log: Vec::new(),
+            metrics,
+            answers: BTreeMap::new(),
+            next_token: 0,
+            held: VecDeque::new(),
+        }
+    }
+
+    /// A new shard that reads the log of this one, as after a restart.
+    pub(super) fn reload(&self) -> Bench {
+        let mut bench = Bench::with((*self.shard.config).clone());
+        bench.now = self.now;
+        bench.log = self.log.clone();
+        for (offset, record) in (0..).zip(&self.log) {
+            let encoded = record.encode().unwrap();
+            let decoded = GroupRecord::decode(Some(encoded.key), encoded.value).unwrap();
+            assert_eq!(decoded, *record);
+            let origin = RecordOrigin {
+                offset,
+                producer_id: -1,
+            };
+            bench.shard.replay_committed(origin, &decoded, self.now);
+        }
+        for effects in bench.shard.loaded(self.now) {
+            bench.absorb(effects);
+        }
+        bench
+    }
+
+    /// Sends a request; its answer is looked up by the token.
+    pub(super) fn send(&mut self, request: GroupRequest) -> ReplyToken {
+        let token = ReplyToken(self.next_token);
+        self.next_token += 1;
+        let effects = self.shard.handle(request, token, self.now);
+        self.absorb(effects);
+        token
+    }
+
+    /// Sends a request that is answered at once.
+    pub(super) fn ask(&mut self, request: GroupRequest) -> Answer {
+        let token = self.send(request);
+        self.take(token).expect("an answer at once")
+    }
+
+    /// Takes an answer, if it came.
+    pub(super) fn take(&mut self, token: ReplyToken) -> Option<Answer> {
+        let answer = self.answers.remove(&token)?;
+        Some(match answer {
+            Ok(GroupResponse::Refused(error)) => Err(error),
+            other => other,
+        })
+    }
+
+    /// Moves the clock, running what falls due on the way.
+    pub(super) fn advance_ms(&mut self, ms: u64) {
+        let end_ms = self.now.monotonic_ms + ms;
+        while let Some(deadline_ms) = self.shard.next_deadline_ms() {
+            if deadline_ms > end_ms {
+                break;
+            }
+            self.set_ms(deadline_ms.max(self.now.monotonic_ms));
+            while let Some(effects) = self.shard.tick(self.now) {
+                self.absorb(effects);
+            }
+        }
+        self.set_ms(end_ms);
+    }
+
+    fn set_ms(&mut self, monotonic_ms: u64) {
+        let step = i64::try_from(monotonic_ms - self.now.monotonic_ms).unwrap();
+        self.now.wall_ms += step;
+        self.now.monotonic_ms = monotonic_ms;
+    }
+
+    /// Settles the oldest write that is held.
+    pub(super) fn settle(&mut self, outcome: WriteOutcome) {
+        let held = self.held.pop_front().expect("a write that is held");
+        assert!(
+            !matches!(outcome, WriteOutcome::Failed(_)),
+            "a failure is decided when the write is made"
+        );
+        if outcome == WriteOutcome::Committed {
+            for undo in held.undos {
+                self.shard.commit(undo);
+            }
+        }
+        self.end(held.deferred, held.completion, outcome);
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    fn absorb(&mut self, effects: GroupEffects) {
+        for (token, response) in effects.replies {
+            self.answer(token, Ok(response));
+        }
+        let ends = effects.deferred.is_some() || effects.completion.is_some();
+        if effects.records.is_empty() && !ends {
+            return;
+        }
+        let writes = match effects.records.is_empty() {
+            true if self.held.is_empty() => Writes::Commit,
+            true => Writes::Hold,
+            false => self.writes,
+        };
+        let mut undos = Vec::new();
+        for record in &effects.records {
+            let origin = RecordOrigin {
+                offset: i64::try_from(self.log.len() + undos.len()).unwrap(),
+                producer_id: -1,
+            };
+            if effects.replay {
+                undos.push(self.shard.replay(origin, record, self.now));
+            }
+        }
+        if let Writes::Fail(error) = writes {
+            for undo in undos.into_iter().rev() {
+                self.shard.undo(undo);
+            }
+            let outcome = WriteOutcome::Failed(error);
+            self.end(effects.deferred, effects.completion, outcome);
+            return;
+        }
+        self.log.extend(effects.records);
+        self.held.push_back(Held {
+            undos,
+            deferred: effects.deferred,
+            completion: effects.completion,
+        });
+        if writes == Writes::Commit {
+            while !self.held.is_empty() {
+                self.settle(WriteOutcome::Committed);
+            }
+        }
+    }
+
+    fn end(
+        &mut self,
+        deferred: Option<(ReplyToken, GroupResponse)>,
+        completion: Option<GroupCompletion>,
+        outcome: WriteOutcome,
+    ) {
+        if let Some((token, response)) = deferred {
+            self.answer(token, outcome.error().map_or(Ok(response), Err));
+        }
+        if let Some(completion) = completion {
+            let effects = self.shard.complete(completion, outcome, self.now);
+            if !effects.is_empty() {
+                self.absorb(effects);
+            }
+        }
+    }
+
+    fn answer(&mut self, token: ReplyToken, answer: Answer) {
+        // As in the runtime, the first answer counts.
+        self.answers.entry(token).or_insert(answer);
+    }
+
+    pub(super) fn group(&self) -> &ClassicGroup {
+        self.shard.classic_group(GROUP).expect("the group")
+    }
+
+    pub(super) fn state(&self) -> ClassicState {
+        self.group().state()
+    }
+
+    pub(super) fn join(&mut self, join: Join) -> ReplyToken {
+        self.send(join.request())
+    }
+
+    pub(super) fn join_answer(&mut self, token: ReplyToken) -> JoinGroupResponse {
+        match self.take(token) {
+            Some(Ok(GroupResponse::JoinGroup(response))) => *response,
+            other => panic!("no JoinGroup answer but {other:?}"),
+        }
+    }
+
+    pub(super) fn sync_answer(&mut self, token: ReplyToken) -> SyncGroupResponse {
+        match self.take(token) {
+            Some(Ok(GroupResponse::SyncGroup(response))) => *response,
+            other => panic!("no SyncGroup answer but {other:?}"),
+        }
+    }
+
+    pub(super) fn is_parked(&self, token: ReplyToken) -> bool {
+        !self.answers.contains_key(&token)
+    }
+
+    pub(super) fn sync(
+        &mut self,
+        member_id: &str,
+        generation: i32,
+        given: &[(&str, &str)],
+    ) -> ReplyToken {
+        self.send(sync_request(member_id, None, generation, given))
+    }
+
+    pub(super) fn heartbeat(&mut self, member_id: &str, generation: i32) -> ErrorCode {
+        self.heartbeat_as(member_id, None, generation)
+    }
+
+    pub(super) fn heartbeat_as(
+        &mut self,
+        member_id: &str,
+        name: Option<&str>,
+        generation: i32,
+    ) -> ErrorCode {
+        let request = HeartbeatRequest {
+            group_id: GROUP.into(),
+            generation_id: generation,
+            member_id: member_id.into(),
+            group_instance_id: name.map(ByteStr::from),
+            ..HeartbeatRequest::default()
+        };
+        match self.ask(GroupRequest::Heartbeat(Box::new(request))) {
+            Ok(GroupResponse::Done) => ErrorCode::None,
+            Err(error) => error,
+            other => panic!("no heartbeat answer but {other:?}"),
+        }
+    }
+
+    pub(super) fn leave(&mut self, members: &[(&str, Option<&str>)]) -> Vec<ErrorCode> {
+        let members = members
+            .iter()
+            .map(|(id, name)| MemberIdentity {
+                member_id: (*id).into(),
+                group_instance_id: name.map(ByteStr::from),
+                ..MemberIdentity::default()
+            })
+            .collect();
+        match self.ask(GroupRequest::LeaveGroup(GROUP.into(), members)) {
+            Ok(GroupResponse::LeaveGroup(responses)) => {
+                let code = |response: &MemberResponse| code(response.error_code);
+                responses.iter().map(code).collect()
+            }
+            Err(error) => vec![error],
+            other => panic!("no LeaveGroup answer but {other:?}"),
+        }
+    }
+
+    /// A dynamic member that joined, as seen after the generation is formed: its id and answer.
+    /// Completes the initial delay.
+    pub(super) fn first_member(&mut self) -> (String, JoinGroupResponse) {
+        let token = self.join(Join::old());
+        self.advance_ms(3_000);
+        let answer = self.join_answer(token);
+        assert_eq!(code(answer.error_code), ErrorCode::None);
+        (answer.member_id.to_string(), answer)
+    }
+
+    /// A stable group of one dynamic member.
+    pub(super) fn stable(&mut self) -> String {
+        let (id, answer) = self.first_member();
+        let token = self.sync(&id, answer.generation_id, &[(&id, "work")]);
+        assert_eq!(self.sync_answer(token).assignment, "work");
+        assert_eq!(self.state(), ClassicState::Stable);
+        id
+    }
+
+    pub(super) fn commit(&mut self, commit: Commit) -> ReplyToken {
+        self.send(commit.request())
+    }
+
+    /// Commits and gives the error of the only partition, or of the request.
+    pub(super) fn commit_error(&mut self, commit: Commit) -> ErrorCode {
+        match self.ask(commit.request()) {
+            Ok(GroupResponse::OffsetCommit(response)) => {
+                code(response.topics[0].partitions[0].error_code)
+            }
+            Err(error) => error,
+            other => panic!("no OffsetCommit answer but {other:?}"),
+        }
+    }
+
+    /// The offset of partition 0 of topic `t`, or its error.
+    pub(super) fn fetch(&mut self, stable: bool) -> Option<Result<i64, ErrorCode>> {
+        let topic = OffsetFetchRequestTopics {
+            name: "t".into(),
+            partition_indexes: vec![0],
+            ..OffsetFetchRequestTopics::default()
+        };
+        let request = OffsetFetchRequestGroup {
+            group_id: GROUP.into(),
+            topics: Some(vec![topic]),
+            ..OffsetFetchRequestGroup::default()
+        };
+        let token = self.send(GroupRequest::OffsetFetch(Box::new(request), stable));
+        match self.take(token)? {
+            Ok(GroupResponse::OffsetFetch(response)) => {
+                let partition = &response.topics[0].partitions[0];
+                Some(match code(partition.error_code) {
+                    ErrorCode::None => Ok(partition.committed_offset),
+                    error => Err(error),
+                })
+            }
+            other => panic!("no OffsetFetch answer but {other:?}"),
+        }
+    }
+}
+
+pub(super) fn code(code: i16) -> ErrorCode {
+    ErrorCode::from_code(code).expect("a known error code")
+}
+
+pub(super) fn sync_request(
+    member_id: &str,
+    name: Option<&str>,
+    generation: i32,
+    given: &[(&str, &str)],
+) -> GroupRequest {
+    GroupRequest::SyncGroup(Box::new(SyncGroupRequest {
+        group_id: GROUP.into(),
+        generation_id: generation,
+        member_id: member_id.into(),
+        group_instance_id: name.map(ByteStr::from),
+        assignments: given
+            .iter()
+            .map(|(id, assignment)| SyncGroupRequestAssignment {
+                member_id: (*id).into(),
+                assignment: Bytes::copy_from_slice(assignment.as_bytes()),
+                ..SyncGroupRequestAssignment::default()
+            })
+            .collect(),
+        ..SyncGroupRequest::default()
+    }))
+}
+
+/// The metadata of a consumer that subscribes to `topics`, version 0.
+pub(super) fn subscription(topics: &[&str]) -> Bytes {
+    let mut bytes = vec![0, 0];
+    bytes.extend((topics.len() as i32).to_be_bytes());
+    for topic in topics {
+        bytes.extend((topic.len() as i16).to_be_bytes());
+        bytes.extend(topic.as_bytes());
+    }
+    bytes.extend((-1_i32).to_be_bytes());
+    bytes.into()
+}
+
+/// A JoinGroup to be.
+#[derive(Clone, Debug)]
+pub(super) struct Join {
+    pub(super) version: i16,
+    pub(super) member_id: String,
+    pub(super) instance_id: Option<String>,
+    pub(super) protocol_type: String,
+    pub(super) protocols: Vec<(String, Bytes)>,
+    pub(super) session_timeout_ms: i32,
+    pub(super) rebalance_timeout_ms: i32,
+}
+
+impl Join {
+    /// A new dynamic member that need not come back with its id (version 3).
+    pub(super) fn old() -> Join {
+        Join {
+            version: 3,
+            member_id: String::new(),
+            instance_id: None,
+            protocol_type: "consumer".into(),
+            protocols: vec![("range".into(), subscription(&["t"]))],
+            session_timeout_ms: 10_000,
+            rebalance_timeout_ms: 60_000,
+        }
+    }
+
+    /// A new dynamic member of the newest version.
+    pub(super) fn new() -> Join {
+        Join {
+            version: 9,
+            ..Join::old()
+        }
+    }
+
+    /// A static member of the newest version.
+    pub(super) fn named(name: &str) -> Join {
+        Join {
+            instance_id: Some(name.into()),
+            ..Join::new()
+        }
+    }
+
+    pub(super) fn id(mut self, member_id: &str) -> Join {
+        self.member_id = member_id.into();
+        self
+    }
+
+    pub(super) fn version(mut self, version: i16) -> Join {
+        self.version = version;
+        self
+    }
+
+    pub(super) fn protocols(mut self, names: &[&str]) -> Join {
+        let metadata = subscription(&["t"]);
+        self.protocols = names
+            .iter()
+            .map(|name| ((*name).to_owned(), metadata.clone()))
+            .collect();
+        self
+    }
+
+    pub(super) fn subscribed(mut self, topics: &[&str]) -> Join {
+        self.protocols = vec![("range".into(), subscription(topics))];
+        self
+    }
+
+    pub(super) fn context(&self) -> RequestContext {
+        RequestContext {
+            api_version: self.version,
+            client_id: "c".into(),
+            client_host: "/127.0.0.1".into(),
+        }
+    }
+
+    pub(super) fn message(&self) -> JoinGroupRequest {
+        JoinGroupRequest {
+            group_id: GROUP.into(),
+            session_timeout_ms: self.session_timeout_ms,
+            rebalance_timeout_ms: self.rebalance_timeout_ms,
+            member_id: self.member_id.as_str().into(),
+            group_instance_id: self.instance_id.as_deref().map(ByteStr::from),
+            protocol_type: self.protocol_type.as_str().into(),
+            protocols: self
+                .protocols
+                .iter()
+                .map(|(name, metadata)| JoinGroupRequestProtocol {
+                    name: name.as_str().into(),
+                    metadata: metadata.clone(),
+                    ..JoinGroupRequestProtocol::default()
+                })
+                .collect(),
+            ..JoinGroupRequest::default()
+        }
+    }
+
+    pub(super) fn request(&self) -> GroupRequest {
+        GroupRequest::JoinGroup(self.context(), Box::new(self.message()))
+    }
+}
+
+/// An OffsetCommit to be, of partition 0 of topic `t`.
+#[derive(Clone, Debug)]
+pub(super) struct Commit {
+    pub(super) version: i16,
+    pub(super) group_id: String,
+    pub(super) member_id: String,
+    pub(super) generation: i32,
+    pub(super) topic: String,
+    pub(super) offset: i64,
+    pub(super) metadata: Option<String>,
+    pub(super) retention_ms: i64,
+}
+
+impl Commit {
+    /// From outside of the group.
+    pub(super) fn simple(offset: i64) -> Commit {
+        Commit {
+            version: 9,
+            group_id: GROUP.into(),
+            member_id: String::new(),
+            generation: -1,
+            topic: "t".into(),
+            offset,
+            metadata: None,
+            retention_ms: -1,
+        }
+    }
+
+    /// From a member.
+    pub(super) fn by(member_id: &str, generation: i32, offset: i64) -> Commit {
+        Commit {
+            member_id: member_id.into(),
+            generation,
+            ..Commit::simple(offset)
+        }
+    }
+
+    pub(super) fn request(&self) -> GroupRequest {
+        let context = RequestContext {
+            api_version: self.version,
+            ..RequestContext::default()
+        };
+        let partition = OffsetCommitRequestPartition {
+            partition_index: 0,
+            committed_offset: self.offset,
+            committed_leader_epoch: 3,
+            committed_metadata: self.metadata.as_deref().map(ByteStr::from),
+            ..OffsetCommitRequestPartition::default()
+        };
+        let topic = OffsetCommitRequestTopic {
+            name: self.topic.as_str().into(),
+            partitions: vec![partition],
+            ..OffsetCommitRequestTopic::default()
+        };
+        let request = OffsetCommitRequest {
+            group_id: self.group_id.as_str().into(),
+            generation_id_or_member_epoch: self.generation,
+            member_id: self.member_id.as_str().into(),
+            retention_time_ms: self.retention_ms,
+            topics: vec![topic],
+            ..OffsetCommitRequest::default()
+        };
+        GroupRequest::OffsetCommit(context, Box::new(request))
+    }
+}

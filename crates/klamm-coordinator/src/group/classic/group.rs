@@ -148,6 +148,8 @@ impl ClassicGroup {
     /// The record value that makes a group known before it has a generation.
     pub(in crate::group) fn to_empty_record(&self) -> GroupMetadataValue {
         GroupMetadataValue {
+            protocol: None,
+            leader: None,
             current_state_timestamp: self.state_timestamp_ms.unwrap_or(-1),
             ..GroupMetadataValue::default()
         }
@@ -553,7 +555,7 @@ impl ClassicGroup {
             group_id: self.id.clone(),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             group_state: self.state.name().into(),
-            group_type: "Classic".into(),
+            group_type: "classic".into(),
             ..ListedGroup::default()
         }
     }

@@ -99,7 +99,7 @@ impl Machine<'_> {
         if self.group.is_pending(member_id) {
             if request.group_instance_id.is_some() {
                 // Ids of static members are never pending: the client mixes two identities.
-                self.refuse_join(token, member_id, ErrorCode::UnknownServerError);
+                self.refuse_join(token, "", ErrorCode::UnknownServerError);
             } else {
                 self.add_member(context, request, member_id.detached(), token);
             }

@@ -10,6 +10,9 @@ use super::{GroupCoordinator, mismatch};
 use crate::group::shard::{GroupRequest, GroupResponse};
 use crate::group::{RequestContext, classic, versions};
 
+/// From this version on, SyncGroup must say for which protocol it is.
+const SYNC_NAMES_PROTOCOL_FROM: i16 = 5;
+
 impl GroupCoordinator {
     /// JoinGroup (key 11), versions 0-9. Answers when the generation is formed, or with
     /// `MEMBER_ID_REQUIRED` or a refusal at once.
@@ -49,8 +52,12 @@ impl GroupCoordinator {
     }
 
     /// SyncGroup (key 14), versions 0-5. Answers when the leader's assignment is committed.
-    pub async fn sync_group(&self, request: SyncGroupRequest) -> SyncGroupResponse {
-        let response = match self.check_group(&request.group_id) {
+    pub async fn sync_group(
+        &self,
+        context: &RequestContext,
+        request: SyncGroupRequest,
+    ) -> SyncGroupResponse {
+        let response = match self.check_sync(context, &request) {
             Err(error) => Err(error),
             Ok(()) => {
                 let group_id = request.group_id.clone();
@@ -67,6 +74,18 @@ impl GroupCoordinator {
             Ok(other) => refuse(mismatch(&other)),
             Err(error) => refuse(error),
         }
+    }
+
+    fn check_sync(
+        &self,
+        context: &RequestContext,
+        request: &SyncGroupRequest,
+    ) -> Result<(), ErrorCode> {
+        let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+        if context.api_version >= SYNC_NAMES_PROTOCOL_FROM && !names_protocol {
+            return Err(ErrorCode::InconsistentGroupProtocol);
+        }
+        self.check_group(&request.group_id)
     }
 
     /// Heartbeat (key 12), versions 0-4.
