@@ -65,8 +65,9 @@ fn wait_for_ports() -> Result<()> {
     Ok(())
 }
 
-/// What the program prints until it has been silent for three seconds after its first line; then it
-/// gets Ctrl-C, which lets it commit and leave.
+/// What the program prints until it has been silent for a while after its first line: long enough
+/// for the commit that the client does every five seconds. It does not leave its group, so the next
+/// run may have to wait until the group gives its member up.
 fn hello_lines(python: &Path) -> Result<Vec<String>> {
     let mut child = Command::new(python)
         .arg("-u")
@@ -88,10 +89,10 @@ fn hello_lines(python: &Path) -> Result<Vec<String>> {
         }
     });
     let mut found = Vec::new();
-    let mut wait = Duration::from_secs(30);
+    let mut wait = Duration::from_secs(90);
     while let Ok(line) = incoming.recv_timeout(wait) {
         found.push(line);
-        wait = Duration::from_secs(3);
+        wait = Duration::from_secs(7);
     }
     crate::broker::signal(child.id(), "INT");
     let end = Instant::now() + Duration::from_secs(20);

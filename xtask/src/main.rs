@@ -16,6 +16,7 @@ mod flags;
 mod golden;
 mod hello;
 mod interop;
+mod kill;
 mod oracle;
 mod report;
 mod runtimes;
@@ -46,7 +47,14 @@ fn main() -> ExitCode {
         "golden" => golden::run(rest),
         "oracle" => oracle::run(rest),
         "interop" => interop::run(rest),
-        _ => Err(format!("{USAGE}  {}\n  {}", oracle::USAGE, interop::USAGE).into()),
+        "kill" => kill::run(rest),
+        _ => Err(format!(
+            "{USAGE}  {}\n  {}\n  {}",
+            oracle::USAGE,
+            interop::USAGE,
+            kill::USAGE
+        )
+        .into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

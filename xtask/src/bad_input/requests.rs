@@ -3,8 +3,7 @@
 use super::{Case, Context, TOPIC};
 use crate::Result;
 use crate::batch::{self, Producer};
-use crate::wire::{Reader, Writer};
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::wire::{Reader, Writer, now_ms as now};
 
 pub const CASES: &[Case] = &[
     ("batch.good", |c| produce(c, good())),
@@ -188,13 +187,6 @@ pub const CASES: &[Case] = &[
         simple(c, 2, 1, &body, 4 + 2 + TOPIC.len() + 4 + 4)
     }),
 ];
-
-fn now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
 
 fn values() -> Vec<Vec<u8>> {
     vec![
