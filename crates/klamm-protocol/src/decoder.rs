@@ -46,6 +46,7 @@ impl Decoder {
     }
 
     /// Whether the encoding is that of flexible versions.
+    #[inline]
     pub fn is_flexible(&self) -> bool {
         self.flexible
     }
@@ -61,6 +62,7 @@ impl Decoder {
     }
 
     /// Bytes not read yet.
+    #[inline]
     pub fn remaining(&self) -> usize {
         self.frame.len() - self.position
     }
@@ -70,6 +72,7 @@ impl Decoder {
         self.frame.slice(self.position..)
     }
 
+    #[cold]
     fn truncated(&self, needed: usize) -> DecodeError {
         DecodeError::Truncated {
             offset: self.position,
@@ -78,6 +81,7 @@ impl Decoder {
         }
     }
 
+    #[inline]
     fn array_of_bytes<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         match self.frame[self.position..].first_chunk::<N>() {
             Some(bytes) => {
@@ -89,6 +93,7 @@ impl Decoder {
     }
 
     /// The next `len` bytes as a slice of the frame.
+    #[inline]
     pub fn take(&mut self, len: usize) -> Result<Bytes, DecodeError> {
         if len > self.remaining() {
             return Err(self.truncated(len));
@@ -99,52 +104,72 @@ impl Decoder {
     }
 
     /// A truth value; any byte but 0 is true.
+    #[inline]
     pub fn bool(&mut self) -> Result<bool, DecodeError> {
         Ok(self.i8()? != 0)
     }
 
     /// An 8-bit number.
+    #[inline]
     pub fn i8(&mut self) -> Result<i8, DecodeError> {
         self.array_of_bytes().map(i8::from_be_bytes)
     }
 
     /// A 16-bit number.
+    #[inline]
     pub fn i16(&mut self) -> Result<i16, DecodeError> {
         self.array_of_bytes().map(i16::from_be_bytes)
     }
 
     /// A 16-bit number without sign.
+    #[inline]
     pub fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array_of_bytes().map(u16::from_be_bytes)
     }
 
     /// A 32-bit number.
+    #[inline]
     pub fn i32(&mut self) -> Result<i32, DecodeError> {
         self.array_of_bytes().map(i32::from_be_bytes)
     }
 
     /// A 32-bit number without sign.
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array_of_bytes().map(u32::from_be_bytes)
     }
 
     /// A 64-bit number.
+    #[inline]
     pub fn i64(&mut self) -> Result<i64, DecodeError> {
         self.array_of_bytes().map(i64::from_be_bytes)
     }
 
     /// A 64-bit floating point number.
+    #[inline]
     pub fn f64(&mut self) -> Result<f64, DecodeError> {
         self.array_of_bytes().map(f64::from_be_bytes)
     }
 
     /// An id of 16 bytes.
+    #[inline]
     pub fn uuid(&mut self) -> Result<Uuid, DecodeError> {
         self.array_of_bytes().map(Uuid::from_bytes)
     }
 
     /// A number of at most 32 bits, seven to a byte, lowest first.
+    #[inline]
     pub fn unsigned_varint(&mut self) -> Result<u32, DecodeError> {
+        match self.frame.get(self.position) {
+            Some(&byte) if byte < 0x80 => {
+                self.position += 1;
+                Ok(u32::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u32, DecodeError> {
         let offset = self.position;
         let mut value = 0_u64;
         for shift in (0..35).step_by(7) {
@@ -187,6 +212,7 @@ impl Decoder {
     }
 
     /// A string.
+    #[inline]
     pub fn string(&mut self) -> Result<ByteStr, DecodeError> {
         let offset = self.position;
         let value = self.nullable_string()?;
@@ -194,6 +220,7 @@ impl Decoder {
     }
 
     /// A string or null.
+    #[inline]
     pub fn nullable_string(&mut self) -> Result<Option<ByteStr>, DecodeError> {
         let offset = self.position;
         match self.string_length()? {
@@ -214,6 +241,7 @@ impl Decoder {
     }
 
     /// Bytes.
+    #[inline]
     pub fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let offset = self.position;
         let value = self.nullable_bytes()?;
@@ -221,6 +249,7 @@ impl Decoder {
     }
 
     /// Bytes or null.
+    #[inline]
     pub fn nullable_bytes(&mut self) -> Result<Option<Bytes>, DecodeError> {
         match self.length()? {
             None => Ok(None),
@@ -271,7 +300,7 @@ impl Decoder {
     /// An array of primitive values.
     pub fn list<T>(
         &mut self,
-        read: fn(&mut Self) -> Result<T, DecodeError>,
+        read: impl Fn(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
         let offset = self.position;
         let value = self.nullable_list(read)?;
@@ -281,7 +310,7 @@ impl Decoder {
     /// An array of primitive values, or null.
     pub fn nullable_list<T>(
         &mut self,
-        read: fn(&mut Self) -> Result<T, DecodeError>,
+        read: impl Fn(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<Vec<T>>, DecodeError> {
         match self.array_length()? {
             None => Ok(None),
@@ -374,6 +403,7 @@ impl Decoder {
     }
 
     /// The tagged fields of a struct whose schema has none.
+    #[inline]
     pub fn unknown_tags(&mut self) -> Result<Option<Box<UnknownTags>>, DecodeError> {
         self.tags(|_, _| Ok(false))
     }

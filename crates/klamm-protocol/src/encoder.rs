@@ -52,6 +52,7 @@ impl Encoder {
     }
 
     /// Whether the encoding is that of flexible versions.
+    #[inline]
     pub fn is_flexible(&self) -> bool {
         self.flexible
     }
@@ -113,59 +114,74 @@ impl Encoder {
     }
 
     /// Bytes as they are, without a length.
+    #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// A truth value.
+    #[inline]
     pub fn bool(&mut self, value: bool) {
         self.buffer.push(u8::from(value));
     }
 
     /// An 8-bit number.
+    #[inline]
     pub fn i8(&mut self, value: i8) {
         self.raw(&value.to_be_bytes());
     }
 
     /// A 16-bit number.
+    #[inline]
     pub fn i16(&mut self, value: i16) {
         self.raw(&value.to_be_bytes());
     }
 
     /// A 16-bit number without sign.
+    #[inline]
     pub fn u16(&mut self, value: u16) {
         self.raw(&value.to_be_bytes());
     }
 
     /// A 32-bit number.
+    #[inline]
     pub fn i32(&mut self, value: i32) {
         self.raw(&value.to_be_bytes());
     }
 
     /// A 32-bit number without sign.
+    #[inline]
     pub fn u32(&mut self, value: u32) {
         self.raw(&value.to_be_bytes());
     }
 
     /// A 64-bit number.
+    #[inline]
     pub fn i64(&mut self, value: i64) {
         self.raw(&value.to_be_bytes());
     }
 
     /// A 64-bit floating point number.
+    #[inline]
     pub fn f64(&mut self, value: f64) {
         self.raw(&value.to_be_bytes());
     }
 
     /// An id of 16 bytes.
+    #[inline]
     pub fn uuid(&mut self, value: Uuid) {
         self.raw(value.as_bytes());
     }
 
     /// A number of at most 32 bits, seven to a byte, lowest first.
+    #[inline]
     pub fn unsigned_varint(&mut self, value: u32) {
-        let (bytes, len) = varint_bytes(value);
-        self.raw(&bytes[..len]);
+        if value < 0x80 {
+            self.buffer.push(value as u8);
+        } else {
+            let (bytes, len) = varint_bytes(value);
+            self.raw(&bytes[..len]);
+        }
     }
 
     fn length(&mut self, length: usize) -> Result<(), EncodeError> {
@@ -190,6 +206,7 @@ impl Encoder {
     }
 
     /// A string.
+    #[inline]
     pub fn string(&mut self, value: &str) -> Result<(), EncodeError> {
         let length = value.len();
         if length > STRING_LEN_MAX {
@@ -205,6 +222,7 @@ impl Encoder {
     }
 
     /// A string or null.
+    #[inline]
     pub fn nullable_string(&mut self, value: Option<&ByteStr>) -> Result<(), EncodeError> {
         match value {
             Some(value) => self.string(value)?,
@@ -271,7 +289,7 @@ impl Encoder {
     pub fn list<T: Copy>(
         &mut self,
         values: &[T],
-        write: fn(&mut Self, T),
+        write: impl Fn(&mut Self, T),
     ) -> Result<(), EncodeError> {
         self.length(values.len())?;
         for &value in values {
@@ -284,7 +302,7 @@ impl Encoder {
     pub fn nullable_list<T: Copy>(
         &mut self,
         values: Option<&Vec<T>>,
-        write: fn(&mut Self, T),
+        write: impl Fn(&mut Self, T),
     ) -> Result<(), EncodeError> {
         match values {
             Some(values) => self.list(values, write),
@@ -372,8 +390,17 @@ impl Encoder {
     }
 
     /// The tagged fields of a struct whose schema has none.
+    #[inline]
     pub fn unknown_tags(&mut self, unknown: &Option<Box<UnknownTags>>) -> Result<(), EncodeError> {
-        self.tags(unknown).finish()
+        match unknown {
+            Some(_) => self.tags(unknown).finish(),
+            None => {
+                if self.flexible {
+                    self.buffer.push(0);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The tagged fields that end a struct in a flexible version. In another version nothing may
