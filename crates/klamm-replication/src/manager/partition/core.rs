@@ -9,6 +9,9 @@ use crate::manager::wait::{FetchWaiter, Outcome, Ticket, Wakes};
 use crate::partition::{AckState, Role};
 use crate::waiters::{AckQueue, ByteLedger, FetchWaiters, Readable};
 
+/// More than any fetch asks for.
+const UNKNOWN_SIZE: u64 = i32::MAX as u64;
+
 /// Role, offsets and waiting lists of a replica.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -33,6 +36,13 @@ impl Core {
             fetches: FetchWaiters::default(),
             watch: None,
         }
+    }
+
+    /// Begins to count bytes as the leader of a `log` that may hold records that are not committed
+    /// yet. Their size is not known: whoever waits looks again as soon as one is.
+    pub(super) fn count_from(&mut self, log: &Log) {
+        let stable = log.last_stable_offset(self.role.high_watermark());
+        self.ledger = ByteLedger::starting_at(stable, log.log_end_offset(), UNKNOWN_SIZE);
     }
 
     /// Passes on that `size` bytes up to `end_offset` were appended to `log`, after the role has

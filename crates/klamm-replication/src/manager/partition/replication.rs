@@ -107,6 +107,9 @@ impl Partition {
             lag_max_ms: self.lag_max_ms,
         };
         let transition = core.role.apply(self.local_id, metadata, log, now_ms);
+        if transition == (Transition::Elected { newly: true }) {
+            core.count_from(&self.log);
+        }
         for &id in &metadata.replicas {
             if let Some(leader) = core.role.as_leader_mut() {
                 leader.set_liveness(id, liveness(id));

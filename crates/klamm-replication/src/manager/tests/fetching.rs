@@ -185,6 +185,26 @@ fn a_consumer_is_woken_when_the_follower_commits() {
 }
 
 #[test]
+fn a_consumer_is_woken_when_records_from_before_a_restart_are_committed() {
+    let mut broker = Broker::new();
+    broker.register(OTHER, 9);
+    broker.create("t", &[partition(0, &[NODE, OTHER])]);
+    broker.follow(0);
+    broker.produce(&["a"]);
+    broker.produce(&["b"]);
+    broker.follow(1);
+    let broker = broker.restart();
+    let wishes = [(t(), wish(1))];
+    let mut fetch = pin!(broker.manager.fetch(&CONSUMER, &wishes));
+    assert!(poll(&mut fetch).is_pending());
+    broker.follow(2);
+    let Poll::Ready(answers) = poll(&mut fetch) else {
+        panic!("it still waits");
+    };
+    assert_eq!(values(&answers[0], 1), ["b"]);
+}
+
+#[test]
 fn refuses_another_leader_epoch() {
     let broker = Broker::with_topic();
     let fetch = |epoch| {

@@ -2,9 +2,11 @@
 //! futures are polled by hand, so that each test says exactly when what happens.
 
 mod fetching;
+mod histories;
 mod offsets;
 mod producing;
 mod replicas;
+mod timing;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -272,7 +274,7 @@ fn values(answer: &FetchedPartition, offset: i64) -> Vec<String> {
     values
 }
 
-fn poll<F: Future>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
+fn poll<F: Future + ?Sized>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
     future
         .as_mut()
         .poll(&mut Context::from_waker(Waker::noop()))
