@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod batch;
+mod bench;
 mod broker;
 mod cache;
 mod codegen;
@@ -48,13 +49,11 @@ fn main() -> ExitCode {
         "oracle" => oracle::run(rest),
         "interop" => interop::run(rest),
         "kill" => kill::run(rest),
-        _ => Err(format!(
-            "{USAGE}  {}\n  {}\n  {}",
-            oracle::USAGE,
-            interop::USAGE,
-            kill::USAGE
-        )
-        .into()),
+        "bench" => bench::run(rest),
+        _ => {
+            let usages = [oracle::USAGE, interop::USAGE, kill::USAGE, bench::USAGE];
+            Err(format!("{USAGE}  {}", usages.join("\n  ")).into())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

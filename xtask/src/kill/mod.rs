@@ -112,10 +112,10 @@ impl Random {
 fn create_topics(port: u16) -> Result<Vec<Kind>> {
     let mut connection = Connection::open(port)?;
     let rolling = [("segment.bytes", "1048576"), ("retention.ms", "-1")];
-    let topics: [(&str, i32, &[(&str, &str)]); 3] = [
-        ("kill-rolling", 2, &rolling),
-        ("kill-plain", 2, &[("retention.ms", "-1")]),
-        (FILLED, FILLED_PARTITIONS, &[("retention.ms", "-1")]),
+    let topics = [
+        ("kill-rolling", 2, &rolling[..]),
+        ("kill-plain", 2, &rolling[1..]),
+        (FILLED, FILLED_PARTITIONS, &rolling[1..]),
     ];
     for (name, partitions, configs) in topics {
         let code = connection.create_topic(name, partitions, configs)?;
