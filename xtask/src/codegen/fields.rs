@@ -18,6 +18,17 @@ pub(super) fn condition(wanted: Versions, known: Versions) -> Option<String> {
     }
 }
 
+/// A test of `version` for lying outside of `wanted`, among versions known to be in `known`.
+pub(super) fn outside(wanted: Versions, known: Versions) -> Option<String> {
+    let Versions { min, max } = wanted.intersect(known);
+    match (min > known.min, max < known.max) {
+        (false, false) => None,
+        (true, false) => Some(format!("version < {min}")),
+        (false, true) => Some(format!("version > {max}")),
+        (true, true) => Some(format!("!({min}..={max}).contains(&version)")),
+    }
+}
+
 /// The default of a field, in Rust and in words.
 pub(super) struct Default {
     pub(super) expr: String,

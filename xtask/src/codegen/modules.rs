@@ -195,7 +195,7 @@ pub(super) fn keyed_enum(name: &str, doc: &str, messages: &[Message]) -> Result<
         let variant = key.trim_end_matches("Key");
         let _ = writeln!(
             variants,
-            "/// {type_}.\n{variant}({key}, Option<{variant}Value>),"
+            "/// Records of type {type_}.\n{variant}({key}, Option<{variant}Value>),"
         );
         let _ = writeln!(types, "{name}::{variant}(..) => {key}::RECORD_TYPE,");
         let _ = writeln!(

@@ -237,11 +237,12 @@ fn field_doc(slot: &Slot, default: &Default) -> String {
 }
 
 fn decode_body(struct_: &Struct, defaults: &[Default], flexible: Versions) -> String {
-    let tagged: Vec<&Slot> = struct_
+    let mut tagged: Vec<&Slot> = struct_
         .fields
         .iter()
         .filter(|slot| slot.tag.is_some())
         .collect();
+    tagged.sort_by_key(|slot| slot.tag);
     let mut literal = format!("{} {{\n", struct_.name);
     for (slot, default) in struct_.fields.iter().zip(defaults) {
         let value = match condition(slot.versions, struct_.versions) {
@@ -296,11 +297,14 @@ fn encode_body(struct_: &Struct, defaults: &[Default], tags: bool) -> Result<Str
     for (slot, default) in struct_.fields.iter().zip(defaults) {
         let test = condition(slot.versions, struct_.versions);
         let differs = default.differs(slot)?;
-        let lost = format!(
-            "else if {differs} {{ return Err(EncodeError::unsupported(\"{}.{}\", version)); }}",
+        let refuse = format!(
+            "return Err(EncodeError::unsupported(\"{}.{}\", version));",
             struct_.name, slot.name
         );
-        let lost = if slot.ignorable { "" } else { &lost };
+        let lost = match slot.ignorable {
+            true => String::new(),
+            false => format!("else if {differs} {{ {refuse} }}"),
+        };
         let Some(tag) = slot.tag else {
             let write = fields::write(slot, struct_)?;
             let _ = match test {
@@ -313,10 +317,13 @@ fn encode_body(struct_: &Struct, defaults: &[Default], tags: bool) -> Result<Str
             "tags.field({tag}, {})?;",
             fields::write_tagged(slot, struct_)?.closure()
         );
-        let write = match test {
+        let outside = fields::outside(slot.versions, struct_.versions);
+        let write = match test.zip(outside) {
             None => format!("if {differs} {{ {write} }}\n"),
-            Some(test) if slot.ignorable => format!("if {test} && {differs} {{ {write} }}\n"),
-            Some(test) => format!("if {test} {{ if {differs} {{ {write} }} }} {lost}\n"),
+            Some((test, _)) if slot.ignorable => format!("if {test} && {differs} {{ {write} }}\n"),
+            Some((_, outside)) => {
+                format!("if {differs} {{ if {outside} {{ {refuse} }} {write} }}\n")
+            }
         };
         tagged.insert(tag, write);
     }
