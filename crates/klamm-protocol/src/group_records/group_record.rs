@@ -12,94 +12,94 @@ use crate::{DecodeError, EncodeError, RecordKey, record_frame};
 /// A record without a value deletes what its key names.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GroupRecord {
-    /// 0.
+    /// Records of type 0.
     LegacyOffsetCommit(LegacyOffsetCommitKey, Option<LegacyOffsetCommitValue>),
-    /// 1.
+    /// Records of type 1.
     OffsetCommit(OffsetCommitKey, Option<OffsetCommitValue>),
-    /// 2.
+    /// Records of type 2.
     GroupMetadata(GroupMetadataKey, Option<GroupMetadataValue>),
-    /// 3.
+    /// Records of type 3.
     ConsumerGroupMetadata(ConsumerGroupMetadataKey, Option<ConsumerGroupMetadataValue>),
-    /// 4.
+    /// Records of type 4.
     ConsumerGroupPartitionMetadata(
         ConsumerGroupPartitionMetadataKey,
         Option<ConsumerGroupPartitionMetadataValue>,
     ),
-    /// 5.
+    /// Records of type 5.
     ConsumerGroupMemberMetadata(
         ConsumerGroupMemberMetadataKey,
         Option<ConsumerGroupMemberMetadataValue>,
     ),
-    /// 6.
+    /// Records of type 6.
     ConsumerGroupTargetAssignmentMetadata(
         ConsumerGroupTargetAssignmentMetadataKey,
         Option<ConsumerGroupTargetAssignmentMetadataValue>,
     ),
-    /// 7.
+    /// Records of type 7.
     ConsumerGroupTargetAssignmentMember(
         ConsumerGroupTargetAssignmentMemberKey,
         Option<ConsumerGroupTargetAssignmentMemberValue>,
     ),
-    /// 8.
+    /// Records of type 8.
     ConsumerGroupCurrentMemberAssignment(
         ConsumerGroupCurrentMemberAssignmentKey,
         Option<ConsumerGroupCurrentMemberAssignmentValue>,
     ),
-    /// 10.
+    /// Records of type 10.
     ShareGroupMemberMetadata(
         ShareGroupMemberMetadataKey,
         Option<ShareGroupMemberMetadataValue>,
     ),
-    /// 11.
+    /// Records of type 11.
     ShareGroupMetadata(ShareGroupMetadataKey, Option<ShareGroupMetadataValue>),
-    /// 12.
+    /// Records of type 12.
     ShareGroupTargetAssignmentMetadata(
         ShareGroupTargetAssignmentMetadataKey,
         Option<ShareGroupTargetAssignmentMetadataValue>,
     ),
-    /// 13.
+    /// Records of type 13.
     ShareGroupTargetAssignmentMember(
         ShareGroupTargetAssignmentMemberKey,
         Option<ShareGroupTargetAssignmentMemberValue>,
     ),
-    /// 14.
+    /// Records of type 14.
     ShareGroupCurrentMemberAssignment(
         ShareGroupCurrentMemberAssignmentKey,
         Option<ShareGroupCurrentMemberAssignmentValue>,
     ),
-    /// 15.
+    /// Records of type 15.
     ShareGroupStatePartitionMetadata(
         ShareGroupStatePartitionMetadataKey,
         Option<ShareGroupStatePartitionMetadataValue>,
     ),
-    /// 16.
+    /// Records of type 16.
     ConsumerGroupRegularExpression(
         ConsumerGroupRegularExpressionKey,
         Option<ConsumerGroupRegularExpressionValue>,
     ),
-    /// 17.
+    /// Records of type 17.
     StreamsGroupMetadata(StreamsGroupMetadataKey, Option<StreamsGroupMetadataValue>),
-    /// 19.
+    /// Records of type 19.
     StreamsGroupMemberMetadata(
         StreamsGroupMemberMetadataKey,
         Option<StreamsGroupMemberMetadataValue>,
     ),
-    /// 20.
+    /// Records of type 20.
     StreamsGroupTargetAssignmentMetadata(
         StreamsGroupTargetAssignmentMetadataKey,
         Option<StreamsGroupTargetAssignmentMetadataValue>,
     ),
-    /// 21.
+    /// Records of type 21.
     StreamsGroupTargetAssignmentMember(
         StreamsGroupTargetAssignmentMemberKey,
         Option<StreamsGroupTargetAssignmentMemberValue>,
     ),
-    /// 22.
+    /// Records of type 22.
     StreamsGroupCurrentMemberAssignment(
         StreamsGroupCurrentMemberAssignmentKey,
         Option<StreamsGroupCurrentMemberAssignmentValue>,
     ),
-    /// 23.
+    /// Records of type 23.
     StreamsGroupTopology(StreamsGroupTopologyKey, Option<StreamsGroupTopologyValue>),
 }
 

@@ -47,17 +47,16 @@ impl Message for BeginQuorumEpochResponse {
         e.i16(self.error_code);
         e.structs(&self.topics, version, TopicData::encode)?;
         let mut tags = e.tags(&self.unknown_tags);
-        if version >= 1 {
-            if !self.node_endpoints.is_empty() {
-                tags.field(0, |e| {
-                    e.structs(&self.node_endpoints, version, NodeEndpoint::encode)
-                })?;
+        if !self.node_endpoints.is_empty() {
+            if version < 1 {
+                return Err(EncodeError::unsupported(
+                    "BeginQuorumEpochResponse.node_endpoints",
+                    version,
+                ));
             }
-        } else if !self.node_endpoints.is_empty() {
-            return Err(EncodeError::unsupported(
-                "BeginQuorumEpochResponse.node_endpoints",
-                version,
-            ));
+            tags.field(0, |e| {
+                e.structs(&self.node_endpoints, version, NodeEndpoint::encode)
+            })?;
         }
         tags.finish()
     }

@@ -82,27 +82,25 @@ impl Message for BrokerHeartbeatRequest {
         e.bool(self.want_fence);
         e.bool(self.want_shut_down);
         let mut tags = e.tags(&self.unknown_tags);
-        if version >= 1 {
-            if !self.offline_log_dirs.is_empty() {
-                tags.field(0, |e| e.list(&self.offline_log_dirs, Encoder::uuid))?;
+        if !self.offline_log_dirs.is_empty() {
+            if version < 1 {
+                return Err(EncodeError::unsupported(
+                    "BrokerHeartbeatRequest.offline_log_dirs",
+                    version,
+                ));
             }
-        } else if !self.offline_log_dirs.is_empty() {
-            return Err(EncodeError::unsupported(
-                "BrokerHeartbeatRequest.offline_log_dirs",
-                version,
-            ));
+            tags.field(0, |e| e.list(&self.offline_log_dirs, Encoder::uuid))?;
         }
-        if version >= 2 {
-            if self.cordoned_log_dirs.is_some() {
-                tags.field(1, |e| {
-                    e.nullable_list(self.cordoned_log_dirs.as_ref(), Encoder::uuid)
-                })?;
+        if self.cordoned_log_dirs.is_some() {
+            if version < 2 {
+                return Err(EncodeError::unsupported(
+                    "BrokerHeartbeatRequest.cordoned_log_dirs",
+                    version,
+                ));
             }
-        } else if self.cordoned_log_dirs.is_some() {
-            return Err(EncodeError::unsupported(
-                "BrokerHeartbeatRequest.cordoned_log_dirs",
-                version,
-            ));
+            tags.field(1, |e| {
+                e.nullable_list(self.cordoned_log_dirs.as_ref(), Encoder::uuid)
+            })?;
         }
         tags.finish()
     }

@@ -135,15 +135,14 @@ impl Message for FetchRequest {
         if version >= 12 && self.cluster_id.is_some() {
             tags.field(0, |e| e.nullable_string(self.cluster_id.as_ref()))?;
         }
-        if version >= 15 {
-            if self.replica_state != ReplicaState::default() {
-                tags.field(1, |e| self.replica_state.encode(e, version))?;
+        if self.replica_state != ReplicaState::default() {
+            if version < 15 {
+                return Err(EncodeError::unsupported(
+                    "FetchRequest.replica_state",
+                    version,
+                ));
             }
-        } else if self.replica_state != ReplicaState::default() {
-            return Err(EncodeError::unsupported(
-                "FetchRequest.replica_state",
-                version,
-            ));
+            tags.field(1, |e| self.replica_state.encode(e, version))?;
         }
         tags.finish()
     }

@@ -70,17 +70,16 @@ impl Message for FetchResponse {
         }
         e.structs(&self.responses, version, FetchableTopicResponse::encode)?;
         let mut tags = e.tags(&self.unknown_tags);
-        if version >= 16 {
-            if !self.node_endpoints.is_empty() {
-                tags.field(0, |e| {
-                    e.structs(&self.node_endpoints, version, NodeEndpoint::encode)
-                })?;
+        if !self.node_endpoints.is_empty() {
+            if version < 16 {
+                return Err(EncodeError::unsupported(
+                    "FetchResponse.node_endpoints",
+                    version,
+                ));
             }
-        } else if !self.node_endpoints.is_empty() {
-            return Err(EncodeError::unsupported(
-                "FetchResponse.node_endpoints",
-                version,
-            ));
+            tags.field(0, |e| {
+                e.structs(&self.node_endpoints, version, NodeEndpoint::encode)
+            })?;
         }
         tags.finish()
     }
@@ -224,35 +223,32 @@ impl PartitionData {
         }
         e.nullable_records(self.records.as_ref())?;
         let mut tags = e.tags(&self.unknown_tags);
-        if version >= 12 {
-            if self.diverging_epoch != EpochEndOffset::default() {
-                tags.field(0, |e| self.diverging_epoch.encode(e, version))?;
+        if self.diverging_epoch != EpochEndOffset::default() {
+            if version < 12 {
+                return Err(EncodeError::unsupported(
+                    "PartitionData.diverging_epoch",
+                    version,
+                ));
             }
-        } else if self.diverging_epoch != EpochEndOffset::default() {
-            return Err(EncodeError::unsupported(
-                "PartitionData.diverging_epoch",
-                version,
-            ));
+            tags.field(0, |e| self.diverging_epoch.encode(e, version))?;
         }
-        if version >= 12 {
-            if self.current_leader != LeaderIdAndEpoch::default() {
-                tags.field(1, |e| self.current_leader.encode(e, version))?;
+        if self.current_leader != LeaderIdAndEpoch::default() {
+            if version < 12 {
+                return Err(EncodeError::unsupported(
+                    "PartitionData.current_leader",
+                    version,
+                ));
             }
-        } else if self.current_leader != LeaderIdAndEpoch::default() {
-            return Err(EncodeError::unsupported(
-                "PartitionData.current_leader",
-                version,
-            ));
+            tags.field(1, |e| self.current_leader.encode(e, version))?;
         }
-        if version >= 12 {
-            if self.snapshot_id != SnapshotId::default() {
-                tags.field(2, |e| self.snapshot_id.encode(e, version))?;
+        if self.snapshot_id != SnapshotId::default() {
+            if version < 12 {
+                return Err(EncodeError::unsupported(
+                    "PartitionData.snapshot_id",
+                    version,
+                ));
             }
-        } else if self.snapshot_id != SnapshotId::default() {
-            return Err(EncodeError::unsupported(
-                "PartitionData.snapshot_id",
-                version,
-            ));
+            tags.field(2, |e| self.snapshot_id.encode(e, version))?;
         }
         tags.finish()
     }

@@ -52,17 +52,16 @@ impl Message for ProduceResponse {
         e.structs(&self.responses, version, TopicProduceResponse::encode)?;
         e.i32(self.throttle_time_ms);
         let mut tags = e.tags(&self.unknown_tags);
-        if version >= 10 {
-            if !self.node_endpoints.is_empty() {
-                tags.field(0, |e| {
-                    e.structs(&self.node_endpoints, version, NodeEndpoint::encode)
-                })?;
+        if !self.node_endpoints.is_empty() {
+            if version < 10 {
+                return Err(EncodeError::unsupported(
+                    "ProduceResponse.node_endpoints",
+                    version,
+                ));
             }
-        } else if !self.node_endpoints.is_empty() {
-            return Err(EncodeError::unsupported(
-                "ProduceResponse.node_endpoints",
-                version,
-            ));
+            tags.field(0, |e| {
+                e.structs(&self.node_endpoints, version, NodeEndpoint::encode)
+            })?;
         }
         tags.finish()
     }
@@ -201,15 +200,14 @@ impl PartitionProduceResponse {
             e.nullable_string(self.error_message.as_ref())?;
         }
         let mut tags = e.tags(&self.unknown_tags);
-        if version >= 10 {
-            if self.current_leader != LeaderIdAndEpoch::default() {
-                tags.field(0, |e| self.current_leader.encode(e, version))?;
+        if self.current_leader != LeaderIdAndEpoch::default() {
+            if version < 10 {
+                return Err(EncodeError::unsupported(
+                    "PartitionProduceResponse.current_leader",
+                    version,
+                ));
             }
-        } else if self.current_leader != LeaderIdAndEpoch::default() {
-            return Err(EncodeError::unsupported(
-                "PartitionProduceResponse.current_leader",
-                version,
-            ));
+            tags.field(0, |e| self.current_leader.encode(e, version))?;
         }
         tags.finish()
     }

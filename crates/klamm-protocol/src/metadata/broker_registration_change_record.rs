@@ -68,40 +68,37 @@ impl Message for BrokerRegistrationChangeRecord {
                 Ok(())
             })?;
         }
-        if version >= 1 {
-            if self.in_controlled_shutdown != 0 {
-                tags.field(1, |e| {
-                    e.i8(self.in_controlled_shutdown);
-                    Ok(())
-                })?;
+        if self.in_controlled_shutdown != 0 {
+            if version < 1 {
+                return Err(EncodeError::unsupported(
+                    "BrokerRegistrationChangeRecord.in_controlled_shutdown",
+                    version,
+                ));
             }
-        } else if self.in_controlled_shutdown != 0 {
-            return Err(EncodeError::unsupported(
-                "BrokerRegistrationChangeRecord.in_controlled_shutdown",
-                version,
-            ));
+            tags.field(1, |e| {
+                e.i8(self.in_controlled_shutdown);
+                Ok(())
+            })?;
         }
-        if version >= 2 {
-            if !self.log_dirs.is_empty() {
-                tags.field(2, |e| e.list(&self.log_dirs, Encoder::uuid))?;
+        if !self.log_dirs.is_empty() {
+            if version < 2 {
+                return Err(EncodeError::unsupported(
+                    "BrokerRegistrationChangeRecord.log_dirs",
+                    version,
+                ));
             }
-        } else if !self.log_dirs.is_empty() {
-            return Err(EncodeError::unsupported(
-                "BrokerRegistrationChangeRecord.log_dirs",
-                version,
-            ));
+            tags.field(2, |e| e.list(&self.log_dirs, Encoder::uuid))?;
         }
-        if version >= 3 {
-            if self.cordoned_log_dirs.is_some() {
-                tags.field(3, |e| {
-                    e.nullable_list(self.cordoned_log_dirs.as_ref(), Encoder::uuid)
-                })?;
+        if self.cordoned_log_dirs.is_some() {
+            if version < 3 {
+                return Err(EncodeError::unsupported(
+                    "BrokerRegistrationChangeRecord.cordoned_log_dirs",
+                    version,
+                ));
             }
-        } else if self.cordoned_log_dirs.is_some() {
-            return Err(EncodeError::unsupported(
-                "BrokerRegistrationChangeRecord.cordoned_log_dirs",
-                version,
-            ));
+            tags.field(3, |e| {
+                e.nullable_list(self.cordoned_log_dirs.as_ref(), Encoder::uuid)
+            })?;
         }
         tags.finish()
     }

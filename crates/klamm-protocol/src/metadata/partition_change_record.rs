@@ -83,14 +83,14 @@ impl Message for PartitionChangeRecord {
                 3 => this.removing_replicas = d.nullable_list(Decoder::i32)?,
                 4 => this.adding_replicas = d.nullable_list(Decoder::i32)?,
                 5 => this.leader_recovery_state = d.i8()?,
-                8 if version >= 1 => this.directories = d.nullable_list(Decoder::uuid)?,
-                8 => return Err(DecodeError::TagNotInVersion { tag, version }),
                 6 if version >= 2 => {
                     this.eligible_leader_replicas = d.nullable_list(Decoder::i32)?
                 }
                 6 => return Err(DecodeError::TagNotInVersion { tag, version }),
                 7 if version >= 2 => this.last_known_elr = d.nullable_list(Decoder::i32)?,
                 7 => return Err(DecodeError::TagNotInVersion { tag, version }),
+                8 if version >= 1 => this.directories = d.nullable_list(Decoder::uuid)?,
+                8 => return Err(DecodeError::TagNotInVersion { tag, version }),
                 _ => return Ok(false),
             }
             Ok(true)
@@ -131,41 +131,38 @@ impl Message for PartitionChangeRecord {
                 Ok(())
             })?;
         }
-        if version >= 2 {
-            if self.eligible_leader_replicas.is_some() {
-                tags.field(6, |e| {
-                    e.nullable_list(self.eligible_leader_replicas.as_ref(), Encoder::i32)
-                })?;
+        if self.eligible_leader_replicas.is_some() {
+            if version < 2 {
+                return Err(EncodeError::unsupported(
+                    "PartitionChangeRecord.eligible_leader_replicas",
+                    version,
+                ));
             }
-        } else if self.eligible_leader_replicas.is_some() {
-            return Err(EncodeError::unsupported(
-                "PartitionChangeRecord.eligible_leader_replicas",
-                version,
-            ));
+            tags.field(6, |e| {
+                e.nullable_list(self.eligible_leader_replicas.as_ref(), Encoder::i32)
+            })?;
         }
-        if version >= 2 {
-            if self.last_known_elr.is_some() {
-                tags.field(7, |e| {
-                    e.nullable_list(self.last_known_elr.as_ref(), Encoder::i32)
-                })?;
+        if self.last_known_elr.is_some() {
+            if version < 2 {
+                return Err(EncodeError::unsupported(
+                    "PartitionChangeRecord.last_known_elr",
+                    version,
+                ));
             }
-        } else if self.last_known_elr.is_some() {
-            return Err(EncodeError::unsupported(
-                "PartitionChangeRecord.last_known_elr",
-                version,
-            ));
+            tags.field(7, |e| {
+                e.nullable_list(self.last_known_elr.as_ref(), Encoder::i32)
+            })?;
         }
-        if version >= 1 {
-            if self.directories.is_some() {
-                tags.field(8, |e| {
-                    e.nullable_list(self.directories.as_ref(), Encoder::uuid)
-                })?;
+        if self.directories.is_some() {
+            if version < 1 {
+                return Err(EncodeError::unsupported(
+                    "PartitionChangeRecord.directories",
+                    version,
+                ));
             }
-        } else if self.directories.is_some() {
-            return Err(EncodeError::unsupported(
-                "PartitionChangeRecord.directories",
-                version,
-            ));
+            tags.field(8, |e| {
+                e.nullable_list(self.directories.as_ref(), Encoder::uuid)
+            })?;
         }
         tags.finish()
     }

@@ -129,29 +129,27 @@ impl Message for PartitionRecord {
                 Ok(())
             })?;
         }
-        if version >= 2 {
-            if self.eligible_leader_replicas.is_some() {
-                tags.field(1, |e| {
-                    e.nullable_list(self.eligible_leader_replicas.as_ref(), Encoder::i32)
-                })?;
+        if self.eligible_leader_replicas.is_some() {
+            if version < 2 {
+                return Err(EncodeError::unsupported(
+                    "PartitionRecord.eligible_leader_replicas",
+                    version,
+                ));
             }
-        } else if self.eligible_leader_replicas.is_some() {
-            return Err(EncodeError::unsupported(
-                "PartitionRecord.eligible_leader_replicas",
-                version,
-            ));
+            tags.field(1, |e| {
+                e.nullable_list(self.eligible_leader_replicas.as_ref(), Encoder::i32)
+            })?;
         }
-        if version >= 2 {
-            if self.last_known_elr.is_some() {
-                tags.field(2, |e| {
-                    e.nullable_list(self.last_known_elr.as_ref(), Encoder::i32)
-                })?;
+        if self.last_known_elr.is_some() {
+            if version < 2 {
+                return Err(EncodeError::unsupported(
+                    "PartitionRecord.last_known_elr",
+                    version,
+                ));
             }
-        } else if self.last_known_elr.is_some() {
-            return Err(EncodeError::unsupported(
-                "PartitionRecord.last_known_elr",
-                version,
-            ));
+            tags.field(2, |e| {
+                e.nullable_list(self.last_known_elr.as_ref(), Encoder::i32)
+            })?;
         }
         tags.finish()
     }

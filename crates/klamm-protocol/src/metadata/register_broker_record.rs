@@ -116,27 +116,25 @@ impl Message for RegisterBrokerRecord {
             ));
         }
         let mut tags = e.tags(&self.unknown_tags);
-        if version >= 3 {
-            if !self.log_dirs.is_empty() {
-                tags.field(0, |e| e.list(&self.log_dirs, Encoder::uuid))?;
+        if !self.log_dirs.is_empty() {
+            if version < 3 {
+                return Err(EncodeError::unsupported(
+                    "RegisterBrokerRecord.log_dirs",
+                    version,
+                ));
             }
-        } else if !self.log_dirs.is_empty() {
-            return Err(EncodeError::unsupported(
-                "RegisterBrokerRecord.log_dirs",
-                version,
-            ));
+            tags.field(0, |e| e.list(&self.log_dirs, Encoder::uuid))?;
         }
-        if version >= 4 {
-            if self.cordoned_log_dirs.is_some() {
-                tags.field(1, |e| {
-                    e.nullable_list(self.cordoned_log_dirs.as_ref(), Encoder::uuid)
-                })?;
+        if self.cordoned_log_dirs.is_some() {
+            if version < 4 {
+                return Err(EncodeError::unsupported(
+                    "RegisterBrokerRecord.cordoned_log_dirs",
+                    version,
+                ));
             }
-        } else if self.cordoned_log_dirs.is_some() {
-            return Err(EncodeError::unsupported(
-                "RegisterBrokerRecord.cordoned_log_dirs",
-                version,
-            ));
+            tags.field(1, |e| {
+                e.nullable_list(self.cordoned_log_dirs.as_ref(), Encoder::uuid)
+            })?;
         }
         tags.finish()
     }

@@ -12,9 +12,9 @@ use crate::{DecodeError, EncodeError, RecordKey, record_frame};
 /// A record without a value deletes what its key names.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ShareRecord {
-    /// 0.
+    /// Records of type 0.
     ShareSnapshot(ShareSnapshotKey, Option<ShareSnapshotValue>),
-    /// 1.
+    /// Records of type 1.
     ShareUpdate(ShareUpdateKey, Option<ShareUpdateValue>),
 }
 

@@ -79,8 +79,8 @@ impl Message for TransactionLogValue {
             match tag {
                 0 => this.previous_producer_id = d.i64()?,
                 1 => this.next_producer_id = d.i64()?,
-                3 => this.next_producer_epoch = d.i16()?,
                 2 => this.client_transaction_version = d.i16()?,
+                3 => this.next_producer_epoch = d.i16()?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -102,57 +102,53 @@ impl Message for TransactionLogValue {
         e.i64(self.transaction_last_update_timestamp_ms);
         e.i64(self.transaction_start_timestamp_ms);
         let mut tags = e.tags(&self.unknown_tags);
-        if version >= 1 {
-            if self.previous_producer_id != -1 {
-                tags.field(0, |e| {
-                    e.i64(self.previous_producer_id);
-                    Ok(())
-                })?;
+        if self.previous_producer_id != -1 {
+            if version < 1 {
+                return Err(EncodeError::unsupported(
+                    "TransactionLogValue.previous_producer_id",
+                    version,
+                ));
             }
-        } else if self.previous_producer_id != -1 {
-            return Err(EncodeError::unsupported(
-                "TransactionLogValue.previous_producer_id",
-                version,
-            ));
+            tags.field(0, |e| {
+                e.i64(self.previous_producer_id);
+                Ok(())
+            })?;
         }
-        if version >= 1 {
-            if self.next_producer_id != -1 {
-                tags.field(1, |e| {
-                    e.i64(self.next_producer_id);
-                    Ok(())
-                })?;
+        if self.next_producer_id != -1 {
+            if version < 1 {
+                return Err(EncodeError::unsupported(
+                    "TransactionLogValue.next_producer_id",
+                    version,
+                ));
             }
-        } else if self.next_producer_id != -1 {
-            return Err(EncodeError::unsupported(
-                "TransactionLogValue.next_producer_id",
-                version,
-            ));
+            tags.field(1, |e| {
+                e.i64(self.next_producer_id);
+                Ok(())
+            })?;
         }
-        if version >= 1 {
-            if self.client_transaction_version != 0 {
-                tags.field(2, |e| {
-                    e.i16(self.client_transaction_version);
-                    Ok(())
-                })?;
+        if self.client_transaction_version != 0 {
+            if version < 1 {
+                return Err(EncodeError::unsupported(
+                    "TransactionLogValue.client_transaction_version",
+                    version,
+                ));
             }
-        } else if self.client_transaction_version != 0 {
-            return Err(EncodeError::unsupported(
-                "TransactionLogValue.client_transaction_version",
-                version,
-            ));
+            tags.field(2, |e| {
+                e.i16(self.client_transaction_version);
+                Ok(())
+            })?;
         }
-        if version >= 1 {
-            if self.next_producer_epoch != -1 {
-                tags.field(3, |e| {
-                    e.i16(self.next_producer_epoch);
-                    Ok(())
-                })?;
+        if self.next_producer_epoch != -1 {
+            if version < 1 {
+                return Err(EncodeError::unsupported(
+                    "TransactionLogValue.next_producer_epoch",
+                    version,
+                ));
             }
-        } else if self.next_producer_epoch != -1 {
-            return Err(EncodeError::unsupported(
-                "TransactionLogValue.next_producer_epoch",
-                version,
-            ));
+            tags.field(3, |e| {
+                e.i16(self.next_producer_epoch);
+                Ok(())
+            })?;
         }
         tags.finish()
     }

@@ -12,7 +12,7 @@ use crate::{DecodeError, EncodeError, RecordKey, record_frame};
 /// A record without a value deletes what its key names.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TransactionRecord {
-    /// 0.
+    /// Records of type 0.
     TransactionLog(TransactionLogKey, Option<TransactionLogValue>),
 }
 

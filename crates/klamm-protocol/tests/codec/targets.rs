@@ -65,8 +65,7 @@ pub(crate) fn request_frame(data: &[u8]) {
 
 /// Takes the bytes for records as they lie in internal topics.
 pub(crate) fn stored_record(data: &[u8]) {
-    let bytes = Bytes::copy_from_slice(data);
-    if let Ok(record) = MetadataRecord::decode_value(bytes.clone()) {
+    if let Ok(record) = MetadataRecord::decode_value(Bytes::copy_from_slice(data)) {
         for version in record.versions() {
             if let Ok(value) = record.encode_value(version) {
                 assert!(MetadataRecord::decode_value(value).is_ok(), "{record:?}");
