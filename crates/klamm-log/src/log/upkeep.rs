@@ -43,6 +43,7 @@ impl Log {
     /// The disk's. After a failed sync the system may have dropped what it could not write, so
     /// the log goes offline: only recovery can tell what is there.
     pub fn flush(&self, offset: i64) -> Result<(), LogError> {
+        self.check_status()?;
         let truncations = self.truncations.load(Ordering::SeqCst);
         let offset = offset.min(self.log_end_offset());
         let from = self.recovery_point();
