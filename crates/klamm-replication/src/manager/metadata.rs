@@ -1,6 +1,7 @@
 //! Following the metadata: which replicas this broker has, and in which role.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use klamm_log::{Log, LogConfig, LogError, ManagerError};
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage, PartitionImage, TopicImage};
@@ -57,6 +58,14 @@ pub struct Elected {
     pub leader_epoch: i32,
 }
 
+/// A replica of this broker as the metadata wants it.
+struct Assignment<'a> {
+    topic: &'a TopicImage,
+    index: i32,
+    metadata: &'a PartitionImage,
+    settings: Arc<TopicSettings>,
+}
+
 impl From<&PartitionImage> for PartitionMetadata {
     fn from(image: &PartitionImage) -> PartitionMetadata {
         PartitionMetadata {
@@ -111,38 +120,96 @@ impl ReplicaManager {
                 partition.set_liveness(id, liveness);
             }
         }
+        let mut assignments = Vec::new();
         for (&id, changed) in delta.changed_topics() {
             let Some(topic) = image.topic_by_id(id) else {
                 continue;
             };
             let mut topic_settings = None;
             for &index in &changed.partitions {
-                let Some(partition) = topic.partition(index) else {
+                let Some(metadata) = topic.partition(index) else {
                     continue;
                 };
-                if partition.replicas.contains(&inner.config.node_id) {
-                    let settings = topic_settings.get_or_insert_with(|| settings(topic.name()));
-                    self.assign(topic, index, partition, settings, image, &mut changes);
+                if metadata.replicas.contains(&inner.config.node_id) {
+                    let settings =
+                        topic_settings.get_or_insert_with(|| Arc::new(settings(topic.name())));
+                    assignments.push(Assignment {
+                        topic,
+                        index,
+                        metadata,
+                        settings: Arc::clone(settings),
+                    });
                 } else {
                     self.remove(topic.name(), id, index, &mut changes);
                 }
             }
         }
+        self.assign_all(&assignments, image, &mut changes);
         self.reconfigure(delta, image, settings);
         changes
     }
 
-    /// Takes on the role that `metadata` gives to this broker's replica of a partition.
+    /// Takes on all `assignments`. New logs and epochs are made durable, so that this is mostly
+    /// waiting for disks; they work best when several wait at once.
+    fn assign_all(
+        &self,
+        assignments: &[Assignment<'_>],
+        image: &MetadataImage,
+        changes: &mut ReplicaChanges,
+    ) {
+        let threads = self.0.config.assign_threads.min(assignments.len());
+        if threads <= 1 {
+            for assignment in assignments {
+                self.assign(assignment, image, changes);
+            }
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(assignment) = assignments.get(index) else {
+                    return done;
+                };
+                let mut changes = ReplicaChanges::default();
+                self.assign(assignment, image, &mut changes);
+                done.push((index, changes));
+            }
+        };
+        let mut done = std::thread::scope(|scope| {
+            let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut done = work();
+            for worker in workers {
+                match worker.join() {
+                    Ok(part) => done.extend(part),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            done
+        });
+        done.sort_unstable_by_key(|(index, _)| *index);
+        for (_, made) in done {
+            changes.elected.extend(made.elected);
+            changes.resigned.extend(made.resigned);
+            changes.failed.extend(made.failed);
+        }
+    }
+
+    /// Takes on the role that the metadata gives to this broker's replica of a partition.
     fn assign(
         &self,
-        topic: &TopicImage,
-        index: i32,
-        metadata: &PartitionImage,
-        settings: &TopicSettings,
+        assignment: &Assignment<'_>,
         image: &MetadataImage,
         changes: &mut ReplicaChanges,
     ) {
         let inner = &*self.0;
+        let Assignment {
+            topic,
+            index,
+            metadata,
+            ref settings,
+        } = *assignment;
         let name = TopicPartition::new(Arc::clone(topic.name()), index);
         let partition = match inner.partitions.by_name(&name.topic, index) {
             Some(Hosted::Online(partition)) if partition.topic_id() == topic.id() => Ok(partition),
@@ -154,8 +221,11 @@ impl ReplicaManager {
         };
         let now_ms = inner.env.clock.wall_ms();
         let applied = partition.and_then(|partition| {
-            let transition =
-                partition.apply(&metadata.into(), &|id| liveness(image, id), now_ms)?;
+            let transition = partition.apply(
+                &PartitionMetadata::from(metadata),
+                &|id| liveness(image, id),
+                now_ms,
+            )?;
             Ok((partition, transition))
         });
         match applied {

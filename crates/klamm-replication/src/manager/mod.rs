@@ -70,6 +70,9 @@ pub struct ReplicaManagerConfig {
     pub replica_lag_max_ms: i64,
     /// `max.incremental.fetch.session.cache.slots`
     pub fetch_session_slots: usize,
+    /// Threads that make and open logs when the metadata assigns several replicas at once. With
+    /// one, the caller's does it.
+    pub assign_threads: usize,
 }
 
 impl ReplicaManagerConfig {
@@ -79,6 +82,7 @@ impl ReplicaManagerConfig {
             node_id,
             replica_lag_max_ms: 30_000,
             fetch_session_slots: 1_000,
+            assign_threads: 8,
         }
     }
 }

@@ -44,6 +44,21 @@ fn elections_and_losses_are_reported() {
 }
 
 #[test]
+fn many_partitions_are_made_at_once_and_reported_in_order() {
+    let mut broker = Broker::new();
+    let partitions: Vec<_> = (0..30).map(|index| partition(index, &[NODE])).collect();
+    let changes = broker.create("t", &partitions);
+    let elected: Vec<i32> = changes
+        .elected
+        .iter()
+        .map(|e| e.partition.partition)
+        .collect();
+    assert_eq!(elected, (0..30).collect::<Vec<_>>());
+    assert_eq!(broker.manager.replicas().len(), 30);
+    assert_eq!(broker.manager.logs().logs().len(), 30);
+}
+
+#[test]
 fn a_topic_made_again_under_its_name_is_another_one() {
     let mut broker = Broker::with_topic();
     broker.produce(&["old"]);
