@@ -359,7 +359,12 @@ impl<'a> Loader<'a> {
         };
         let unflushed = self.segments.split_off(first);
         let mut damaged = false;
+        let mut end = None;
         for segment in unflushed {
+            // A crash can take the end of a segment, or all of it, and leave the next. Compaction
+            // leaves gaps, too; there a gap proves nothing.
+            let gap = end.is_some_and(|end| end != segment.base_offset);
+            damaged |= gap && !self.open.config.compact;
             if damaged {
                 // What lies behind damage cannot follow what lies before it.
                 self.remove(&segment)?;
@@ -367,15 +372,18 @@ impl<'a> Loader<'a> {
                     truncation.segments_removed += 1;
                 }
             } else {
-                damaged = self.recover(&segment)?;
+                let next_offset;
+                (damaged, next_offset) = self.recover(&segment)?;
+                end = Some(next_offset);
                 self.segments.push(segment);
             }
         }
         Ok(())
     }
 
-    /// Verifies a segment and builds its indexes. Returns whether something was cut off.
-    fn recover(&mut self, segment: &Arc<Segment>) -> Result<bool, LogError> {
+    /// Verifies a segment and builds its indexes. Returns whether something was cut off, and the
+    /// offset after the last batch.
+    fn recover(&mut self, segment: &Arc<Segment>) -> Result<(bool, i64), LogError> {
         rebuild_producers(
             &mut self.producers,
             &self.segments,
@@ -401,7 +409,7 @@ impl<'a> Loader<'a> {
                 segments_removed: 0,
             });
         }
-        Ok(result.truncated_bytes > 0)
+        Ok((result.truncated_bytes > 0, result.next_offset))
     }
 
     fn remove(&mut self, segment: &Segment) -> Result<(), LogError> {
@@ -410,7 +418,7 @@ impl<'a> Loader<'a> {
         for file in files {
             self.dir.remove_if_exists(&file)?;
         }
-        Ok(())
+        self.dir.sync()
     }
 }
 

@@ -50,12 +50,14 @@ impl Log {
 
     fn truncate_within(&self, state: &mut State, offset: i64) -> Result<(), LogError> {
         // The end goes first, so that readers turn back before the bytes are gone.
-        self.shrink_marks(offset);
+        self.shrink_marks(offset)?;
         let removed = self.edit_segments(|segments| segments.split_off(&(offset + 1)));
         if let Some(active) = self.segment_at(offset) {
             state.active = active;
         }
         self.remove_segments(state, removed.into_values())?;
+        // Nor may segments come back behind those that are created in their place.
+        self.dir.sync()?;
         state.active.truncate_to(offset, self.env.clock.wall_ms())?;
         state.epochs.truncate_from_end(offset);
         self.start.fetch_min(offset, Ordering::SeqCst);
@@ -79,10 +81,11 @@ impl Log {
         offset: i64,
         start: Option<i64>,
     ) -> Result<(), LogError> {
-        self.shrink_marks(offset);
+        self.shrink_marks(offset)?;
         let removed = self.edit_segments(std::mem::take);
         self.remove_segments(state, removed.into_values())?;
         let segment = Segment::create(&self.dir, offset, &state.config, &self.env)?;
+        self.dir.sync()?;
         let segment = Arc::new(segment);
         self.edit_segments(|segments| segments.insert(offset, segment.clone()));
         state.active = segment;
@@ -97,11 +100,17 @@ impl Log {
         Ok(())
     }
 
-    fn shrink_marks(&self, end: i64) {
+    /// Takes back what the log vouches for above `end`, on disk first: a recovery point above
+    /// the cut would keep recovery from looking at what is written there next.
+    fn shrink_marks(&self, end: i64) -> Result<(), LogError> {
         self.truncations.fetch_add(1, Ordering::SeqCst);
-        self.end.store(end, Ordering::SeqCst);
         self.recovery_point.fetch_min(end, Ordering::SeqCst);
+        if self.standalone.is_some() {
+            self.write_own_checkpoints()?;
+        }
+        self.end.store(end, Ordering::SeqCst);
         self.high_watermark.fetch_min(end, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Moves the start of the log up to `offset`; records below can no longer be read, and

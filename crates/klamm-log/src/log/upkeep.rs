@@ -5,6 +5,7 @@ use crate::checkpoints::{self, PartitionOffsets};
 use crate::clean_shutdown;
 use crate::error::{IoContext, LogError};
 use crate::log::{Log, State, Status};
+use crate::names::FileKind;
 use crate::segment::Segment;
 use crate::storage::lock;
 
@@ -27,10 +28,21 @@ impl Log {
     pub(super) fn roll_to(&self, state: &mut State, offset: i64) -> Result<(), LogError> {
         let old = state.active.clone();
         old.seal()?;
-        let segment = Segment::create(&self.dir, offset, &state.config, &self.env)?;
-        let segment = Arc::new(segment);
         state.producers.set_map_end(offset);
         state.producers.take_snapshot()?;
+        let created = Segment::create(&self.dir, offset, &state.config, &self.env);
+        let segment = match created {
+            Ok(segment) => Arc::new(segment),
+            Err(error) => {
+                // An empty segment that stays would be taken for the end of the log, whatever is
+                // appended to the old one meanwhile.
+                let file = self.dir.file(offset, FileKind::Log);
+                if self.dir.remove_if_exists(&file).is_err() {
+                    self.set_offline();
+                }
+                return Err(error);
+            }
+        };
         self.edit_segments(|segments| segments.insert(offset, segment.clone()));
         old.forget_recent();
         state.active = segment;
@@ -200,11 +212,16 @@ impl Log {
             .get(count)
             .map_or_else(|| self.log_end_offset(), |first| first.base_offset);
         self.raise_start(state, start);
+        if self.standalone.is_some() {
+            // Should a crash bring back some of the files, they lie below the start.
+            self.write_own_checkpoints()?;
+        }
         let kept = self.edit_segments(|map| {
             let kept = map.split_off(&start);
             std::mem::replace(map, kept)
         });
         self.remove_segments(state, kept.into_values())?;
+        self.dir.sync()?;
         Ok(count)
     }
 
@@ -246,7 +263,7 @@ impl Log {
     }
 
     /// Notes recovery point and start in the log's own directory.
-    fn write_own_checkpoints(&self) -> Result<(), LogError> {
+    pub(super) fn write_own_checkpoints(&self) -> Result<(), LogError> {
         for (name, offset) in [
             (checkpoints::RECOVERY_POINT, self.recovery_point()),
             (checkpoints::LOG_START, self.log_start_offset()),

@@ -144,9 +144,10 @@ impl Segment {
             return Ok(0);
         };
         self.size.store(position, Ordering::Release);
-        self.file()?
-            .set_len(position)
-            .at("truncate", &self.path())?;
+        let file = self.file()?;
+        file.set_len(position).at("truncate", &self.path())?;
+        // What was cut off must not come back behind batches that are written in its place.
+        file.sync_data().at("sync", &self.path())?;
         if position == 0 {
             state.created_ms = now_ms;
             state.first_timestamp = None;

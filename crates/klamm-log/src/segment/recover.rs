@@ -73,9 +73,10 @@ impl Segment {
         };
         let truncated_bytes = self.size() - valid_bytes;
         if truncated_bytes > 0 {
-            self.file()?
-                .set_len(valid_bytes)
-                .at("truncate", &self.path())?;
+            let file = self.file()?;
+            file.set_len(valid_bytes).at("truncate", &self.path())?;
+            // What was cut off must not come back behind batches that are written in its place.
+            file.sync_data().at("sync", &self.path())?;
         }
         self.size.store(valid_bytes, Ordering::Release);
         let mut state = lock(&self.state);
