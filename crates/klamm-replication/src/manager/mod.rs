@@ -1,13 +1,13 @@
 //! The replica manager: all replicas of one broker, their logs, and the requests that wait for
 //! them. The only part of this crate that touches files and tasks.
 //!
-//! - [`metadata`]: which replicas there are and in which role, as the metadata says.
-//! - [`produce`], [`fetch`], [`offsets`], [`delete_records`], [`coordinator`], [`describe`]: what
-//!   requests ask for, one file each; [`fetched`] is the answer to a fetch.
-//! - [`partition`]: one replica: its log, the state machine of its role, its waiting lists.
-//! - [`map`]: finding a replica by topic name or id.
-//! - [`wait`], [`timer`]: how requests sleep, and the one timer that wakes them in the end.
-//! - [`error`]: Kafka's error codes for what fails below.
+//! - `metadata`: which replicas there are and in which role, as the metadata says.
+//! - `produce`, `fetch`, `offsets`, `delete_records`, `coordinator`, `describe`: what
+//!   requests ask for, one file each; `fetched` is the answer to a fetch.
+//! - `partition`: one replica: its log, the state machine of its role, its waiting lists.
+//! - `map`: finding a replica by topic name or id.
+//! - `wait`, `timer`: how requests sleep, and the one timer that wakes them in the end.
+//! - `error`: Kafka's error codes for what fails below.
 //!
 //! Calls that change or read a partition are synchronous; only waiting is `async`. No lock is held
 //! across an await.

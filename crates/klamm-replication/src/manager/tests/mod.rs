@@ -6,6 +6,7 @@ mod histories;
 mod offsets;
 mod producing;
 mod replicas;
+mod threads;
 mod timing;
 
 use std::future::Future;
