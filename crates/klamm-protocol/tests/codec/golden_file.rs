@@ -6,7 +6,8 @@ use bytes::{Buf, Bytes};
 
 /// A message as Kafka writes it.
 pub(crate) struct Golden {
-    /// Kafka's name of the message, with `framed:` in front if it is inside a metadata frame.
+    /// Kafka's name of the message; with `framed:` in front if it is inside a metadata frame, with
+    /// `prefixed:` if it is key or value of a coordinator record with its prefix.
     pub(crate) name: String,
     /// The version it is written in.
     pub(crate) version: i16,

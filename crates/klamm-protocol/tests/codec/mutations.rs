@@ -67,7 +67,14 @@ fn round(seed: u64, golden: &[Golden]) {
         let bytes = damage(&mut random, &message.bytes, other);
         match ALL.iter().find(|entry| entry.name == message.name) {
             Some(entry) => targets::message_is_stable(entry, message.version, Bytes::from(bytes)),
-            None => targets::stored_record(&bytes),
+            None => {
+                targets::stored_record(&bytes);
+                // The same as key and value of a coordinator record.
+                let mut pair = vec![other.len().min(255) as u8];
+                pair.extend_from_slice(&other[..other.len().min(255)]);
+                pair.extend_from_slice(&bytes);
+                targets::stored_record(&pair);
+            }
         }
     }
 }

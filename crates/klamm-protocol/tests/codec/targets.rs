@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use klamm_protocol::group_records::GroupRecord;
 use klamm_protocol::metadata::MetadataRecord;
+use klamm_protocol::share_records::ShareRecord;
+use klamm_protocol::transaction_records::TransactionRecord;
 use klamm_protocol::{Decoder, EncodeError, frame};
 
 use crate::catalog::{ALL, Entry, Failure};
@@ -72,10 +74,31 @@ pub(crate) fn stored_record(data: &[u8]) {
             }
         }
     }
+    // The first byte says how long the key is.
     let Some((len, rest)) = data.split_first() else {
         return;
     };
     let (key, value) = rest.split_at(usize::from(*len).min(rest.len()));
-    let value = Bytes::copy_from_slice(value);
-    let _ = GroupRecord::decode(Bytes::copy_from_slice(key), Some(value));
+    let version = value
+        .first_chunk()
+        .map_or(0, |version| i16::from_be_bytes(*version));
+    let pair = || {
+        (
+            Bytes::copy_from_slice(key),
+            Some(Bytes::copy_from_slice(value)),
+        )
+    };
+    macro_rules! record_is_stable {
+        ($record:ty) => {
+            let (key, value) = pair();
+            if let Ok(record) = <$record>::decode(key, value)
+                && let Ok((key, value)) = record.encode(version)
+            {
+                assert!(<$record>::decode(key, value).is_ok(), "{record:?}");
+            }
+        };
+    }
+    record_is_stable!(GroupRecord);
+    record_is_stable!(TransactionRecord);
+    record_is_stable!(ShareRecord);
 }

@@ -32,7 +32,8 @@ import org.apache.kafka.server.common.ApiMessageAndVersion;
  *   cross  = i16 version, i32 length, u32 CRC-32: what comes out when Kafka reads the bytes and
  *            writes the message in that version; the length is -1 if it refuses to.
  *
- * An entry whose name begins with "framed:" is a metadata record with Kafka's frame around it.
+ * An entry whose name begins with "framed:" is a metadata record with Kafka's frame around it, one
+ * with "prefixed:" a key or value of a coordinator record with its type or version in front.
  */
 public class Golden {
     /** Jar, folder of the schemas in it, package of the classes made from them. */
@@ -156,6 +157,9 @@ public class Golden {
                 if (type.getPackageName().equals("org.apache.kafka.common.metadata")) {
                     framed(out, (ApiMessage) message, version);
                 }
+                if (schema.get("type").asText().startsWith("coordinator-")) {
+                    prefixed(out, (ApiMessage) message, version);
+                }
             }
         }
     }
@@ -166,6 +170,14 @@ public class Golden {
         ByteBuffer buffer = ByteBuffer.allocate(MetadataRecordSerde.INSTANCE.recordSize(record, cache));
         MetadataRecordSerde.INSTANCE.write(record, cache, new ByteBufferAccessor(buffer));
         entry(out, "framed:" + name, version, buffer.array());
+        out.writeByte(0);
+    }
+
+    void prefixed(DataOutputStream out, ApiMessage message, int version) throws IOException {
+        byte[] bytes = name.endsWith("Key")
+            ? MessageUtil.toCoordinatorTypePrefixedBytes(message)
+            : MessageUtil.toVersionPrefixedBytes((short) version, message);
+        entry(out, "prefixed:" + name, version, bytes);
         out.writeByte(0);
     }
 
