@@ -86,7 +86,8 @@ final class DumpTools {
         int files = 0;
         List<Path> folders = list(options.path("log-dir"), "*-[0-9]*");
         for (Path folder : folders) {
-            if (folder.getFileName().toString().startsWith("__cluster_metadata")) {
+            String name = folder.getFileName().toString();
+            if (name.startsWith("__cluster_metadata") || name.endsWith("-delete")) {
                 continue;
             }
             for (Path file : list(folder, "*.{log,index,timeindex,txnindex,snapshot}")) {

@@ -17,7 +17,7 @@ final class Session {
             Pattern.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}");
     private static final Pattern TOPIC_ID = Pattern.compile("(TopicId: )[A-Za-z0-9_-]{22}");
     private static final Pattern MILLIS = Pattern.compile("\\b1[6-9]\\d{11}\\b");
-    private static final Pattern ADDRESS = Pattern.compile("(?<!/)/?(localhost|127\\.0\\.0\\.1)(/127\\.0\\.0\\.1)?( *:| +)\\d{4,5}\\b");
+    private static final Pattern ADDRESS = Pattern.compile("(?:(?<![/:])/)?(localhost|127\\.0\\.0\\.1)(/127\\.0\\.0\\.1)?( *:| +)\\d{4,5}\\b");
     private static final Pattern STACK = Pattern.compile("^(\\s+at |\\s+\\.\\.\\. \\d+ more).*");
 
     private final Options options;
