@@ -3,7 +3,8 @@
 //! - [`SimRng`]: all randomness of a run, from its seed;
 //! - [`Trace`]: what happened, with a hash over it: the same seed gives the same trace;
 //! - [`SimClock`] and [`Executor`]: virtual time and tasks in an order that the seed decides;
-//! - [`SimFs`]: a file system that forgets what was not synced.
+//! - [`SimFs`]: a file system that forgets what was not synced;
+//! - [`scenarios`]: what is run under all that, and the properties that must hold.
 
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
@@ -12,6 +13,7 @@ mod clock;
 mod executor;
 pub mod fs;
 mod rng;
+pub mod scenarios;
 mod trace;
 
 pub use clock::SimClock;

@@ -51,7 +51,11 @@ impl SimRng {
 
     /// Random bytes.
     pub fn bytes(&self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next_u64() as u8).collect()
+        let mut bytes: Vec<u8> = (0..len.div_ceil(8))
+            .flat_map(|_| self.next_u64().to_le_bytes())
+            .collect();
+        bytes.truncate(len);
+        bytes
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Disk {
     pub(super) changes: u64,
     pub(super) power_off_at: Option<u64>,
     pub(super) off: bool,
+    /// Whether a failed sync lost writes that reads still show.
+    pub(super) lost_writes: bool,
     rng: SimRng,
     pub(super) clock: SimClock,
     trace: Trace,
@@ -53,6 +55,7 @@ impl Disk {
             changes: 0,
             power_off_at: None,
             off: false,
+            lost_writes: false,
             rng,
             clock,
             trace,
@@ -421,7 +424,7 @@ impl Disk {
         self.file(inode, generation)?;
         self.before_change()?;
         if let Err(error) = self.fails(self.faults.sync_errors, "sync") {
-            self.file(inode, generation)?.sync_failed();
+            self.lost_writes |= self.file(inode, generation)?.sync_failed();
             return Err(error);
         }
         self.trace.note(format_args!("sync {inode}"));
@@ -442,6 +445,7 @@ impl Disk {
     pub(super) fn crash(&mut self) {
         self.kill();
         self.trace.note("crash");
+        self.lost_writes = false;
         let dir_ops = std::mem::take(&mut self.dir_ops);
         // A journal keeps a prefix; without one any subset may be there.
         let journal = self.rng.one_in(3);

@@ -74,6 +74,12 @@ impl SimFs {
         self.disk().off
     }
 
+    /// Whether a failed sync lost writes that reads go on showing until the machine restarts. No
+    /// program can tell, not even one that was restarted.
+    pub fn has_lost_writes(&self) -> bool {
+        self.disk().lost_writes
+    }
+
     /// Calls so far that changed anything.
     pub fn changes(&self) -> u64 {
         self.disk().changes

@@ -119,8 +119,11 @@ impl FileNode {
     }
 
     /// A sync that failed: the kernel counts the pages as clean, and the disk never saw them.
-    pub(super) fn sync_failed(&mut self) {
+    /// Returns whether anything was lost.
+    pub(super) fn sync_failed(&mut self) -> bool {
+        let lost = !self.pending.is_empty();
         self.pending.clear();
+        lost
     }
 
     pub(super) fn crash(&mut self, rng: &SimRng) {

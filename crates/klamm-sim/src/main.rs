@@ -1,0 +1,95 @@
+//! Runs scenarios over seeds: `klamm-sim [--scenario NAME] [--seeds N] [--seed S]`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool"
+)]
+
+use std::process::ExitCode;
+
+use klamm_sim::scenarios::{SCENARIOS, Scenario, run_seed};
+
+struct Args {
+    scenarios: Vec<&'static Scenario>,
+    first: u64,
+    count: u64,
+    verbose: bool,
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
+    let mut parsed = Args {
+        scenarios: SCENARIOS.iter().collect(),
+        first: 0,
+        count: 200,
+        verbose: false,
+    };
+    while let Some(name) = args.next() {
+        let value = args.next().ok_or(format!("{name} needs a value"))?;
+        let number = || {
+            value
+                .parse()
+                .map_err(|_| format!("{name} {value}: not a number"))
+        };
+        match name.as_str() {
+            "--seeds" => parsed.count = number()?,
+            "--from" => parsed.first = number()?,
+            "--seed" => {
+                parsed.first = number()?;
+                parsed.count = 1;
+                parsed.verbose = true;
+            }
+            "--scenario" => {
+                parsed.scenarios.retain(|scenario| scenario.name == value);
+                if parsed.scenarios.is_empty() {
+                    let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+                    return Err(format!(
+                        "no scenario {value}; there are {}",
+                        names.join(", ")
+                    ));
+                }
+            }
+            _ => return Err(format!("{name} is not an option")),
+        }
+    }
+    Ok(parsed)
+}
+
+fn main() -> ExitCode {
+    let args = match parse(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("{error}");
+            eprintln!("usage: sim [--scenario NAME] [--seeds N [--from S]] [--seed S]");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut failures = 0;
+    for scenario in args.scenarios {
+        for seed in args.first..args.first + args.count {
+            let outcome = run_seed(scenario, seed);
+            if args.verbose {
+                for line in &outcome.tail {
+                    println!("  {line}");
+                }
+                println!("{} lines, {:016x}", outcome.trace_len, outcome.trace_hash);
+            }
+            if let Err(violation) = outcome.result {
+                failures += 1;
+                println!("{} seed {seed}: {violation}", scenario.name);
+                println!(
+                    "  again: cargo xtask sim --scenario {} --seed {seed}",
+                    scenario.name
+                );
+            }
+        }
+        println!(
+            "{}: {} seeds ({})",
+            scenario.name, args.count, scenario.about
+        );
+    }
+    if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,32 @@
+//! One partition's log on a disk that forgets: appends, flushes, rolls, truncations, deletions,
+//! crashes of process and machine, failing calls, a full disk.
+//!
+//! - [`model`]: what the log must hold, kept beside it;
+//! - [`observed`]: what it does hold, read back through its public calls;
+//! - the properties: [`durability`], [`prefix`], [`integrity`], [`lookup`], [`idempotence`].
+
+pub mod durability;
+pub mod idempotence;
+pub mod integrity;
+pub mod lookup;
+pub mod model;
+pub mod observed;
+pub mod prefix;
+
+mod driver;
+
+#[cfg(test)]
+mod tests;
+
+use super::{Run, Scenario, Violation};
+
+/// The scenario.
+pub const SCENARIO: Scenario = Scenario {
+    name: "log",
+    about: "a log under crashes, failing calls and a full disk",
+    run,
+};
+
+fn run(run: &Run) -> Result<(), Violation> {
+    driver::Driver::new(run, driver::honest)?.go()
+}

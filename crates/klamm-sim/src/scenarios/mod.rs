@@ -1,0 +1,97 @@
+//! What is run under faults, and the properties that must hold all the same.
+//!
+//! Each scenario is a folder: the driver that lets a seed decide what happens, the model of what
+//! should be true, and one file for each property. A property's file opens with what it states and
+//! where that comes from. [`SCENARIOS`] lists them all; a new one adds its line.
+
+pub mod log;
+
+use std::fmt;
+
+use crate::{SimClock, SimRng, Trace};
+
+/// Everything that a run may use, made from its seed.
+#[derive(Debug)]
+pub struct Run {
+    /// Decides everything.
+    pub rng: SimRng,
+    /// Time.
+    pub clock: SimClock,
+    /// What happened.
+    pub trace: Trace,
+}
+
+impl Run {
+    /// The run of a seed.
+    pub fn new(seed: u64) -> Run {
+        Run {
+            rng: SimRng::new(seed),
+            clock: SimClock::new(1_700_000_000_000),
+            trace: Trace::new(),
+        }
+    }
+}
+
+/// A property that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Name of the property: its file.
+    pub property: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl Violation {
+    /// A violation of `property`.
+    pub fn new(property: &'static str, detail: impl Into<String>) -> Violation {
+        Violation {
+            property,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is violated: {}", self.property, self.detail)
+    }
+}
+
+/// Something to run.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// Runs it to its end or to the first violation.
+    pub run: fn(&Run) -> Result<(), Violation>,
+}
+
+/// All scenarios.
+pub const SCENARIOS: &[Scenario] = &[log::SCENARIO];
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Hash over all that happened.
+    pub trace_hash: u64,
+    /// Lines of the trace.
+    pub trace_len: u64,
+    /// The last lines of the trace.
+    pub tail: Vec<String>,
+    /// Whether the properties held.
+    pub result: Result<(), Violation>,
+}
+
+/// Runs a scenario on a seed.
+pub fn run_seed(scenario: &Scenario, seed: u64) -> Outcome {
+    let run = Run::new(seed);
+    let result = (scenario.run)(&run);
+    Outcome {
+        trace_hash: run.trace.hash(),
+        trace_len: run.trace.len(),
+        tail: run.trace.tail(200),
+        result,
+    }
+}

@@ -1,0 +1,47 @@
+//! Determinism first: a run that cannot be repeated proves nothing. Then every scenario over a
+//! couple of hundred seeds; `cargo xtask sim --seeds N` runs more.
+
+use klamm_sim::scenarios::{SCENARIOS, run_seed};
+
+const SEEDS: u64 = 200;
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for scenario in SCENARIOS {
+        let mut hashes = Vec::new();
+        for seed in 0..8 {
+            let (first, second) = (run_seed(scenario, seed), run_seed(scenario, seed));
+            assert_eq!(
+                first, second,
+                "{} seed {seed} does not repeat itself",
+                scenario.name
+            );
+            assert!(
+                first.trace_len > 50,
+                "{} seed {seed} does next to nothing",
+                scenario.name
+            );
+            hashes.push(first.trace_hash);
+        }
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 8, "{}: seeds do not matter", scenario.name);
+    }
+}
+
+#[test]
+fn every_property_holds_on_every_seed() {
+    the_same_seed_gives_the_same_trace();
+    let mut failures = Vec::new();
+    for scenario in SCENARIOS {
+        for seed in 0..SEEDS {
+            if let Err(violation) = run_seed(scenario, seed).result {
+                failures.push(format!(
+                    "{violation}\n  cargo xtask sim --scenario {} --seed {seed}",
+                    scenario.name
+                ));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
