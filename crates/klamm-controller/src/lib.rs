@@ -1,7 +1,21 @@
 #![doc = include_str!("../README.md")]
+//! # What lives here
+//!
+//! - [`Controller`] (`driver/`): the running controller; one task decides, a handle asks.
+//! - [`managers`]: what it decides, as pure functions, one file per kind of request.
+//! - `raft/`: the quorum that commits the decisions, and `__cluster_metadata-0`.
+//! - [`ConfigSchema`]: what the managers need to know of configs.
+
 #![forbid(unsafe_code)]
 
+mod driver;
 pub mod managers;
+mod raft;
 mod schema;
 
+pub use self::driver::{
+    Controller, ControllerConfig, ControllerError, ControllerListener, Describable,
+};
+pub use self::managers::{ApiError, Settings};
+pub use self::raft::{MetadataPublisher, MetadataUpdate, VoterEndpoint};
 pub use self::schema::{ConfigSchema, EffectiveConfig, KafkaConfigs};

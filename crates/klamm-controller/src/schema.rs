@@ -121,7 +121,10 @@ impl ConfigSchema for KafkaConfigs {
     ) -> Vec<EffectiveConfig> {
         // Dynamic values were checked when they were set; should one no longer pass, the static
         // values are the better answer than none.
-        let broker = self.broker.with_dynamic(cluster, node).unwrap_or_else(|_| self.broker.clone());
+        let broker = self
+            .broker
+            .with_dynamic(cluster, node)
+            .unwrap_or_else(|_| self.broker.clone());
         let entries = describe_topic(overrides, &broker, None).unwrap_or_default();
         let mut entries: Vec<_> = entries
             .into_iter()

@@ -34,18 +34,18 @@ pub struct TopicDelta {
 /// the new image. Replaying costs in proportion to what changes, not to the size of the image.
 #[derive(Clone, Debug)]
 pub struct MetadataDelta {
-    base: Arc<MetadataImage>,
-    image: MetadataImage,
-    changed_topics: BTreeMap<Uuid, TopicDelta>,
-    deleted_topics: BTreeMap<Uuid, Arc<TopicImage>>,
-    changed_brokers: BTreeSet<i32>,
-    changed_controllers: BTreeSet<i32>,
-    changed_configs: BTreeSet<ConfigResource>,
-    changed_features: BTreeSet<String>,
-    changed_quotas: BTreeSet<QuotaEntity>,
-    changed_acls: BTreeSet<Uuid>,
-    changed_scram: BTreeSet<(i8, String)>,
-    changed_tokens: BTreeSet<String>,
+    pub(crate) base: Arc<MetadataImage>,
+    pub(crate) image: MetadataImage,
+    pub(crate) changed_topics: BTreeMap<Uuid, TopicDelta>,
+    pub(crate) deleted_topics: BTreeMap<Uuid, Arc<TopicImage>>,
+    pub(crate) changed_brokers: BTreeSet<i32>,
+    pub(crate) changed_controllers: BTreeSet<i32>,
+    pub(crate) changed_configs: BTreeSet<ConfigResource>,
+    pub(crate) changed_features: BTreeSet<String>,
+    pub(crate) changed_quotas: BTreeSet<QuotaEntity>,
+    pub(crate) changed_acls: BTreeSet<Uuid>,
+    pub(crate) changed_scram: BTreeSet<(i8, String)>,
+    pub(crate) changed_tokens: BTreeSet<String>,
 }
 
 impl MetadataDelta {

@@ -3,6 +3,7 @@
 //!
 //! - [`MetadataImage`] and its parts (`image/`): read views that never change.
 //! - [`MetadataDelta`]: replays records onto an image, tells what changed, makes the next image.
+//! - `diff`: what differs between two images.
 //! - [`CowMap`]: the ordered copy-on-write map under the large parts.
 //! - [`MetadataVersion`]: which records a cluster may use, in which version.
 //! - `records`: an image as records, for snapshots.
@@ -14,6 +15,7 @@
 
 mod cow_map;
 mod delta;
+mod diff;
 mod error;
 mod image;
 mod records;

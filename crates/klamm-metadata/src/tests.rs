@@ -401,6 +401,52 @@ fn a_listener_gets_everything_as_changed_at_first() {
     assert!(delta.changed_configs().contains(&ConfigResource::cluster()));
 }
 
+#[test]
+fn the_difference_of_two_images_names_all_that_changed() {
+    let old = image_of(&[
+        topic("a", id(1)),
+        partition(id(1), 0, &[1]),
+        partition(id(1), 1, &[1]),
+        topic("gone", id(2)),
+        topic("same", id(3)),
+        config(4, "", "x", Some("y")),
+    ]);
+    let change = PartitionChangeRecord {
+        partition_id: 1,
+        topic_id: id(1),
+        isr: Some(vec![]),
+        ..Default::default()
+    };
+    let remove = RemoveTopicRecord {
+        topic_id: id(2),
+        ..Default::default()
+    };
+    let records = [
+        change.into(),
+        remove.into(),
+        topic("new", id(4)),
+        config(4, "", "x", None),
+        RegisterBrokerRecord {
+            broker_id: 5,
+            ..Default::default()
+        }
+        .into(),
+    ];
+    let mut replayed = replayed(&old, &records);
+    let new = replayed.finish(AT);
+    let delta = MetadataDelta::between(&old, &new);
+    assert_eq!(delta.image(), &*new);
+    assert_eq!(delta.changed_topics(), replayed.changed_topics());
+    assert_eq!(delta.deleted_topics(), replayed.deleted_topics());
+    assert_eq!(delta.changed_configs(), replayed.changed_configs());
+    assert_eq!(delta.changed_brokers(), replayed.changed_brokers());
+    assert!(
+        MetadataDelta::between(&new, &new)
+            .changed_topics()
+            .is_empty()
+    );
+}
+
 /// Steps that always make a legal log.
 #[derive(Clone, Debug)]
 enum Step {

@@ -6,7 +6,9 @@ use klamm_metadata::{Acl, MetadataImage};
 use klamm_protocol::messages::create_acls_request::AclCreation;
 use klamm_protocol::messages::create_acls_response::AclCreationResult;
 use klamm_protocol::messages::delete_acls_request::DeleteAclsFilter;
-use klamm_protocol::messages::delete_acls_response::{DeleteAclsFilterResult, DeleteAclsMatchingAcl};
+use klamm_protocol::messages::delete_acls_response::{
+    DeleteAclsFilterResult, DeleteAclsMatchingAcl,
+};
 use klamm_protocol::messages::describe_acls_response::{AclDescription, DescribeAclsResource};
 use klamm_protocol::messages::{
     CreateAclsRequest, CreateAclsResponse, DeleteAclsRequest, DeleteAclsResponse,
@@ -44,8 +46,12 @@ pub fn create_acls(
 ) -> Outcome<CreateAclsResponse> {
     let mut records = Vec::new();
     let mut response = CreateAclsResponse::default();
-    let mut present: BTreeSet<Acl> =
-        context.image.acls().iter().map(|(_, acl)| Acl::clone(acl)).collect();
+    let mut present: BTreeSet<Acl> = context
+        .image
+        .acls()
+        .iter()
+        .map(|(_, acl)| Acl::clone(acl))
+        .collect();
     for creation in &request.creations {
         let result = check(creation).map(|()| {
             let acl = acl_of(creation);
@@ -65,9 +71,16 @@ pub fn create_acls(
             }
         });
         let (error_code, error_message) = wire_result(&result);
-        response.results.push(AclCreationResult { error_code, error_message, ..Default::default() });
+        response.results.push(AclCreationResult {
+            error_code,
+            error_message,
+            ..Default::default()
+        });
     }
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 fn acl_of(creation: &AclCreation) -> Acl {
@@ -83,7 +96,10 @@ fn acl_of(creation: &AclCreation) -> Acl {
 }
 
 fn name_of(names: &[&'static str], number: i8) -> &'static str {
-    usize::try_from(number).ok().and_then(|index| names.get(index).copied()).unwrap_or("UNKNOWN")
+    usize::try_from(number)
+        .ok()
+        .and_then(|index| names.get(index).copied())
+        .unwrap_or("UNKNOWN")
 }
 
 fn check(creation: &AclCreation) -> Result<(), ApiError> {
@@ -98,7 +114,10 @@ fn check(creation: &AclCreation) -> Result<(), ApiError> {
         return invalid(format!("Invalid patternType {name}"));
     }
     if creation.operation <= ANY || creation.operation > OPERATION_MAX {
-        return invalid(format!("Invalid operation {}", name_of(&["UNKNOWN", "ANY"], creation.operation)));
+        return invalid(format!(
+            "Invalid operation {}",
+            name_of(&["UNKNOWN", "ANY"], creation.operation)
+        ));
     }
     if ![DENY, ALLOW].contains(&creation.permission_type) {
         let name = name_of(&["UNKNOWN", "ANY"], creation.permission_type);
@@ -161,7 +180,9 @@ impl Filter<'_> {
         if ![ANY, PATTERN_MATCH, acl.pattern_type].contains(&own) {
             return false;
         }
-        let Some(name) = self.resource_name else { return true };
+        let Some(name) = self.resource_name else {
+            return true;
+        };
         match (own, acl.pattern_type) {
             // Not how an entry is written, but to which resources it applies.
             (PATTERN_MATCH, PATTERN_LITERAL) => {
@@ -183,7 +204,12 @@ pub fn delete_acls(
     for asked in &request.filters {
         let filter = delete_filter(asked);
         let found = filter.check().map(|()| {
-            context.image.acls().iter().filter(|(_, acl)| filter.matches(acl)).collect::<Vec<_>>()
+            context
+                .image
+                .acls()
+                .iter()
+                .filter(|(_, acl)| filter.matches(acl))
+                .collect::<Vec<_>>()
         });
         let found = found.and_then(|found| {
             if removed.len() + found.len() > RECORDS_PER_REQUEST_MAX {
@@ -210,9 +236,18 @@ pub fn delete_acls(
     }
     let records = removed
         .into_iter()
-        .map(|id| RemoveAccessControlEntryRecord { id, ..Default::default() }.into())
+        .map(|id| {
+            RemoveAccessControlEntryRecord {
+                id,
+                ..Default::default()
+            }
+            .into()
+        })
         .collect();
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 fn delete_filter(asked: &DeleteAclsFilter) -> Filter<'_> {
@@ -260,7 +295,11 @@ pub fn describe_acls(image: &MetadataImage, request: &DescribeAclsRequest) -> De
     }
     let mut resources: BTreeMap<(i8, i8, &str), Vec<AclDescription>> = BTreeMap::new();
     for (_, acl) in image.acls().iter().filter(|(_, acl)| filter.matches(acl)) {
-        let resource = (acl.resource_type, acl.pattern_type, acl.resource_name.as_str());
+        let resource = (
+            acl.resource_type,
+            acl.pattern_type,
+            acl.resource_name.as_str(),
+        );
         resources.entry(resource).or_default().push(AclDescription {
             principal: acl.principal.as_str().into(),
             host: acl.host.as_str().into(),
@@ -269,14 +308,19 @@ pub fn describe_acls(image: &MetadataImage, request: &DescribeAclsRequest) -> De
             ..AclDescription::default()
         });
     }
-    let resources = resources.into_iter().map(|((resource_type, pattern_type, name), acls)| {
-        DescribeAclsResource {
-            resource_type,
-            resource_name: name.into(),
-            pattern_type,
-            acls,
-            ..DescribeAclsResource::default()
-        }
-    });
-    DescribeAclsResponse { resources: resources.collect(), ..Default::default() }
+    let resources = resources
+        .into_iter()
+        .map(
+            |((resource_type, pattern_type, name), acls)| DescribeAclsResource {
+                resource_type,
+                resource_name: name.into(),
+                pattern_type,
+                acls,
+                ..DescribeAclsResource::default()
+            },
+        );
+    DescribeAclsResponse {
+        resources: resources.collect(),
+        ..Default::default()
+    }
 }

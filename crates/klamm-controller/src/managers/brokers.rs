@@ -11,13 +11,14 @@ use klamm_protocol::messages::{
     UnregisterBrokerRequest, UnregisterBrokerResponse,
 };
 use klamm_protocol::metadata::{
-    BrokerRegistrationChangeRecord, MetadataRecord, RegisterBrokerRecord,
-    RegisterControllerRecord, UnregisterBrokerRecord, register_broker_record,
-    register_controller_record,
+    BrokerRegistrationChangeRecord, MetadataRecord, RegisterBrokerRecord, RegisterControllerRecord,
+    UnregisterBrokerRecord, register_broker_record, register_controller_record,
 };
 use klamm_records::Uuid;
 
-use super::elections::{Departure, leader_and_isr_updates, leaderless, leads_any, partitions_where};
+use super::elections::{
+    Departure, leader_and_isr_updates, leaderless, leads_any, partitions_where,
+};
 use super::{ApiError, Context, Outcome, Sessions};
 
 const FENCE: i8 = 1;
@@ -57,7 +58,9 @@ pub fn register_broker(
             record.fenced = broker.fenced;
             record.in_controlled_shutdown = broker.in_controlled_shutdown;
             record.broker_epoch = broker.epoch;
-            record.cordoned_log_dirs.clone_from(&broker.cordoned_log_dirs);
+            record
+                .cordoned_log_dirs
+                .clone_from(&broker.cordoned_log_dirs);
         }
         None => {
             if let Some(broker) = existing {
@@ -73,7 +76,10 @@ pub fn register_broker(
         sessions.touch(request.broker_id, -1, now);
     }
     records.push(record.into());
-    let reply = BrokerRegistrationResponse { broker_epoch, ..Default::default() };
+    let reply = BrokerRegistrationResponse {
+        broker_epoch,
+        ..Default::default()
+    };
     Ok(Outcome { records, reply })
 }
 
@@ -93,7 +99,11 @@ fn check_registration(
         return Err(ApiError::new(ErrorCode::BrokerIdNotRegistered, message));
     }
     let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidRegistration, message));
-    if context.image.metadata_version().supports_directory_assignment() {
+    if context
+        .image
+        .metadata_version()
+        .supports_directory_assignment()
+    {
         let dirs = &request.log_dirs;
         if dirs.is_empty() {
             return invalid("No directories specified in request".to_owned());
@@ -104,14 +114,24 @@ fn check_registration(
         if dirs.iter().collect::<BTreeSet<_>>().len() != dirs.len() {
             return invalid("Duplicate directory ID in request".to_owned());
         }
-        for other in context.image.brokers().filter(|broker| broker.id != request.broker_id) {
+        for other in context
+            .image
+            .brokers()
+            .filter(|broker| broker.id != request.broker_id)
+        {
             if let Some(dir) = dirs.iter().find(|dir| other.log_dirs.contains(dir)) {
                 let id = other.id;
-                return invalid(format!("Broker {id} is already registered with directory {dir}"));
+                return invalid(format!(
+                    "Broker {id} is already registered with directory {dir}"
+                ));
             }
         }
     }
-    if !request.features.iter().any(|feature| feature.name == MetadataVersion::FEATURE_NAME) {
+    if !request
+        .features
+        .iter()
+        .any(|feature| feature.name == MetadataVersion::FEATURE_NAME)
+    {
         return invalid("Request features do not contain 'metadata.version'".to_owned());
     }
     Ok(())
@@ -138,14 +158,21 @@ fn registration_record(
     for (name, level) in finalized {
         check_feature(&name, level, (0, 0))?;
     }
-    let endpoints = request.listeners.iter().map(|listener| register_broker_record::BrokerEndpoint {
-        name: listener.name.detached(),
-        host: listener.host.detached(),
-        port: listener.port,
-        security_protocol: listener.security_protocol,
-        ..Default::default()
-    });
-    let with_dirs = context.image.metadata_version().supports_directory_assignment();
+    let endpoints =
+        request
+            .listeners
+            .iter()
+            .map(|listener| register_broker_record::BrokerEndpoint {
+                name: listener.name.detached(),
+                host: listener.host.detached(),
+                port: listener.port,
+                security_protocol: listener.security_protocol,
+                ..Default::default()
+            });
+    let with_dirs = context
+        .image
+        .metadata_version()
+        .supports_directory_assignment();
     Ok(RegisterBrokerRecord {
         broker_id: request.broker_id,
         incarnation_id: request.incarnation_id,
@@ -153,7 +180,11 @@ fn registration_record(
         features,
         rack: request.rack.as_ref().map(|rack| rack.detached()),
         fenced: true,
-        log_dirs: if with_dirs { request.log_dirs.clone() } else { Vec::new() },
+        log_dirs: if with_dirs {
+            request.log_dirs.clone()
+        } else {
+            Vec::new()
+        },
         ..RegisterBrokerRecord::default()
     })
 }
@@ -175,9 +206,13 @@ fn broker_returned(context: &Context<'_>, broker: i32, clean: bool) -> Vec<Metad
     if clean || !context.image.elr_enabled() {
         return leave_isrs(context, broker);
     }
-    let departure = Departure { uncleanly_shut_down: Some(broker), ..Departure::default() };
-    let affected =
-        partitions_where(context, |p| p.isr.contains(&broker) || p.elr.contains(&broker));
+    let departure = Departure {
+        uncleanly_shut_down: Some(broker),
+        ..Departure::default()
+    };
+    let affected = partitions_where(context, |p| {
+        p.isr.contains(&broker) || p.elr.contains(&broker)
+    });
     leader_and_isr_updates(context, departure, affected)
 }
 
@@ -232,8 +267,16 @@ pub fn heartbeat(
         let written = i64::try_from(records.len()).unwrap_or(i64::MAX);
         sessions.set_shutdown_offset(id, context.next_offset + written - 1);
     }
-    records.extend(directories_offline(context, broker, &request.offline_log_dirs));
-    records.extend(directories_cordoned(context, broker, request.cordoned_log_dirs.as_deref()));
+    records.extend(directories_offline(
+        context,
+        broker,
+        &request.offline_log_dirs,
+    ));
+    records.extend(directories_cordoned(
+        context,
+        broker,
+        request.cordoned_log_dirs.as_deref(),
+    ));
     let reply = BrokerHeartbeatResponse {
         is_caught_up: caught_up,
         is_fenced: fenced,
@@ -288,20 +331,39 @@ fn change(broker: &BrokerImage) -> BrokerRegistrationChangeRecord {
 /// Keeps a broker from leading, and takes it out of all ISRs.
 pub fn fence(context: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
     let mut records = leave_isrs(context, broker.id);
-    records.push(BrokerRegistrationChangeRecord { fenced: FENCE, ..change(broker) }.into());
+    records.push(
+        BrokerRegistrationChangeRecord {
+            fenced: FENCE,
+            ..change(broker)
+        }
+        .into(),
+    );
     records
 }
 
 fn unfence(context: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
-    let unfenced = BrokerRegistrationChangeRecord { fenced: UNFENCE, ..change(broker) };
+    let unfenced = BrokerRegistrationChangeRecord {
+        fenced: UNFENCE,
+        ..change(broker)
+    };
     let mut records = vec![unfenced.into()];
-    let departure = Departure { added: Some(broker.id), ..Departure::default() };
-    records.extend(leader_and_isr_updates(context, departure, leaderless(context)));
+    let departure = Departure {
+        added: Some(broker.id),
+        ..Departure::default()
+    };
+    records.extend(leader_and_isr_updates(
+        context,
+        departure,
+        leaderless(context),
+    ));
     records
 }
 
 fn enter_shutdown(context: &Context<'_>, broker: &BrokerImage) -> Vec<MetadataRecord> {
-    let leaving = BrokerRegistrationChangeRecord { in_controlled_shutdown: 1, ..change(broker) };
+    let leaving = BrokerRegistrationChangeRecord {
+        in_controlled_shutdown: 1,
+        ..change(broker)
+    };
     let mut records = vec![leaving.into()];
     records.extend(leave_isrs(context, broker.id));
     records
@@ -320,8 +382,19 @@ fn directories_offline(
         partition.replicas.contains(&broker.id) && is_offline(&partition.directory(broker.id))
     });
     let mut records = leader_and_isr_updates(context, Departure::remove(broker.id), lost);
-    let log_dirs = broker.log_dirs.iter().copied().filter(|dir| !is_offline(dir)).collect();
-    records.push(BrokerRegistrationChangeRecord { log_dirs, ..change(broker) }.into());
+    let log_dirs = broker
+        .log_dirs
+        .iter()
+        .copied()
+        .filter(|dir| !is_offline(dir))
+        .collect();
+    records.push(
+        BrokerRegistrationChangeRecord {
+            log_dirs,
+            ..change(broker)
+        }
+        .into(),
+    );
     records
 }
 
@@ -331,13 +404,22 @@ fn directories_cordoned(
     cordoned: Option<&[Uuid]>,
 ) -> Option<MetadataRecord> {
     let cordoned = cordoned?;
-    if !context.image.metadata_version().supports_cordoned_log_dirs()
+    if !context
+        .image
+        .metadata_version()
+        .supports_cordoned_log_dirs()
         || broker.cordoned_log_dirs.as_deref() == Some(cordoned)
     {
         return None;
     }
     let cordoned_log_dirs = Some(cordoned.to_vec());
-    Some(BrokerRegistrationChangeRecord { cordoned_log_dirs, ..change(broker) }.into())
+    Some(
+        BrokerRegistrationChangeRecord {
+            cordoned_log_dirs,
+            ..change(broker)
+        }
+        .into(),
+    )
 }
 
 /// Fences the broker that has been silent for longest, if one has been for too long.
@@ -372,9 +454,19 @@ pub fn unregister_broker(
     };
     let mut records = leader_and_isr_updates(context, departure, affected);
     let (broker_id, broker_epoch) = (id, broker.epoch);
-    records.push(UnregisterBrokerRecord { broker_id, broker_epoch, ..Default::default() }.into());
+    records.push(
+        UnregisterBrokerRecord {
+            broker_id,
+            broker_epoch,
+            ..Default::default()
+        }
+        .into(),
+    );
     sessions.end(id);
-    Ok(Outcome { records, reply: UnregisterBrokerResponse::default() })
+    Ok(Outcome {
+        records,
+        reply: UnregisterBrokerResponse::default(),
+    })
 }
 
 /// Registers a controller: where it listens and which features it supports.
@@ -382,20 +474,24 @@ pub fn register_controller(
     context: &Context<'_>,
     request: &ControllerRegistrationRequest,
 ) -> Result<Outcome<ControllerRegistrationResponse>, ApiError> {
-    if !context.image.metadata_version().supports_controller_registration() {
-        let message =
-            "The current MetadataVersion is too old to support controller registrations.";
+    if !context
+        .image
+        .metadata_version()
+        .supports_controller_registration()
+    {
+        let message = "The current MetadataVersion is too old to support controller registrations.";
         return Err(ApiError::new(ErrorCode::UnsupportedVersion, message));
     }
-    let endpoint = |listener: &klamm_protocol::messages::controller_registration_request::Listener| {
-        register_controller_record::ControllerEndpoint {
-            name: listener.name.detached(),
-            host: listener.host.detached(),
-            port: listener.port,
-            security_protocol: listener.security_protocol,
-            ..Default::default()
-        }
-    };
+    let endpoint =
+        |listener: &klamm_protocol::messages::controller_registration_request::Listener| {
+            register_controller_record::ControllerEndpoint {
+                name: listener.name.detached(),
+                host: listener.host.detached(),
+                port: listener.port,
+                security_protocol: listener.security_protocol,
+                ..Default::default()
+            }
+        };
     let feature = |feature: &klamm_protocol::messages::controller_registration_request::Feature| {
         register_controller_record::ControllerFeature {
             name: feature.name.detached(),
@@ -413,5 +509,8 @@ pub fn register_controller(
         ..RegisterControllerRecord::default()
     };
     let reply = ControllerRegistrationResponse::default();
-    Ok(Outcome { records: vec![record.into()], reply })
+    Ok(Outcome {
+        records: vec![record.into()],
+        reply,
+    })
 }

@@ -38,7 +38,10 @@ pub fn incremental_alter_configs(
     request: &IncrementalAlterConfigsRequest,
 ) -> Outcome<IncrementalAlterConfigsResponse> {
     let resources = request.resources.iter().map(|resource| {
-        (resource_of(resource.resource_type, &resource.resource_name), changes_of(resource))
+        (
+            resource_of(resource.resource_type, &resource.resource_name),
+            changes_of(resource),
+        )
     });
     let resources: Vec<_> = resources.collect();
     let repeated = repeated(resources.iter().map(|(resource, _)| resource));
@@ -48,22 +51,29 @@ pub fn incremental_alter_configs(
         let result = if repeated.contains(resource) {
             Err(repeated_error())
         } else {
-            changes.clone().and_then(|changes| alter(context, resource, &changes, false))
+            changes
+                .clone()
+                .and_then(|changes| alter(context, resource, &changes, false))
         };
         let result = result.map(|new| records.extend(new));
         let (error_code, error_message) = wire_result(&result);
-        response.responses.push(incremental_alter_configs_response::AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: asked.resource_type,
-            resource_name: asked.resource_name.clone(),
-            ..Default::default()
-        });
+        response.responses.push(
+            incremental_alter_configs_response::AlterConfigsResourceResponse {
+                error_code,
+                error_message,
+                resource_type: asked.resource_type,
+                resource_name: asked.resource_name.clone(),
+                ..Default::default()
+            },
+        );
     }
     if request.validate_only {
         records.clear();
     }
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 /// Replaces all configs of resources: what is not named goes back to its default.
@@ -80,8 +90,11 @@ pub fn alter_configs(
     let mut records = Vec::new();
     let mut response = AlterConfigsResponse::default();
     for (resource, asked) in resources.iter().zip(&request.resources) {
-        let values: Vec<(&ByteStr, Option<&ByteStr>)> =
-            asked.configs.iter().map(|config| (&config.name, config.value.as_ref())).collect();
+        let values: Vec<(&ByteStr, Option<&ByteStr>)> = asked
+            .configs
+            .iter()
+            .map(|config| (&config.name, config.value.as_ref()))
+            .collect();
         let result = if repeated.contains(resource) {
             Err(repeated_error())
         } else {
@@ -90,18 +103,23 @@ pub fn alter_configs(
         };
         let result = result.map(|new| records.extend(new));
         let (error_code, error_message) = wire_result(&result);
-        response.responses.push(alter_configs_response::AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: asked.resource_type,
-            resource_name: asked.resource_name.clone(),
-            ..Default::default()
-        });
+        response
+            .responses
+            .push(alter_configs_response::AlterConfigsResourceResponse {
+                error_code,
+                error_message,
+                resource_type: asked.resource_type,
+                resource_name: asked.resource_name.clone(),
+                ..Default::default()
+            });
     }
     if request.validate_only {
         records.clear();
     }
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 /// Records that give a topic in the making its configs.
@@ -121,11 +139,16 @@ fn repeated<'a>(
     resources: impl Iterator<Item = &'a ConfigResource>,
 ) -> BTreeSet<&'a ConfigResource> {
     let mut seen = BTreeSet::new();
-    resources.filter(|resource| !seen.insert(*resource)).collect()
+    resources
+        .filter(|resource| !seen.insert(*resource))
+        .collect()
 }
 
 fn repeated_error() -> ApiError {
-    ApiError::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")
+    ApiError::new(
+        ErrorCode::InvalidRequest,
+        "Each resource must appear at most once.",
+    )
 }
 
 fn changes_of(
@@ -152,7 +175,10 @@ fn changes_of(
         }
     }
     if !nulls.is_empty() {
-        return invalid(format!("Null value not supported for : {}", nulls.join(",")));
+        return invalid(format!(
+            "Null value not supported for : {}",
+            nulls.join(",")
+        ));
     }
     Ok(changes)
 }
@@ -180,7 +206,10 @@ fn replacements(
         }
     }
     if !nulls.is_empty() {
-        return invalid(format!("Null value not supported for : {}", nulls.join(",")));
+        return invalid(format!(
+            "Null value not supported for : {}",
+            nulls.join(",")
+        ));
     }
     Ok(changes)
 }
@@ -222,9 +251,13 @@ fn alter(
             ResourceType::Broker if resource.name.is_empty() => Some(ByteStr::EMPTY),
             _ => None,
         };
-        records.extend(
-            topic_name.map(|topic_name| ClearElrRecord { topic_name, ..Default::default() }.into()),
-        );
+        records.extend(topic_name.map(|topic_name| {
+            ClearElrRecord {
+                topic_name,
+                ..Default::default()
+            }
+            .into()
+        }));
     }
     Ok(records)
 }
@@ -344,9 +377,10 @@ fn check_resource(
             invalid("Subscription name can't be empty")
         }
         ResourceType::Group | ResourceType::ClientMetrics => Ok(()),
-        ResourceType::BrokerLogger | ResourceType::Unknown => {
-            invalid(&format!("Unexpected resource type {}.", resource.resource_type.name()))
-        }
+        ResourceType::BrokerLogger | ResourceType::Unknown => invalid(&format!(
+            "Unexpected resource type {}.",
+            resource.resource_type.name()
+        )),
     }
 }
 

@@ -33,8 +33,9 @@ pub fn elect_leaders(
         for partition_id in partitions {
             let result = elect_leader(context, &topic, partition_id, election);
             // Of all partitions only those are told that had to be looked at.
-            let not_needed =
-                result.as_ref().is_err_and(|error| error.code == ErrorCode::ElectionNotNeeded);
+            let not_needed = result
+                .as_ref()
+                .is_err_and(|error| error.code == ErrorCode::ElectionNotNeeded);
             if all && not_needed {
                 continue;
             }
@@ -47,16 +48,22 @@ pub fn elect_leaders(
                 ..PartitionResult::default()
             });
         }
-        response.replica_election_results.push(ReplicaElectionResult {
-            topic,
-            partition_result: results,
-            ..ReplicaElectionResult::default()
-        });
+        response
+            .replica_election_results
+            .push(ReplicaElectionResult {
+                topic,
+                partition_result: results,
+                ..ReplicaElectionResult::default()
+            });
     };
     match &request.topic_partitions {
         Some(topics) => {
             for topic in topics {
-                answer(topic.topic.clone(), &mut topic.partitions.iter().copied(), false);
+                answer(
+                    topic.topic.clone(),
+                    &mut topic.partitions.iter().copied(),
+                    false,
+                );
             }
         }
         None => {
@@ -66,7 +73,10 @@ pub fn elect_leaders(
             }
         }
     }
-    Ok(Outcome { records, reply: response })
+    Ok(Outcome {
+        records,
+        reply: response,
+    })
 }
 
 fn elect_leader(
@@ -76,14 +86,22 @@ fn elect_leader(
     election: Election,
 ) -> Result<MetadataRecord, ApiError> {
     let unknown = |message| ApiError::new(ErrorCode::UnknownTopicOrPartition, message);
-    let topic =
-        context.image.topic(name).ok_or_else(|| unknown(format!("No such topic as {name}")))?;
+    let topic = context
+        .image
+        .topic(name)
+        .ok_or_else(|| unknown(format!("No such topic as {name}")))?;
     let partition = topic
         .partition(index)
         .ok_or_else(|| unknown(format!("No such partition as {name}-{index}")))?;
     let (not_needed, impossible) = match election {
-        Election::Unclean => (partition.has_leader(), ErrorCode::EligibleLeadersNotAvailable),
-        _ => (partition.has_preferred_leader(), ErrorCode::PreferredLeaderNotAvailable),
+        Election::Unclean => (
+            partition.has_leader(),
+            ErrorCode::EligibleLeadersNotAvailable,
+        ),
+        _ => (
+            partition.has_preferred_leader(),
+            ErrorCode::PreferredLeaderNotAvailable,
+        ),
     };
     if not_needed {
         return Err(ErrorCode::ElectionNotNeeded.into());
@@ -99,10 +117,17 @@ fn elect(
     election: Election,
 ) -> Option<MetadataRecord> {
     let may_lead = |broker| context.is_active(broker);
-    PartitionChange::new(context, topic.name(), topic.id(), index, partition, &may_lead)
-        .election(election)
-        .build()
-        .map(MetadataRecord::from)
+    PartitionChange::new(
+        context,
+        topic.name(),
+        topic.id(),
+        index,
+        partition,
+        &may_lead,
+    )
+    .election(election)
+    .build()
+    .map(MetadataRecord::from)
 }
 
 /// Gives leadership back to preferred replicas, for at most `max` partitions.
@@ -142,7 +167,10 @@ pub(super) struct Departure {
 
 impl Departure {
     pub(super) fn remove(broker: i32) -> Self {
-        Departure { removed: Some(broker), ..Departure::default() }
+        Departure {
+            removed: Some(broker),
+            ..Departure::default()
+        }
     }
 }
 
@@ -152,7 +180,11 @@ pub(super) fn leader_and_isr_updates(
     departure: Departure,
     affected: impl IntoIterator<Item = (Uuid, i32)>,
 ) -> Vec<MetadataRecord> {
-    let Departure { removed, added, uncleanly_shut_down } = departure;
+    let Departure {
+        removed,
+        added,
+        uncleanly_shut_down,
+    } = departure;
     let gone = |broker: i32| removed == Some(broker) || uncleanly_shut_down == Some(broker);
     let may_lead =
         |broker: i32| !gone(broker) && (added == Some(broker) || context.is_active(broker));
@@ -169,7 +201,14 @@ pub(super) fn leader_and_isr_updates(
             PartitionChange::new(context, topic.name(), topic_id, index, partition, &may_lead)
                 .election(election)
                 .uncleanly_shut_down(uncleanly_shut_down)
-                .isr(partition.isr.iter().copied().filter(|&replica| !gone(replica)).collect())
+                .isr(
+                    partition
+                        .isr
+                        .iter()
+                        .copied()
+                        .filter(|&replica| !gone(replica))
+                        .collect(),
+                )
                 .build()
                 .map(MetadataRecord::from)
         })
@@ -181,7 +220,9 @@ pub(super) fn partitions<'a>(
     context: &Context<'a>,
 ) -> impl Iterator<Item = (&'a TopicImage, i32, &'a PartitionImage)> + use<'a> {
     context.image.topics().iter().flat_map(|topic| {
-        topic.partitions().map(move |(index, partition)| (&**topic, index, &**partition))
+        topic
+            .partitions()
+            .map(move |(index, partition)| (&**topic, index, &**partition))
     })
 }
 
@@ -205,4 +246,3 @@ pub(super) fn leads_any(context: &Context<'_>, broker: i32) -> bool {
 pub(super) fn leaderless(context: &Context<'_>) -> Vec<(Uuid, i32)> {
     partitions_where(context, |partition| partition.leader == NO_LEADER)
 }
-

@@ -30,26 +30,81 @@ pub struct Feature {
 
 /// All features that this software knows, with the levels it supports: those of Kafka 4.3.
 pub const SUPPORTED: &[Feature] = &[
-    Feature { name: MetadataVersion::FEATURE_NAME, min: 7, max: 30 },
-    Feature { name: ELR_VERSION, min: 0, max: 1 },
-    Feature { name: "group.version", min: 0, max: 1 },
-    Feature { name: KRAFT_VERSION, min: 0, max: 1 },
-    Feature { name: "share.version", min: 0, max: 1 },
-    Feature { name: "streams.version", min: 0, max: 1 },
-    Feature { name: "transaction.version", min: 0, max: 2 },
+    Feature {
+        name: MetadataVersion::FEATURE_NAME,
+        min: 7,
+        max: 30,
+    },
+    Feature {
+        name: ELR_VERSION,
+        min: 0,
+        max: 1,
+    },
+    Feature {
+        name: "group.version",
+        min: 0,
+        max: 1,
+    },
+    Feature {
+        name: KRAFT_VERSION,
+        min: 0,
+        max: 1,
+    },
+    Feature {
+        name: "share.version",
+        min: 0,
+        max: 1,
+    },
+    Feature {
+        name: "streams.version",
+        min: 0,
+        max: 1,
+    },
+    Feature {
+        name: "transaction.version",
+        min: 0,
+        max: 2,
+    },
 ];
+
+/// What a controller commits when it begins to decide: the first records of a new cluster, or what
+/// an old one lacks.
+pub fn activation(context: &Context<'_>, levels: &BTreeMap<String, i16>) -> Vec<MetadataRecord> {
+    if context
+        .image
+        .features()
+        .level(MetadataVersion::FEATURE_NAME)
+        == 0
+    {
+        bootstrap(context, levels)
+    } else if context.image.elr_enabled() {
+        elr_safety(context)
+    } else {
+        Vec::new()
+    }
+}
 
 /// The records that a new cluster starts with: the level of each feature (`levels` in place of the
 /// highest ones), and what those features need.
-pub fn bootstrap(context: &Context<'_>, levels: &BTreeMap<String, i16>) -> Vec<MetadataRecord> {
+fn bootstrap(context: &Context<'_>, levels: &BTreeMap<String, i16>) -> Vec<MetadataRecord> {
     let level = |feature: &Feature| levels.get(feature.name).copied().unwrap_or(feature.max);
     let name = Some(ByteStr::from_static("Bootstrap records"));
-    let mut records: Vec<MetadataRecord> =
-        vec![BeginTransactionRecord { name, ..Default::default() }.into()];
-    let features = SUPPORTED.iter().filter(|feature| feature.name != KRAFT_VERSION);
+    let mut records: Vec<MetadataRecord> = vec![
+        BeginTransactionRecord {
+            name,
+            ..Default::default()
+        }
+        .into(),
+    ];
+    let features = SUPPORTED
+        .iter()
+        .filter(|feature| feature.name != KRAFT_VERSION);
     let on = features.filter(|feature| level(feature) > 0);
     records.extend(on.map(|feature| level_record(feature.name, level(feature))));
-    if SUPPORTED.iter().any(|feature| feature.name == ELR_VERSION && level(feature) > 0) {
+    if SUPPORTED
+        .iter()
+        .any(|feature| feature.name == ELR_VERSION && level(feature) > 0)
+    {
         records.extend(elr_safety(context));
     }
     records.push(EndTransactionRecord::default().into());
@@ -57,7 +112,12 @@ pub fn bootstrap(context: &Context<'_>, levels: &BTreeMap<String, i16>) -> Vec<M
 }
 
 fn level_record(name: &str, feature_level: i16) -> MetadataRecord {
-    FeatureLevelRecord { name: name.into(), feature_level, ..Default::default() }.into()
+    FeatureLevelRecord {
+        name: name.into(),
+        feature_level,
+        ..Default::default()
+    }
+    .into()
 }
 
 /// Eligible leaders are judged by `min.insync.replicas`, which must therefore be the same for the
@@ -65,8 +125,14 @@ fn level_record(name: &str, feature_level: i16) -> MetadataRecord {
 fn elr_safety(context: &Context<'_>) -> Vec<MetadataRecord> {
     let mut records = Vec::new();
     let cluster = ConfigResource::cluster();
-    if !context.image.config(&cluster).contains_key(MIN_INSYNC_REPLICAS) {
-        let default = context.schema.default_value(ResourceType::Topic, MIN_INSYNC_REPLICAS);
+    if !context
+        .image
+        .config(&cluster)
+        .contains_key(MIN_INSYNC_REPLICAS)
+    {
+        let default = context
+            .schema
+            .default_value(ResourceType::Topic, MIN_INSYNC_REPLICAS);
         let value = default.unwrap_or_else(|| "1".to_owned());
         records.push(config_record(&cluster, MIN_INSYNC_REPLICAS, Some(value)).into());
     }
@@ -113,11 +179,17 @@ pub fn update_features(
     if request.validate_only {
         records.clear();
     }
-    let results = request.feature_updates.iter().map(|update| UpdatableFeatureResult {
-        feature: update.feature.clone(),
-        ..UpdatableFeatureResult::default()
-    });
-    let reply = UpdateFeaturesResponse { results: results.collect(), ..Default::default() };
+    let results = request
+        .feature_updates
+        .iter()
+        .map(|update| UpdatableFeatureResult {
+            feature: update.feature.clone(),
+            ..UpdatableFeatureResult::default()
+        });
+    let reply = UpdateFeaturesResponse {
+        results: results.collect(),
+        ..Default::default()
+    };
     Outcome { records, reply }
 }
 
@@ -136,7 +208,11 @@ fn update_feature(
         (0, _, false) | (_, 1, _) => UpgradeType::Upgrade,
         (_, 2, _) => UpgradeType::SafeDowngrade,
         (_, 3, _) => UpgradeType::UnsafeDowngrade,
-        _ => return Err(invalid("The controller does not support the given upgrade type.")),
+        _ => {
+            return Err(invalid(
+                "The controller does not support the given upgrade type.",
+            ));
+        }
     };
     if level < 0 {
         return Err(invalid("A feature version cannot be less than 0."));
@@ -194,7 +270,10 @@ fn check_supported(context: &Context<'_>, name: &str, level: i16) -> Result<(), 
         return Err(format!("Feature {name} not found."));
     }
     for broker in context.image.brokers() {
-        check(format!("Broker {}", broker.id), broker.features.get(name).copied())?;
+        check(
+            format!("Broker {}", broker.id),
+            broker.features.get(name).copied(),
+        )?;
     }
     for controller in context.image.cluster().controllers().values() {
         if controller.id != context.node_id {
@@ -213,7 +292,9 @@ fn check_metadata_version(
     let refuse = |message: String| Err(ApiError::new(ErrorCode::InvalidUpdateVersion, message));
     let current = context.image.metadata_version();
     let Some(wanted) = MetadataVersion::from_level(level) else {
-        return refuse(format!("Invalid metadata.version {level}. Unknown metadata.version."));
+        return refuse(format!(
+            "Invalid metadata.version {level}. Unknown metadata.version."
+        ));
     };
     if wanted >= current || !current.loses_metadata_on_downgrade_to(wanted) {
         return Ok(());
@@ -228,5 +309,7 @@ fn check_metadata_version(
         }
     };
     let (from, to) = (current.level(), level);
-    refuse(format!("Unsupported metadata.version downgrade from {from} to {to}. {reason}"))
+    refuse(format!(
+        "Unsupported metadata.version downgrade from {from} to {to}. {reason}"
+    ))
 }

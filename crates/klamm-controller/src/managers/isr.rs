@@ -23,9 +23,9 @@ pub fn alter_partition(
     for asked in &request.topics {
         let topic = context.image.topic_by_id(asked.topic_id);
         let partitions = asked.partitions.iter().map(|partition| {
-            let result = topic
-                .ok_or(ErrorCode::UnknownTopicId)
-                .and_then(|topic| alter(context, request.broker_id, topic, partition, &mut records));
+            let result = topic.ok_or(ErrorCode::UnknownTopicId).and_then(|topic| {
+                alter(context, request.broker_id, topic, partition, &mut records)
+            });
             result.unwrap_or_else(|error| altered::PartitionData {
                 partition_index: partition.partition_index,
                 error_code: error.code(),
@@ -34,9 +34,16 @@ pub fn alter_partition(
         });
         let partitions = partitions.collect();
         let topic_id = asked.topic_id;
-        response.topics.push(altered::TopicData { topic_id, partitions, ..Default::default() });
+        response.topics.push(altered::TopicData {
+            topic_id,
+            partitions,
+            ..Default::default()
+        });
     }
-    Ok(Outcome { records, reply: response })
+    Ok(Outcome {
+        records,
+        reply: response,
+    })
 }
 
 fn alter(
@@ -47,7 +54,9 @@ fn alter(
     records: &mut Vec<MetadataRecord>,
 ) -> Result<altered::PartitionData, ErrorCode> {
     let index = asked.partition_index;
-    let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic
+        .partition(index)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     // Before version 3 the epochs of the replicas' brokers are not told.
     let isr: Vec<BrokerState> = if asked.new_isr_with_epochs.is_empty() {
         let unknown = |&broker_id: &i32| BrokerState {
@@ -66,18 +75,26 @@ fn alter(
     } else {
         Election::Online
     };
-    let change =
-        PartitionChange::new(context, topic.name(), topic.id(), index, partition, &may_lead)
-            .election(election)
-            .isr(isr.iter().map(|state| state.broker_id).collect())
-            .recovery_state(recovery_state)
-            .build();
+    let change = PartitionChange::new(
+        context,
+        topic.name(),
+        topic.id(),
+        index,
+        partition,
+        &may_lead,
+    )
+    .election(election)
+    .isr(isr.iter().map(|state| state.broker_id).collect())
+    .recovery_state(recovery_state)
+    .build();
     let Some(change) = change else {
         return Ok(answer(index, partition));
     };
     // The record was made from this very partition, so it merges; were it not to, a lost update
     // would be reported as unknown rather than as done.
-    let partition = partition.merge(&change).map_err(|_| ErrorCode::UnknownServerError)?;
+    let partition = partition
+        .merge(&change)
+        .map_err(|_| ErrorCode::UnknownServerError)?;
     let elected_another = change.leader != -2 && change.leader != broker;
     records.push(change.into());
     if elected_another {
@@ -107,7 +124,8 @@ fn check(
     isr: &[BrokerState],
 ) -> Result<LeaderRecoveryState, ErrorCode> {
     // A leader that knows more than the controller talks to one that has been replaced.
-    if asked.leader_epoch > partition.leader_epoch || asked.partition_epoch > partition.partition_epoch
+    if asked.leader_epoch > partition.leader_epoch
+        || asked.partition_epoch > partition.partition_epoch
     {
         return Err(ErrorCode::NotController);
     }
@@ -124,7 +142,9 @@ fn check(
     let includes_leader = brokers.contains(&partition.leader);
     brokers.sort_unstable();
     brokers.dedup();
-    let only_replicas = brokers.iter().all(|broker| partition.replicas.contains(broker));
+    let only_replicas = brokers
+        .iter()
+        .all(|broker| partition.replicas.contains(broker));
     if !includes_leader || !only_replicas || brokers.len() != isr.len() {
         return Err(ErrorCode::InvalidRequest);
     }

@@ -72,7 +72,10 @@ pub struct Outcome<T> {
 impl<T> Outcome<T> {
     /// A reply without records.
     pub fn reply(reply: T) -> Self {
-        Outcome { records: Vec::new(), reply }
+        Outcome {
+            records: Vec::new(),
+            reply,
+        }
     }
 }
 
@@ -88,7 +91,10 @@ pub struct ApiError {
 impl ApiError {
     /// An error with a message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        ApiError { code, message: Some(message.into()) }
+        ApiError {
+            code,
+            message: Some(message.into()),
+        }
     }
 
     /// The message as responses carry it.
@@ -99,14 +105,19 @@ impl ApiError {
 
 impl From<ErrorCode> for ApiError {
     fn from(code: ErrorCode) -> Self {
-        ApiError { code, message: None }
+        ApiError {
+            code,
+            message: None,
+        }
     }
 }
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code.name())?;
-        self.message.as_ref().map_or(Ok(()), |message| write!(f, ": {message}"))
+        self.message
+            .as_ref()
+            .map_or(Ok(()), |message| write!(f, ": {message}"))
     }
 }
 
@@ -192,11 +203,16 @@ impl Context<'_> {
     /// `min.insync.replicas` in force, at most the replication factor.
     fn min_isr(&self, topic: &str, replicas: usize) -> usize {
         let configured = self.topic_config(topic, MIN_INSYNC_REPLICAS);
-        configured.and_then(|value| value.parse().ok()).unwrap_or(1_usize).min(replicas)
+        configured
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(1_usize)
+            .min(replicas)
     }
 
     fn is_active(&self, broker: i32) -> bool {
-        self.image.broker(broker).is_some_and(|broker| broker.is_active())
+        self.image
+            .broker(broker)
+            .is_some_and(|broker| broker.is_active())
     }
 
     /// Whether `broker` can serve its replica of a partition: its directory is online.
@@ -208,7 +224,9 @@ impl Context<'_> {
 
     /// The directory that a new replica on a broker gets.
     fn default_dir(&self, broker: i32) -> Uuid {
-        self.image.broker(broker).map_or(Uuid::UNASSIGNED_DIR, |broker| broker.default_dir())
+        self.image
+            .broker(broker)
+            .map_or(Uuid::UNASSIGNED_DIR, |broker| broker.default_dir())
     }
 
     /// Refuses requests of brokers that are not registered with this epoch.
@@ -220,7 +238,10 @@ impl Context<'_> {
             )),
             Some(registered) if registered.epoch != epoch => Err(ApiError::new(
                 ErrorCode::StaleBrokerEpoch,
-                format!("Expected broker epoch {}, but got broker epoch {epoch}", registered.epoch),
+                format!(
+                    "Expected broker epoch {}, but got broker epoch {epoch}",
+                    registered.epoch
+                ),
             )),
             Some(_) => Ok(()),
         }

@@ -133,7 +133,8 @@ impl<'a> PartitionChange<'a> {
         self.complete_reassignment();
         self.refill_elr();
         self.elect(&mut record);
-        if record.leader == LEADER_UNCHANGED && !contains(&self.replicas, &self.partition.replicas) {
+        if record.leader == LEADER_UNCHANGED && !contains(&self.replicas, &self.partition.replicas)
+        {
             // A replica is gone: the new epoch makes the leader forget it.
             record.leader = self.partition.leader;
         }
@@ -157,7 +158,10 @@ impl<'a> PartitionChange<'a> {
             return;
         }
         let without_removed = |list: &[i32]| -> Vec<i32> {
-            list.iter().copied().filter(|replica| !self.removing.contains(replica)).collect()
+            list.iter()
+                .copied()
+                .filter(|replica| !self.removing.contains(replica))
+                .collect()
         };
         let (isr, replicas) = (without_removed(&self.isr), without_removed(&self.replicas));
         if isr.is_empty() || replicas.is_empty() || !contains(&isr, &replicas) {
@@ -179,7 +183,12 @@ impl<'a> PartitionChange<'a> {
             self.elr.clear();
             return;
         }
-        let candidates: BTreeSet<i32> = self.elr.iter().chain(&self.partition.isr).copied().collect();
+        let candidates: BTreeSet<i32> = self
+            .elr
+            .iter()
+            .chain(&self.partition.isr)
+            .copied()
+            .collect();
         self.elr = candidates
             .into_iter()
             .filter(|replica| !self.isr.contains(replica))
@@ -206,18 +215,32 @@ impl<'a> PartitionChange<'a> {
     }
 
     fn choose_leader(&self) -> Elected {
-        let clean = |leader| Elected { leader, unclean: false };
-        let unclean = |leader| Elected { leader, unclean: true };
+        let clean = |leader| Elected {
+            leader,
+            unclean: false,
+        };
+        let unclean = |leader| Elected {
+            leader,
+            unclean: true,
+        };
         let current = Some(self.partition.leader);
         let preferred = self.replicas.first().copied();
         let candidates = match self.election {
             Election::Preferred => [preferred, current],
             Election::Online | Election::Unclean => [current, None],
         };
-        if let Some(leader) = candidates.into_iter().flatten().find(|&r| self.may_be_leader(r)) {
+        if let Some(leader) = candidates
+            .into_iter()
+            .flatten()
+            .find(|&r| self.may_be_leader(r))
+        {
             return clean(leader);
         }
-        if let Some(&leader) = self.replicas.iter().find(|&&replica| self.may_be_leader(replica)) {
+        if let Some(&leader) = self
+            .replicas
+            .iter()
+            .find(|&&replica| self.may_be_leader(replica))
+        {
             return clean(leader);
         }
         if let Some(leader) = self.last_known_leader() {
@@ -281,7 +304,11 @@ impl<'a> PartitionChange<'a> {
     fn bump_epoch_for_isr_shrink(&self, record: &mut PartitionChangeRecord) {
         let Some(isr) = &record.isr else { return };
         if record.leader == LEADER_UNCHANGED
-            && self.context.image.metadata_version().bumps_leader_epoch_on_isr_shrink()
+            && self
+                .context
+                .image
+                .metadata_version()
+                .bumps_leader_epoch_on_isr_shrink()
             && !contains(isr, &self.partition.isr)
         {
             record.leader = self.partition.leader;
@@ -290,9 +317,17 @@ impl<'a> PartitionChange<'a> {
 
     fn note_assignment(&self, record: &mut PartitionChangeRecord) {
         if !self.replicas.is_empty() {
-            if self.context.image.metadata_version().supports_directory_assignment() {
-                let directories: Vec<Uuid> =
-                    self.replicas.iter().map(|&replica| self.directory_of(replica)).collect();
+            if self
+                .context
+                .image
+                .metadata_version()
+                .supports_directory_assignment()
+            {
+                let directories: Vec<Uuid> = self
+                    .replicas
+                    .iter()
+                    .map(|&replica| self.directory_of(replica))
+                    .collect();
                 if directories != self.partition.directories {
                     record.directories = Some(directories);
                 }

@@ -29,9 +29,16 @@ pub fn create_partitions(
     let mut records = Vec::new();
     let mut response = CreatePartitionsResponse::default();
     let mut answered = BTreeSet::new();
-    for topic in request.topics.iter().filter(|topic| answered.insert(&*topic.name)) {
+    for topic in request
+        .topics
+        .iter()
+        .filter(|topic| answered.insert(&*topic.name))
+    {
         let result = if counts[&*topic.name] > 1 {
-            Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
+            Err(ApiError::new(
+                ErrorCode::InvalidRequest,
+                "Duplicate topic name.",
+            ))
         } else {
             add_partitions(context, topic, &mut records)
         };
@@ -46,7 +53,10 @@ pub fn create_partitions(
     if request.validate_only {
         records.clear();
     }
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 fn add_partitions(
@@ -54,7 +64,10 @@ fn add_partitions(
     request: &CreatePartitionsTopic,
     records: &mut Vec<MetadataRecord>,
 ) -> Result<(), ApiError> {
-    let topic = context.image.topic(&request.name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let topic = context
+        .image
+        .topic(&request.name)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let present = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
     let invalid = |message| Err(ApiError::new(ErrorCode::InvalidPartitions, message));
     if request.count == present {
@@ -67,7 +80,8 @@ fn add_partitions(
         ));
     }
     let additional = request.count - present;
-    if usize::try_from(additional).unwrap_or(usize::MAX) > PARTITIONS_PER_REQUEST_MAX - records.len()
+    if usize::try_from(additional).unwrap_or(usize::MAX)
+        > PARTITIONS_PER_REQUEST_MAX - records.len()
     {
         let message = "Excessively large number of partitions per request.";
         return Err(ApiError::new(ErrorCode::PolicyViolation, message));
@@ -88,7 +102,10 @@ fn add_partitions(
                 Ok((index, assigned_partition(context, index, brokers)?))
             };
             let brokers = assignments.iter().map(|assignment| &assignment.broker_ids);
-            (present..).zip(brokers).map(assign).collect::<Result<Vec<_>, ApiError>>()?
+            (present..)
+                .zip(brokers)
+                .map(assign)
+                .collect::<Result<Vec<_>, ApiError>>()?
         }
         None => {
             let replicas = i16::try_from(replicas).unwrap_or(i16::MAX);
@@ -106,13 +123,22 @@ pub fn assign_replicas_to_dirs(
     context: &Context<'_>,
     request: &AssignReplicasToDirsRequest,
 ) -> Result<Outcome<AssignReplicasToDirsResponse>, ApiError> {
-    if !context.image.metadata_version().supports_directory_assignment() {
+    if !context
+        .image
+        .metadata_version()
+        .supports_directory_assignment()
+    {
         let message = "Directory assignment is not supported yet.";
         return Err(ApiError::new(ErrorCode::UnsupportedVersion, message));
     }
     let broker_id = request.broker_id;
     context.check_broker_epoch(broker_id, request.broker_epoch)?;
-    let mut assignment = Assignment { context, broker_id, records: Vec::new(), offline: Vec::new() };
+    let mut assignment = Assignment {
+        context,
+        broker_id,
+        records: Vec::new(),
+        offline: Vec::new(),
+    };
     let mut response = AssignReplicasToDirsResponse::default();
     for directory in &request.directories {
         let topics = directory.topics.iter().map(|topic| {
@@ -126,15 +152,34 @@ pub fn assign_replicas_to_dirs(
                 }
             });
             let partitions = partitions.collect();
-            assigned::TopicData { topic_id: topic.topic_id, partitions, ..Default::default() }
+            assigned::TopicData {
+                topic_id: topic.topic_id,
+                partitions,
+                ..Default::default()
+            }
         });
         let topics = topics.collect();
-        let directory = assigned::DirectoryData { id: directory.id, topics, ..Default::default() };
+        let directory = assigned::DirectoryData {
+            id: directory.id,
+            topics,
+            ..Default::default()
+        };
         response.directories.push(directory);
     }
-    let Assignment { mut records, offline, .. } = assignment;
-    records.extend(leader_and_isr_updates(context, Departure::remove(broker_id), offline));
-    Ok(Outcome { records, reply: response })
+    let Assignment {
+        mut records,
+        offline,
+        ..
+    } = assignment;
+    records.extend(leader_and_isr_updates(
+        context,
+        Departure::remove(broker_id),
+        offline,
+    ));
+    Ok(Outcome {
+        records,
+        reply: response,
+    })
 }
 
 struct Assignment<'a> {
@@ -148,18 +193,30 @@ struct Assignment<'a> {
 impl Assignment<'_> {
     fn assign(&mut self, topic_id: Uuid, index: i32, directory: Uuid) -> Result<(), ErrorCode> {
         let image = self.context.image;
-        let topic = image.topic_by_id(topic_id).ok_or(ErrorCode::UnknownTopicId)?;
-        let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let topic = image
+            .topic_by_id(topic_id)
+            .ok_or(ErrorCode::UnknownTopicId)?;
+        let partition = topic
+            .partition(index)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
         if !partition.replicas.contains(&self.broker_id) {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
         let may_lead = |broker| self.context.is_active(broker);
-        let change =
-            PartitionChange::new(self.context, topic.name(), topic_id, index, partition, &may_lead)
-                .directory(self.broker_id, directory)
-                .build();
+        let change = PartitionChange::new(
+            self.context,
+            topic.name(),
+            topic_id,
+            index,
+            partition,
+            &may_lead,
+        )
+        .directory(self.broker_id, directory)
+        .build();
         self.records.extend(change.map(MetadataRecord::from));
-        let online = image.broker(self.broker_id).is_some_and(|b| b.has_online_dir(directory));
+        let online = image
+            .broker(self.broker_id)
+            .is_some_and(|b| b.has_online_dir(directory));
         if !online {
             self.offline.push((topic_id, index));
         }

@@ -72,7 +72,10 @@ pub fn place(
         return Err(PlacementError::AllFenced);
     }
     if count > brokers.len() {
-        return Err(PlacementError::TooFewBrokers { replicas, brokers: brokers.len() });
+        return Err(PlacementError::TooFewBrokers {
+            replicas,
+            brokers: brokers.len(),
+        });
     }
     let mut racks = Racks::new(brokers, rng);
     Ok((0..partitions).map(|_| racks.place(count)).collect())
@@ -131,7 +134,11 @@ impl<'a> Racks<'a> {
         let mut racks: BTreeMap<Option<&str>, Rack> = BTreeMap::new();
         for broker in brokers {
             let rack = racks.entry(broker.rack.as_deref()).or_default();
-            let ring = if broker.fenced { &mut rack.fenced } else { &mut rack.unfenced };
+            let ring = if broker.fenced {
+                &mut rack.fenced
+            } else {
+                &mut rack.unfenced
+            };
             ring.brokers.push(broker.id);
         }
         let mut racks: Vec<Rack> = racks.into_values().collect();
@@ -227,7 +234,14 @@ mod tests {
 
     #[test]
     fn replicas_spread_over_all_racks() {
-        let racks = [Some("a"), Some("a"), Some("b"), Some("b"), Some("c"), Some("c")];
+        let racks = [
+            Some("a"),
+            Some("a"),
+            Some("b"),
+            Some("b"),
+            Some("c"),
+            Some("c"),
+        ];
         let all = brokers(&racks);
         let placed = place(&all, 30, 3, &SplitMix64::new(9)).unwrap();
         for replicas in placed {
@@ -241,7 +255,11 @@ mod tests {
         let mut all = brokers(&[None, None, None]);
         all[1].fenced = true;
         let placed = place(&all, 20, 3, &SplitMix64::new(1)).unwrap();
-        assert!(placed.iter().all(|replicas| replicas[0] != 1 && replicas.contains(&1)));
+        assert!(
+            placed
+                .iter()
+                .all(|replicas| replicas[0] != 1 && replicas.contains(&1))
+        );
     }
 
     #[test]
@@ -250,7 +268,13 @@ mod tests {
         let mut one = brokers(&[None]);
         assert_eq!(place(&one, 1, 0, &rng), Err(PlacementError::NotPositive(0)));
         let error = place(&one, 1, 2, &rng).unwrap_err();
-        assert_eq!(error, PlacementError::TooFewBrokers { replicas: 2, brokers: 1 });
+        assert_eq!(
+            error,
+            PlacementError::TooFewBrokers {
+                replicas: 2,
+                brokers: 1
+            }
+        );
         one[0].fenced = true;
         assert_eq!(place(&one, 1, 1, &rng), Err(PlacementError::AllFenced));
     }

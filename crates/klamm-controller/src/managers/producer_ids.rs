@@ -32,5 +32,8 @@ pub fn allocate_producer_ids(
         producer_id_len: BLOCK_LEN,
         ..AllocateProducerIdsResponse::default()
     };
-    Ok(Outcome { records: vec![record.into()], reply })
+    Ok(Outcome {
+        records: vec![record.into()],
+        reply,
+    })
 }

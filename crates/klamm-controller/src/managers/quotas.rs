@@ -64,7 +64,10 @@ pub fn alter_client_quotas(
     if request.validate_only {
         records.clear();
     }
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 fn alter(
@@ -138,7 +141,11 @@ fn entity_of(parts: &[asked::EntityData]) -> Result<QuotaEntity, ApiError> {
         if ![USER, CLIENT_ID, IP].contains(&kind) {
             return invalid(format!("Unhandled client quota entity type: {kind}"));
         }
-        if part.entity_name.as_ref().is_some_and(|name| name.is_empty()) {
+        if part
+            .entity_name
+            .as_ref()
+            .is_some_and(|name| name.is_empty())
+        {
             return invalid(format!("Empty {kind} not supported"));
         }
         let name = part.entity_name.as_ref().map(|name| name.to_string());
@@ -213,7 +220,9 @@ pub fn describe_client_quotas(
         let named = component.match_.is_some();
         match component.match_type {
             MATCH_EXACT if !named => {
-                return invalid("Request specified MATCH_TYPE_EXACT, but set match string to null.".to_owned());
+                return invalid(
+                    "Request specified MATCH_TYPE_EXACT, but set match string to null.".to_owned(),
+                );
             }
             MATCH_EXACT => {}
             MATCH_DEFAULT | MATCH_SPECIFIED if named => {
@@ -234,7 +243,10 @@ pub fn describe_client_quotas(
                 .to_owned(),
         );
     }
-    let entries = image.quotas().iter().filter(|(entity, _)| matches(request, entity));
+    let entries = image
+        .quotas()
+        .iter()
+        .filter(|(entity, _)| matches(request, entity));
     let entries = entries.map(|(entity, quotas)| described::EntryData {
         entity: entity
             .0
@@ -255,7 +267,10 @@ pub fn describe_client_quotas(
             .collect(),
         ..Default::default()
     });
-    Ok(DescribeClientQuotasResponse { entries: Some(entries.collect()), ..Default::default() })
+    Ok(DescribeClientQuotasResponse {
+        entries: Some(entries.collect()),
+        ..Default::default()
+    })
 }
 
 fn matches(request: &DescribeClientQuotasRequest, entity: &QuotaEntity) -> bool {

@@ -1,5 +1,6 @@
 //! Moving partitions to other replicas.
 
+use klamm_metadata::MetadataImage;
 use klamm_metadata::{PartitionImage, TopicImage};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::alter_partition_reassignments_request::ReassignablePartition;
@@ -14,7 +15,6 @@ use klamm_protocol::messages::{
     ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
 };
 use klamm_protocol::metadata::{MetadataRecord, PartitionChangeRecord};
-use klamm_metadata::MetadataImage;
 
 use super::partition_change::{Election, PartitionChange};
 use super::topics::check_assignment;
@@ -32,8 +32,12 @@ pub fn alter_partition_reassignments(
     };
     for topic in &request.topics {
         let partitions = topic.partitions.iter().map(|target| {
-            let change =
-                alter(context, &topic.name, target, request.allow_replication_factor_change);
+            let change = alter(
+                context,
+                &topic.name,
+                target,
+                request.allow_replication_factor_change,
+            );
             let result = change.map(|change| records.extend(change.map(MetadataRecord::from)));
             let (error_code, error_message) = wire_result(&result);
             ReassignablePartitionResponse {
@@ -45,9 +49,16 @@ pub fn alter_partition_reassignments(
         });
         let partitions = partitions.collect();
         let name = topic.name.clone();
-        response.responses.push(ReassignableTopicResponse { name, partitions, ..Default::default() });
+        response.responses.push(ReassignableTopicResponse {
+            name,
+            partitions,
+            ..Default::default()
+        });
     }
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 fn alter(
@@ -98,16 +109,30 @@ fn reassign(
     target: &[i32],
 ) -> Option<PartitionChangeRecord> {
     let current = &partition.replicas;
-    let mut removing: Vec<i32> = current.iter().copied().filter(|r| !target.contains(r)).collect();
+    let mut removing: Vec<i32> = current
+        .iter()
+        .copied()
+        .filter(|r| !target.contains(r))
+        .collect();
     removing.sort_unstable();
-    let mut adding: Vec<i32> = target.iter().copied().filter(|r| !current.contains(r)).collect();
+    let mut adding: Vec<i32> = target
+        .iter()
+        .copied()
+        .filter(|r| !current.contains(r))
+        .collect();
     adding.sort_unstable();
     let replicas: Vec<i32> = target.iter().chain(&removing).copied().collect();
 
     let may_lead = |broker| context.is_active(broker);
-    let mut change =
-        PartitionChange::new(context, topic.name(), topic.id(), index, partition, &may_lead)
-            .replicas(replicas);
+    let mut change = PartitionChange::new(
+        context,
+        topic.name(),
+        topic.id(),
+        index,
+        partition,
+        &may_lead,
+    )
+    .replicas(replicas);
     if !removing.is_empty() {
         change = change.removing(removing);
     }
@@ -128,7 +153,10 @@ fn cancel(
     }
     let invalid = |message| ApiError::new(ErrorCode::InvalidReplicaAssignment, message);
     let kept = |list: &[i32]| -> Vec<i32> {
-        list.iter().copied().filter(|r| !partition.adding_replicas.contains(r)).collect()
+        list.iter()
+            .copied()
+            .filter(|r| !partition.adding_replicas.contains(r))
+            .collect()
     };
     let (replicas, mut isr) = (kept(&partition.replicas), kept(&partition.isr));
     let Some(&first) = replicas.first() else {
@@ -147,14 +175,24 @@ fn cancel(
         isr.push(first);
     }
     let may_lead = |broker| context.is_active(broker);
-    let election = if unclean_enabled { Election::Unclean } else { Election::Online };
-    let change =
-        PartitionChange::new(context, topic.name(), topic.id(), index, partition, &may_lead)
-            .election(election)
-            .isr(isr)
-            .replicas(replicas)
-            .removing(Vec::new())
-            .adding(Vec::new());
+    let election = if unclean_enabled {
+        Election::Unclean
+    } else {
+        Election::Online
+    };
+    let change = PartitionChange::new(
+        context,
+        topic.name(),
+        topic.id(),
+        index,
+        partition,
+        &may_lead,
+    )
+    .election(election)
+    .isr(isr)
+    .replicas(replicas)
+    .removing(Vec::new())
+    .adding(Vec::new());
     Ok(change.build())
 }
 
@@ -166,7 +204,9 @@ pub fn list_partition_reassignments(
     let mut response = ListPartitionReassignmentsResponse::default();
     let mut list = |topic: &TopicImage, indexes: &mut dyn Iterator<Item = i32>| {
         let ongoing = |index: i32| {
-            let partition = topic.partition(index).filter(|partition| partition.is_reassigning())?;
+            let partition = topic
+                .partition(index)
+                .filter(|partition| partition.is_reassigning())?;
             Some(OngoingPartitionReassignment {
                 partition_index: index,
                 replicas: partition.replicas.clone(),
@@ -178,7 +218,11 @@ pub fn list_partition_reassignments(
         let partitions: Vec<_> = indexes.filter_map(ongoing).collect();
         if !partitions.is_empty() {
             let name = (&**topic.name()).into();
-            response.topics.push(OngoingTopicReassignment { name, partitions, ..Default::default() });
+            response.topics.push(OngoingTopicReassignment {
+                name,
+                partitions,
+                ..Default::default()
+            });
         }
     };
     match &request.topics {

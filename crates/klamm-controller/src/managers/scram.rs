@@ -67,7 +67,10 @@ pub fn alter_user_scram_credentials(
     for upsertion in &request.upsertions {
         answer(&upsertion.name, upsert(context, upsertion));
     }
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 fn check(context: &Context<'_>, user: &str, mechanism: i8) -> Result<(), ApiError> {
@@ -91,7 +94,12 @@ fn delete(
     deletion: &ScramCredentialDeletion,
 ) -> Result<MetadataRecord, ApiError> {
     check(context, &deletion.name, deletion.mechanism)?;
-    if context.image.scram().get(deletion.mechanism, &deletion.name).is_none() {
+    if context
+        .image
+        .scram()
+        .get(deletion.mechanism, &deletion.name)
+        .is_none()
+    {
         let message = "Attempt to delete a user credential that does not exist";
         return Err(ApiError::new(ErrorCode::ResourceNotFound, message));
     }
@@ -161,7 +169,11 @@ pub fn describe_user_scram_credentials(
     let mut by_user: BTreeMap<&str, Vec<CredentialInfo>> = BTreeMap::new();
     for (mechanism, user, credential) in image.scram().iter() {
         let iterations = credential.iterations;
-        let info = CredentialInfo { mechanism, iterations, ..CredentialInfo::default() };
+        let info = CredentialInfo {
+            mechanism,
+            iterations,
+            ..CredentialInfo::default()
+        };
         by_user.entry(user).or_default().push(info);
     }
     let found = |user: &str, infos: &[CredentialInfo]| DescribeUserScramCredentialsResult {
@@ -169,19 +181,23 @@ pub fn describe_user_scram_credentials(
         credential_infos: infos.to_vec(),
         ..DescribeUserScramCredentialsResult::default()
     };
-    let failed = |user: &str, error: ErrorCode, message: String| DescribeUserScramCredentialsResult {
-        user: user.into(),
-        error_code: error.code(),
-        error_message: Some(message.into()),
-        ..DescribeUserScramCredentialsResult::default()
-    };
+    let failed =
+        |user: &str, error: ErrorCode, message: String| DescribeUserScramCredentialsResult {
+            user: user.into(),
+            error_code: error.code(),
+            error_message: Some(message.into()),
+            ..DescribeUserScramCredentialsResult::default()
+        };
     let asked = request.users.as_deref().unwrap_or_default();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for user in asked {
         *counts.entry(&user.name).or_default() += 1;
     }
     let results = if asked.is_empty() {
-        by_user.iter().map(|(user, infos)| found(user, infos)).collect()
+        by_user
+            .iter()
+            .map(|(user, infos)| found(user, infos))
+            .collect()
     } else {
         let answer = |(user, count): (&&str, &usize)| match by_user.get(user) {
             _ if *count > 1 => {
@@ -193,11 +209,15 @@ pub fn describe_user_scram_credentials(
             }
             Some(infos) => found(user, infos),
             None => {
-                let message = format!("Attempt to describe a user credential that does not exist: {user}");
+                let message =
+                    format!("Attempt to describe a user credential that does not exist: {user}");
                 failed(user, ErrorCode::ResourceNotFound, message)
             }
         };
         counts.iter().map(answer).collect()
     };
-    DescribeUserScramCredentialsResponse { results, ..Default::default() }
+    DescribeUserScramCredentialsResponse {
+        results,
+        ..Default::default()
+    }
 }

@@ -25,7 +25,10 @@ pub(super) struct Session {
 impl Sessions {
     /// No sessions yet; each ends `timeout` after its broker was last heard of.
     pub fn new(timeout: Duration) -> Self {
-        Sessions { timeout, brokers: BTreeMap::new() }
+        Sessions {
+            timeout,
+            brokers: BTreeMap::new(),
+        }
     }
 
     /// Starts sessions for the brokers that are not fenced: a controller has become active.
@@ -38,12 +41,18 @@ impl Sessions {
 
     /// When the next session ends, if there is one.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.brokers.values().map(|session| session.last_contact + self.timeout).min()
+        self.brokers
+            .values()
+            .map(|session| session.last_contact + self.timeout)
+            .min()
     }
 
     /// The broker whose session has been over for longest, if any is.
     pub fn expired(&self, now: Duration) -> Option<i32> {
-        let (id, session) = self.brokers.iter().min_by_key(|(_, session)| session.last_contact)?;
+        let (id, session) = self
+            .brokers
+            .iter()
+            .min_by_key(|(_, session)| session.last_contact)?;
         (session.last_contact + self.timeout < now).then_some(*id)
     }
 
@@ -65,8 +74,15 @@ impl Sessions {
 
     /// Notes a sign of life.
     pub(super) fn touch(&mut self, broker: i32, metadata_offset: i64, now: Duration) {
-        let shutdown_offset = self.brokers.get(&broker).and_then(|session| session.shutdown_offset);
-        let session = Session { last_contact: now, metadata_offset, shutdown_offset };
+        let shutdown_offset = self
+            .brokers
+            .get(&broker)
+            .and_then(|session| session.shutdown_offset);
+        let session = Session {
+            last_contact: now,
+            metadata_offset,
+            shutdown_offset,
+        };
         self.brokers.insert(broker, session);
     }
 
@@ -80,6 +96,9 @@ impl Sessions {
     /// The lowest metadata offset among the brokers that `active` picks.
     pub(super) fn lowest_offset(&self, active: impl Fn(i32) -> bool) -> i64 {
         let offsets = self.brokers.iter().filter(|(id, _)| active(**id));
-        offsets.map(|(_, session)| session.metadata_offset).min().unwrap_or(i64::MAX)
+        offsets
+            .map(|(_, session)| session.metadata_offset)
+            .min()
+            .unwrap_or(i64::MAX)
     }
 }

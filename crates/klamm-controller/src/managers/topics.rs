@@ -40,12 +40,17 @@ pub fn create_topics(
     let mut response = CreateTopicsResponse::default();
     let mut answered = BTreeSet::new();
     // Names that come up twice are refused once, and names this request makes count as existing.
-    for topic in request.topics.iter().filter(|topic| answered.insert(&*topic.name)) {
+    for topic in request
+        .topics
+        .iter()
+        .filter(|topic| answered.insert(&*topic.name))
+    {
         let result = match &excess {
             Some(error) => Err(error.clone()),
-            None if counts[&*topic.name] > 1 => {
-                Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
-            }
+            None if counts[&*topic.name] > 1 => Err(ApiError::new(
+                ErrorCode::InvalidRequest,
+                "Duplicate topic name.",
+            )),
             None => create_topic(context, topic, describable(&topic.name)),
         };
         let result = result.and_then(|(new, result)| {
@@ -55,17 +60,22 @@ pub fn create_topics(
             records.extend(new);
             Ok(result)
         });
-        response.topics.push(result.unwrap_or_else(|error| CreatableTopicResult {
-            name: topic.name.clone(),
-            error_code: error.code.code(),
-            error_message: error.wire_message(),
-            ..CreatableTopicResult::default()
-        }));
+        response
+            .topics
+            .push(result.unwrap_or_else(|error| CreatableTopicResult {
+                name: topic.name.clone(),
+                error_code: error.code.code(),
+                error_message: error.wire_message(),
+                ..CreatableTopicResult::default()
+            }));
     }
     if request.validate_only {
         records.clear();
     }
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 fn excessive() -> ApiError {
@@ -82,7 +92,11 @@ fn check_total_partitions(
         -1 => usize::try_from(context.settings.default_partitions).unwrap_or(0),
         count => usize::try_from(count).unwrap_or(0),
     };
-    let total = request.topics.iter().map(partitions_of).fold(0, usize::saturating_add);
+    let total = request
+        .topics
+        .iter()
+        .map(partitions_of)
+        .fold(0, usize::saturating_add);
     if total > PARTITIONS_PER_REQUEST_MAX {
         return Err(excessive());
     }
@@ -97,7 +111,9 @@ fn create_topic(
     check_name(context, &topic.name)?;
     let overrides = overrides_of(topic)?;
     let resource = ConfigResource::topic(&topic.name);
-    let changes = overrides.iter().map(|(name, value)| (name.clone(), Change::Set(value.clone())));
+    let changes = overrides
+        .iter()
+        .map(|(name, value)| (name.clone(), Change::Set(value.clone())));
     let config_records = configs::alter_new_topic(context, &resource, &changes.collect())?;
 
     let partitions = if topic.assignments.is_empty() {
@@ -116,11 +132,19 @@ fn create_topic(
         describe(context, &mut result, &overrides, &partitions);
     }
     let version = context.image.metadata_version();
-    let mut records: Vec<MetadataRecord> =
-        vec![TopicRecord { name: topic.name.detached(), topic_id, ..Default::default() }.into()];
+    let mut records: Vec<MetadataRecord> = vec![
+        TopicRecord {
+            name: topic.name.detached(),
+            topic_id,
+            ..Default::default()
+        }
+        .into(),
+    ];
     records.extend(config_records);
     records.extend(
-        partitions.iter().map(|(&index, p)| p.to_record(topic_id, index, version).into()),
+        partitions
+            .iter()
+            .map(|(&index, p)| p.to_record(topic_id, index, version).into()),
     );
     Ok((records, result))
 }
@@ -163,10 +187,17 @@ pub fn invalid_name_message(name: &str, error: TopicNameError) -> String {
 }
 
 fn overrides_of(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, ApiError> {
-    let nulls: Vec<&str> =
-        topic.configs.iter().filter(|c| c.value.is_none()).map(|c| &*c.name).collect();
+    let nulls: Vec<&str> = topic
+        .configs
+        .iter()
+        .filter(|c| c.value.is_none())
+        .map(|c| &*c.name)
+        .collect();
     if !nulls.is_empty() {
-        let message = format!("Null value not supported for topic configs: {}", nulls.join(","));
+        let message = format!(
+            "Null value not supported for topic configs: {}",
+            nulls.join(",")
+        );
         return Err(ApiError::new(ErrorCode::InvalidConfig, message));
     }
     let pair = |config: &klamm_protocol::messages::create_topics_request::CreatableTopicConfig| {
@@ -258,7 +289,10 @@ fn assign(
         }
         check_assignment(context, &assignment.broker_ids, replication_factor)?;
         replication_factor = Some(assignment.broker_ids.len());
-        partitions.insert(index, assigned_partition(context, index, &assignment.broker_ids)?);
+        partitions.insert(
+            index,
+            assigned_partition(context, index, &assignment.broker_ids)?,
+        );
     }
     if !partitions.keys().copied().eq((0..).take(partitions.len())) {
         return Err(ApiError::new(
@@ -304,7 +338,9 @@ pub(super) fn check_assignment(
     let mut previous = None;
     for broker in sorted {
         if context.image.broker(broker).is_none() {
-            return refuse(format!("broker {broker}, but no such broker is registered."));
+            return refuse(format!(
+                "broker {broker}, but no such broker is registered."
+            ));
         }
         if previous == Some(broker) {
             return refuse(format!("the broker {broker} more than once."));
@@ -323,9 +359,16 @@ pub(super) fn check_assignment(
 
 /// A new partition; `None` if none of its replicas could lead.
 fn new_partition(context: &Context<'_>, replicas: Vec<i32>) -> Option<PartitionImage> {
-    let isr: Vec<i32> = replicas.iter().copied().filter(|&r| context.is_active(r)).collect();
+    let isr: Vec<i32> = replicas
+        .iter()
+        .copied()
+        .filter(|&r| context.is_active(r))
+        .collect();
     Some(PartitionImage {
-        directories: replicas.iter().map(|&replica| context.default_dir(replica)).collect(),
+        directories: replicas
+            .iter()
+            .map(|&replica| context.default_dir(replica))
+            .collect(),
         leader: *isr.first()?,
         isr,
         replicas,
@@ -357,7 +400,10 @@ fn describe(
     result.configs = Some(configs.collect());
     result.topic_config_error_code = ErrorCode::None.code();
     result.num_partitions = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
-    let replicas = partitions.values().next().map_or(0, |partition| partition.replicas.len());
+    let replicas = partitions
+        .values()
+        .next()
+        .map_or(0, |partition| partition.replicas.len());
     result.replication_factor = i16::try_from(replicas).unwrap_or(i16::MAX);
 }
 
@@ -396,7 +442,13 @@ pub fn delete_topics(
         match result {
             Ok((name, topic_id)) => {
                 deleted.insert(topic_id);
-                records.push(RemoveTopicRecord { topic_id, ..Default::default() }.into());
+                records.push(
+                    RemoveTopicRecord {
+                        topic_id,
+                        ..Default::default()
+                    }
+                    .into(),
+                );
                 answer.name = Some(name);
                 answer.topic_id = topic_id;
             }
@@ -414,7 +466,10 @@ pub fn delete_topics(
             response.responses.push(answer);
         }
     }
-    Outcome { records, reply: response }
+    Outcome {
+        records,
+        reply: response,
+    }
 }
 
 fn find_deletable(
@@ -436,8 +491,14 @@ fn find_deletable(
         }
         Some(_) if twice => return invalid("Duplicate topic name."),
         None if twice => return invalid("Duplicate topic id."),
-        Some(name) => context.image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
-        None => context.image.topic_by_id(asked.topic_id).ok_or(ErrorCode::UnknownTopicId),
+        Some(name) => context
+            .image
+            .topic(name)
+            .ok_or(ErrorCode::UnknownTopicOrPartition),
+        None => context
+            .image
+            .topic_by_id(asked.topic_id)
+            .ok_or(ErrorCode::UnknownTopicId),
     };
     let topic = topic?;
     if deleted.contains(&topic.id()) {

@@ -1,0 +1,203 @@
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_protocol::messages::ControllerRegistrationRequest;
+use klamm_protocol::messages::controller_registration_request::{Feature, Listener};
+use klamm_records::Uuid;
+use thiserror::Error;
+
+use crate::managers::{Settings, features};
+use crate::raft::VoterEndpoint;
+use crate::schema::ConfigSchema;
+
+/// Where a controller can be reached by other nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerListener {
+    /// Name of the listener.
+    pub name: String,
+    /// Host name or address to be told to others.
+    pub host: String,
+    /// Port to be told to others.
+    pub port: u16,
+    /// Kafka's number of the security protocol.
+    pub security_protocol: i16,
+}
+
+impl From<&ControllerListener> for VoterEndpoint {
+    fn from(listener: &ControllerListener) -> Self {
+        VoterEndpoint {
+            name: listener.name.clone(),
+            host: listener.host.clone(),
+            port: listener.port,
+        }
+    }
+}
+
+/// How a controller is started.
+#[derive(Clone)]
+pub struct ControllerConfig {
+    /// This node's id.
+    pub node_id: i32,
+    /// The cluster's id; `None` to take the one found in the directory, or a new one.
+    pub cluster_id: Option<String>,
+    /// `metadata.log.dir`: `__cluster_metadata-0` lies directly below.
+    pub metadata_dir: PathBuf,
+    /// Id of that directory, from its `meta.properties`.
+    pub directory_id: Uuid,
+    /// Node ids of all voters. For now this node has to be the only one.
+    pub voters: Vec<i32>,
+    /// Where this controller can be reached.
+    pub listeners: Vec<ControllerListener>,
+    /// Levels of features that a new cluster starts with, in place of the highest ones.
+    pub features: BTreeMap<String, i16>,
+    /// Settings that the managers apply.
+    pub settings: Settings,
+    /// Knows all configs.
+    pub schema: Arc<dyn ConfigSchema>,
+    /// `broker.session.timeout.ms`: a broker that is silent for longer is fenced.
+    pub session_timeout: Duration,
+    /// `leader.imbalance.check.interval.seconds`, if `auto.leader.rebalance.enable` is on.
+    pub leader_balance_interval: Option<Duration>,
+    /// `unclean.leader.election.interval.ms`
+    pub unclean_election_interval: Duration,
+    /// `metadata.log.max.record.bytes.between.snapshots`
+    pub snapshot_log_bytes: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; `None` for no such limit.
+    pub snapshot_interval: Option<Duration>,
+}
+
+impl ControllerConfig {
+    /// A quorum of one with Kafka's defaults.
+    pub fn new(
+        node_id: i32,
+        metadata_dir: impl Into<PathBuf>,
+        directory_id: Uuid,
+        schema: Arc<dyn ConfigSchema>,
+    ) -> Self {
+        ControllerConfig {
+            node_id,
+            cluster_id: None,
+            metadata_dir: metadata_dir.into(),
+            directory_id,
+            voters: vec![node_id],
+            listeners: Vec::new(),
+            features: BTreeMap::new(),
+            settings: Settings::default(),
+            schema,
+            session_timeout: Duration::from_secs(9),
+            leader_balance_interval: Some(Duration::from_secs(300)),
+            unclean_election_interval: Duration::from_secs(300),
+            snapshot_log_bytes: 20 << 20,
+            snapshot_interval: Some(Duration::from_secs(3600)),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), ControllerError> {
+        if !self.voters.contains(&self.node_id) {
+            return Err(ControllerError::NotAVoter {
+                node_id: self.node_id,
+            });
+        }
+        if self.voters.len() > 1 {
+            return Err(ControllerError::SeveralVoters {
+                voters: self.voters.clone(),
+            });
+        }
+        for (name, level) in &self.features {
+            let supported = features::SUPPORTED
+                .iter()
+                .find(|feature| feature.name == name);
+            let fits = supported.is_some_and(|f| (f.min..=f.max).contains(level));
+            if !fits {
+                return Err(ControllerError::Feature {
+                    name: name.clone(),
+                    level: *level,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn registration(&self, incarnation_id: Uuid) -> ControllerRegistrationRequest {
+        let listener = |listener: &ControllerListener| Listener {
+            name: listener.name.as_str().into(),
+            host: listener.host.as_str().into(),
+            port: listener.port,
+            security_protocol: listener.security_protocol,
+            ..Listener::default()
+        };
+        let feature = |feature: &features::Feature| Feature {
+            name: feature.name.into(),
+            min_supported_version: feature.min,
+            max_supported_version: feature.max,
+            ..Feature::default()
+        };
+        ControllerRegistrationRequest {
+            controller_id: self.node_id,
+            incarnation_id,
+            listeners: self.listeners.iter().map(listener).collect(),
+            features: features::SUPPORTED.iter().map(feature).collect(),
+            ..ControllerRegistrationRequest::default()
+        }
+    }
+}
+
+impl fmt::Debug for ControllerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControllerConfig")
+            .field("node_id", &self.node_id)
+            .field("cluster_id", &self.cluster_id)
+            .field("metadata_dir", &self.metadata_dir)
+            .field("voters", &self.voters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a controller cannot be started, or stopped in order.
+#[derive(Debug, Error)]
+pub enum ControllerError {
+    /// This node is none of the voters.
+    #[error("node {node_id} is not among the voters of the metadata quorum")]
+    NotAVoter {
+        /// This node.
+        node_id: i32,
+    },
+    /// More voters than one.
+    #[error(
+        "a metadata quorum of several voters ({voters:?}) is not supported yet: name one voter"
+    )]
+    SeveralVoters {
+        /// The voters asked for.
+        voters: Vec<i32>,
+    },
+    /// A level that the feature does not have, or a feature that does not exist.
+    #[error("feature {name} has no level {level}")]
+    Feature {
+        /// Name of the feature.
+        name: String,
+        /// The level asked for.
+        level: i16,
+    },
+    /// The metadata directory is that of another cluster.
+    #[error("the metadata directory belongs to cluster {found}, not {expected}")]
+    ClusterId {
+        /// The cluster asked for.
+        expected: String,
+        /// The cluster that the directory belongs to.
+        found: String,
+    },
+    /// The logs of the quorum cannot be read or written.
+    #[error("the metadata quorum cannot run: {0}")]
+    Quorum(#[source] Box<dyn Error + Send + Sync>),
+    /// The first records could not be committed.
+    #[error("the first records of the cluster could not be committed")]
+    Bootstrap,
+    /// The file system failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}

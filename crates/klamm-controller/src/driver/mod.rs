@@ -1,0 +1,216 @@
+//! The controller as a running thing: one task that decides, and a handle to ask it.
+//!
+//! ```text
+//! requests --> queue --> task: managers decide on image + what this round decided so far
+//!                          |    (records, replies held back)
+//!                          v
+//!                        quorum: committed, applied, projected, told to listeners
+//!                          |
+//! replies  <---------------+
+//! ```
+//!
+//! The task takes all requests that wait, decides on them one after the other, commits the records
+//! of all in one go, and then lets the replies go: under load, many requests share one write to
+//! disk. What a round decided is kept in a delta on top of the committed image, so a request sees
+//! what those before it in the round did, and a round that cannot be committed leaves nothing
+//! behind.
+
+mod config;
+mod quorum;
+mod requests;
+mod task;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use klamm_env::Env;
+use klamm_metadata::MetadataImage;
+use klamm_protocol::ErrorCode;
+use klamm_records::Uuid;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use self::config::{ControllerConfig, ControllerError, ControllerListener};
+pub use self::requests::Describable;
+use self::task::{Decider, Operation, Step, Task};
+use crate::managers::{ApiError, Outcome};
+use crate::raft::{self, MetadataPublisher, RaftNode, RaftOptions, VoterEndpoint};
+
+/// Requests that may wait before those who ask have to.
+const QUEUE_LEN: usize = 4096;
+
+/// A handle to a running controller; clones refer to the same one.
+#[derive(Clone)]
+pub struct Controller(Arc<Inner>);
+
+struct Inner {
+    node_id: i32,
+    cluster_id: String,
+    env: Env,
+    raft: Arc<RaftNode>,
+    queue: mpsc::Sender<Operation>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controller")
+            .field("node_id", &self.0.node_id)
+            .field("cluster_id", &self.0.cluster_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Controller {
+    /// Starts a controller. An empty metadata directory becomes that of a new cluster; one that
+    /// Kafka wrote is taken over. When this returns, the controller leads its quorum, the image
+    /// holds all that was committed, and a new cluster has its first records.
+    ///
+    /// # Errors
+    /// If the configuration asks for more than one voter or none that is this node, if the
+    /// directory belongs to another cluster, or if its files cannot be read or written.
+    pub async fn start(config: ControllerConfig, env: Env) -> Result<Controller, ControllerError> {
+        config.check()?;
+        env.fs.create_dir_all(&config.metadata_dir)?;
+        let new_id = || random_uuid(&env).to_string();
+        let given = config.cluster_id.as_deref();
+        let cluster_id =
+            raft::cluster_id(&env, &config.metadata_dir, given, new_id)?.map_err(|found| {
+                ControllerError::ClusterId {
+                    expected: given.unwrap_or_default().to_owned(),
+                    found,
+                }
+            })?;
+        let options = RaftOptions {
+            node_id: config.node_id,
+            metadata_dir: config.metadata_dir.clone(),
+            directory_id: config.directory_id,
+            endpoints: config.listeners.iter().map(VoterEndpoint::from).collect(),
+        };
+        let raft = RaftNode::open(options, &env)
+            .await
+            .map_err(ControllerError::Quorum)?;
+        let raft = Arc::new(raft);
+        let (queue, requests) = mpsc::channel(QUEUE_LEN);
+        let registration = config.registration(random_uuid(&env));
+        let node_id = config.node_id;
+        let mut task = Task::new(
+            config,
+            env.clone(),
+            cluster_id.clone(),
+            Arc::clone(&raft),
+            requests,
+        );
+        task.activate().await?;
+        #[expect(clippy::disallowed_methods, reason = "the driver of the pure managers")]
+        let handle = tokio::spawn(task.run());
+        let controller = Controller(Arc::new(Inner {
+            node_id,
+            cluster_id,
+            env,
+            raft,
+            queue,
+            task: Mutex::new(Some(handle)),
+        }));
+        // Nobody waits for this one: it tells where the controller listens and what it supports.
+        controller.register_self(registration);
+        Ok(controller)
+    }
+
+    /// This node's id.
+    pub fn node_id(&self) -> i32 {
+        self.0.node_id
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> &str {
+        &self.0.cluster_id
+    }
+
+    /// The metadata as of the last committed record. Costs an atomic load.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        self.0.raft.image()
+    }
+
+    /// Tells `publisher` all that the image holds now, and from then on each change in order. A
+    /// change is told before the request that caused it is answered.
+    pub async fn subscribe(&self, publisher: Arc<dyn MetadataPublisher>) {
+        self.0.raft.published().subscribe(publisher).await;
+    }
+
+    /// Whether this controller leads the quorum and therefore decides.
+    pub fn is_active(&self) -> bool {
+        self.leader() == Some(self.0.node_id)
+    }
+
+    /// Node id of the controller that decides, if it is known.
+    pub fn leader(&self) -> Option<i32> {
+        self.0.raft.status().leader
+    }
+
+    /// Takes a snapshot of the metadata and gives up the log before it. Done on its own in time;
+    /// this is for tools and tests. Returns when it has begun.
+    pub async fn take_snapshot(&self) -> Result<(), ApiError> {
+        self.0
+            .raft
+            .take_snapshot()
+            .await
+            .map_err(|_| ErrorCode::NotController.into())
+    }
+
+    /// Decides on what waits, stops, and closes the logs in order. Later requests are refused.
+    pub async fn shutdown(&self) -> Result<(), ControllerError> {
+        let task = self
+            .0
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(task) = task {
+            // A request that ends the loop, behind all that wait.
+            let end: Operation = Operation::Stop;
+            let _ = self.0.queue.send(end).await;
+            let _ = task.await;
+            self.0.raft.shutdown().await?;
+        }
+        Ok(())
+    }
+
+    /// Has the task decide, and waits until the outcome is committed.
+    async fn decide<T, F>(&self, decide: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Decider<'_>) -> Result<Outcome<T>, ApiError> + Send + 'static,
+    {
+        let (reply, replied) = oneshot::channel();
+        let operation = Operation::Decide(Box::new(move |decider| {
+            let (records, outcome) = match decide(decider) {
+                Ok(Outcome { records, reply }) => (records, Ok(reply)),
+                Err(error) => (Vec::new(), Err(error)),
+            };
+            let finish = move |committed: Result<(), ApiError>| {
+                // Whoever asked may have gone.
+                let _ = reply.send(committed.and(outcome));
+            };
+            Step {
+                records,
+                finish: Box::new(finish),
+            }
+        }));
+        let stopped = |_| ApiError::from(ErrorCode::NotController);
+        self.0
+            .queue
+            .send(operation)
+            .await
+            .map_err(|_| stopped(()))?;
+        replied.await.map_err(|_| stopped(()))?
+    }
+}
+
+fn random_uuid(env: &Env) -> Uuid {
+    loop {
+        if let Some(id) = Uuid::from_random(env.rng.next_16_bytes()) {
+            return id;
+        }
+    }
+}

@@ -1,0 +1,75 @@
+use klamm_protocol::messages::describe_quorum_response::{
+    Listener, Node, PartitionData, ReplicaState, TopicData,
+};
+use klamm_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
+use klamm_protocol::{ErrorCode, topic_name};
+
+use super::Controller;
+
+impl Controller {
+    /// Tells who leads the quorum, how far it is, and who votes.
+    pub fn describe_quorum(&self, request: &DescribeQuorumRequest) -> DescribeQuorumResponse {
+        let status = self.0.raft.status();
+        let topics = request.topics.iter().map(|topic| TopicData {
+            topic_name: topic.topic_name.clone(),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| {
+                    let index = partition.partition_index;
+                    if topic.topic_name == topic_name::CLUSTER_METADATA && index == 0 {
+                        self.describe_partition()
+                    } else {
+                        PartitionData {
+                            partition_index: index,
+                            error_code: ErrorCode::UnknownTopicOrPartition.code(),
+                            ..PartitionData::default()
+                        }
+                    }
+                })
+                .collect(),
+            ..TopicData::default()
+        });
+        let node = |(id, _, endpoints): &(i32, _, Vec<crate::VoterEndpoint>)| Node {
+            node_id: *id,
+            listeners: endpoints
+                .iter()
+                .map(|endpoint| Listener {
+                    name: endpoint.name.as_str().into(),
+                    host: endpoint.host.as_str().into(),
+                    port: endpoint.port,
+                    ..Listener::default()
+                })
+                .collect(),
+            ..Node::default()
+        };
+        DescribeQuorumResponse {
+            topics: topics.collect(),
+            nodes: status.voters.iter().map(node).collect(),
+            ..DescribeQuorumResponse::default()
+        }
+    }
+
+    fn describe_partition(&self) -> PartitionData {
+        let status = self.0.raft.status();
+        let end = self.image().offset() + 1;
+        let now_ms = self.0.env.clock.wall_ms();
+        // With one voter it is the leader, which is always caught up with itself.
+        let voter = |(id, directory_id, _): &(i32, klamm_records::Uuid, _)| ReplicaState {
+            replica_id: *id,
+            replica_directory_id: *directory_id,
+            log_end_offset: end,
+            last_fetch_timestamp: now_ms,
+            last_caught_up_timestamp: now_ms,
+            ..ReplicaState::default()
+        };
+        PartitionData {
+            partition_index: 0,
+            leader_id: status.leader.unwrap_or(-1),
+            leader_epoch: status.epoch,
+            high_watermark: end,
+            current_voters: status.voters.iter().map(voter).collect(),
+            ..PartitionData::default()
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The task that decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_env::Env;
+use klamm_metadata::{MetadataDelta, MetadataImage};
+use klamm_protocol::ErrorCode;
+use klamm_protocol::metadata::MetadataRecord;
+use tokio::sync::mpsc;
+
+use super::config::{ControllerConfig, ControllerError};
+use crate::managers::{ApiError, Context, Sessions, brokers, elections, features};
+use crate::raft::{RaftNode, RecordGroup, WriteError};
+
+/// Requests decided on in one round.
+const ROUND_MAX: usize = 1024;
+/// Records of one round; more wait for the next, so that no write grows without bound.
+const ROUND_RECORDS_MAX: usize = 20_000;
+/// Elections in one go, as in Kafka.
+const ELECTIONS_MAX: usize = 1_000;
+
+/// What a request is decided on.
+pub(super) struct Decider<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) sessions: &'a mut Sessions,
+    pub(super) now: Duration,
+}
+
+/// What a request led to.
+pub(super) struct Step {
+    pub(super) records: Vec<MetadataRecord>,
+    /// Told whether the records were committed.
+    pub(super) finish: Finish,
+}
+
+type Finish = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
+type Decide = Box<dyn FnOnce(&mut Decider<'_>) -> Step + Send>;
+
+/// What the queue holds.
+pub(super) enum Operation {
+    /// A request to decide on.
+    Decide(Decide),
+    /// The end.
+    Stop,
+}
+
+/// Everything the task owns.
+pub(super) struct Task {
+    config: ControllerConfig,
+    env: Env,
+    cluster_id: String,
+    raft: Arc<RaftNode>,
+    requests: mpsc::Receiver<Operation>,
+    sessions: Sessions,
+    next_balance: Option<Duration>,
+    next_unclean_election: Duration,
+    last_snapshot: Duration,
+}
+
+/// What one round decided so far.
+struct Round {
+    delta: MetadataDelta,
+    next_offset: i64,
+    groups: Vec<RecordGroup>,
+    records: usize,
+    /// Replies held back, each with the number of groups that have to be committed first.
+    finishes: Vec<(usize, Finish)>,
+    timestamp_ms: i64,
+}
+
+impl Round {
+    fn new(image: Arc<MetadataImage>, timestamp_ms: i64) -> Self {
+        Round {
+            next_offset: image.offset() + 1,
+            delta: MetadataDelta::new(image),
+            groups: Vec::new(),
+            records: 0,
+            finishes: Vec::new(),
+            timestamp_ms,
+        }
+    }
+
+    /// Adds records to what will be committed, unless they do not fit the image: then nothing of
+    /// them stays.
+    fn add(&mut self, records: Vec<MetadataRecord>) -> Result<(), ApiError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let before = self.delta.clone();
+        if let Err(error) = records
+            .iter()
+            .try_for_each(|record| self.delta.replay(record))
+        {
+            tracing::error!(%error, "a decision does not fit the metadata it was made on");
+            self.delta = before;
+            return Err(ApiError::new(
+                ErrorCode::UnknownServerError,
+                error.to_string(),
+            ));
+        }
+        self.records += records.len();
+        self.next_offset += i64::try_from(records.len()).unwrap_or(0);
+        self.groups.push(RecordGroup {
+            version: self.delta.image().metadata_version(),
+            records: records.into(),
+            timestamp_ms: self.timestamp_ms,
+        });
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.finishes.len() >= ROUND_MAX || self.records >= ROUND_RECORDS_MAX
+    }
+}
+
+impl Task {
+    pub(super) fn new(
+        config: ControllerConfig,
+        env: Env,
+        cluster_id: String,
+        raft: Arc<RaftNode>,
+        requests: mpsc::Receiver<Operation>,
+    ) -> Self {
+        let now = env.clock.monotonic();
+        Task {
+            sessions: Sessions::new(config.session_timeout),
+            next_balance: config
+                .leader_balance_interval
+                .map(|interval| now + interval),
+            next_unclean_election: now + config.unclean_election_interval,
+            last_snapshot: now,
+            config,
+            env,
+            cluster_id,
+            raft,
+            requests,
+        }
+    }
+
+    /// What comes first when a controller begins to decide: the sessions of its brokers, and the
+    /// records without which there is nothing to decide on.
+    pub(super) async fn activate(&mut self) -> Result<(), ControllerError> {
+        let image = self.raft.image();
+        self.sessions.activate(&image, self.env.clock.monotonic());
+        let mut round = Round::new(image, self.env.clock.wall_ms());
+        let levels = self.config.features.clone();
+        let records = self.with_decider(&round.delta, round.next_offset, |decider| {
+            features::activation(&decider.context, &levels)
+        });
+        round.add(records).map_err(|_| ControllerError::Bootstrap)?;
+        if round.groups.is_empty() {
+            return Ok(());
+        }
+        let results = self.raft.write(round.groups).await;
+        if results.iter().all(Result::is_ok) {
+            Ok(())
+        } else {
+            Err(ControllerError::Bootstrap)
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let sleep = tokio::time::sleep(self.until_next_deadline());
+            let operation = tokio::select! {
+                operation = self.requests.recv() => match operation {
+                    Some(Operation::Decide(decide)) => Some(decide),
+                    Some(Operation::Stop) | None => return,
+                },
+                () = sleep => None,
+            };
+            let mut round = Round::new(self.raft.image(), self.env.clock.wall_ms());
+            self.run_timers(&mut round);
+            let mut stop = false;
+            let mut next = operation;
+            while let Some(decide) = next.take() {
+                self.decide(&mut round, decide);
+                if !round.is_full() {
+                    match self.requests.try_recv() {
+                        Ok(Operation::Decide(decide)) => next = Some(decide),
+                        Ok(Operation::Stop) => stop = true,
+                        Err(_) => {}
+                    }
+                }
+            }
+            self.commit(round).await;
+            self.snapshot_if_due().await;
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn decide(&mut self, round: &mut Round, decide: Decide) {
+        let Step { records, finish } =
+            self.with_decider(&round.delta, round.next_offset, |decider| decide(decider));
+        match round.add(records) {
+            Ok(()) => round.finishes.push((round.groups.len(), finish)),
+            Err(error) => finish(Err(error)),
+        }
+    }
+
+    fn with_decider<T>(
+        &mut self,
+        delta: &MetadataDelta,
+        next_offset: i64,
+        decide: impl FnOnce(&mut Decider<'_>) -> T,
+    ) -> T {
+        let context = Context {
+            image: delta.image(),
+            node_id: self.config.node_id,
+            cluster_id: &self.cluster_id,
+            settings: &self.config.settings,
+            schema: &*self.config.schema,
+            rng: &*self.env.rng,
+            next_offset,
+        };
+        let now = self.env.clock.monotonic();
+        decide(&mut Decider {
+            context,
+            sessions: &mut self.sessions,
+            now,
+        })
+    }
+
+    /// Commits what a round decided, then lets its replies go.
+    async fn commit(&self, round: Round) {
+        let Round {
+            groups, finishes, ..
+        } = round;
+        let results = if groups.is_empty() {
+            Vec::new()
+        } else {
+            self.raft.write(groups).await
+        };
+        let committed = results.iter().take_while(|result| result.is_ok()).count();
+        let error = results
+            .get(committed)
+            .and_then(|result| result.as_ref().err())
+            .map(api_error);
+        for (needed, finish) in finishes {
+            let failed = error.clone().filter(|_| needed > committed);
+            finish(failed.map_or(Ok(()), Err));
+        }
+    }
+
+    /// Does what is due: silent brokers are fenced, leadership goes back to preferred replicas,
+    /// partitions without leader get one if they may.
+    fn run_timers(&mut self, round: &mut Round) {
+        while let Some((broker, records)) =
+            self.with_decider(&round.delta, round.next_offset, |decider| {
+                brokers::fence_expired(&decider.context, decider.sessions, decider.now)
+            })
+        {
+            tracing::info!(broker, "fencing a broker whose session has timed out");
+            if round.add(records).is_err() {
+                return;
+            }
+        }
+        let now = self.env.clock.monotonic();
+        if let Some(interval) = self.config.leader_balance_interval
+            && self.next_balance.is_some_and(|due| due <= now)
+        {
+            self.next_balance = Some(now + interval);
+            self.elect(round, elections::balance_leaders);
+        }
+        if self.next_unclean_election <= now {
+            self.next_unclean_election = now + self.config.unclean_election_interval;
+            self.elect(round, elections::elect_leaderless);
+        }
+    }
+
+    fn elect(&mut self, round: &mut Round, elect: fn(&Context<'_>, usize) -> Vec<MetadataRecord>) {
+        let records = self.with_decider(&round.delta, round.next_offset, |decider| {
+            elect(&decider.context, ELECTIONS_MAX)
+        });
+        if !records.is_empty() {
+            tracing::info!(partitions = records.len(), "changing leaders");
+        }
+        // An error was logged; the elections come up again in time.
+        let _ = round.add(records);
+    }
+
+    fn until_next_deadline(&self) -> Duration {
+        let deadlines = [self.sessions.next_deadline(), self.next_balance];
+        let next = deadlines
+            .into_iter()
+            .flatten()
+            .fold(self.next_unclean_election, Duration::min);
+        // A millisecond more, as a session is over only once its time has passed.
+        next.saturating_sub(self.env.clock.monotonic()) + Duration::from_millis(1)
+    }
+
+    async fn snapshot_if_due(&mut self) {
+        let now = self.env.clock.monotonic();
+        let bytes = self.raft.log_bytes();
+        let too_long = bytes >= self.config.snapshot_log_bytes;
+        let too_old = self.config.snapshot_interval.is_some_and(|interval| {
+            bytes > 0 && now.saturating_sub(self.last_snapshot) >= interval
+        });
+        if (too_long || too_old) && self.raft.take_snapshot().await.is_ok() {
+            self.last_snapshot = now;
+            self.raft.forget_log_bytes();
+        }
+    }
+}
+
+fn api_error(error: &WriteError) -> ApiError {
+    match error {
+        WriteError::NotLeader => ErrorCode::NotController.into(),
+        WriteError::Stopped => ApiError::new(ErrorCode::NotController, error.to_string()),
+    }
+}

@@ -1,0 +1,193 @@
+//! Snapshots of the metadata log in Kafka's format: `.checkpoint` files beside the log, named by
+//! the offset after their last record and that record's epoch.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use klamm_env::{File, FileExt, Fs, FsExt, OpenMode};
+use klamm_metadata::{MetadataDelta, MetadataImage, Provenance};
+use klamm_protocol::metadata::MetadataRecord;
+use klamm_records::{BatchHeader, BatchView, HEADER_LEN};
+
+use super::batches::{self, Replayer, Stamp};
+use super::types::{Membership, RecordGroup};
+
+const SUFFIX: &str = ".checkpoint";
+/// Records in one batch of a snapshot.
+const BATCH_RECORDS: usize = 1000;
+/// The largest batch taken from a file; Kafka's are 8 MiB at most.
+const BATCH_LEN_MAX: usize = 256 << 20;
+
+/// Which records a snapshot contains: all below `end_offset`, the last of them of `epoch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CheckpointId {
+    pub(super) end_offset: i64,
+    pub(super) epoch: i32,
+}
+
+impl CheckpointId {
+    pub(super) fn file_name(self) -> String {
+        format!("{:020}-{:010}{SUFFIX}", self.end_offset, self.epoch)
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (offset, epoch) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+        (offset.len() == 20 && epoch.len() == 10).then_some(())?;
+        Some(CheckpointId {
+            end_offset: offset.parse().ok()?,
+            epoch: epoch.parse().ok()?,
+        })
+    }
+}
+
+/// Snapshots in a directory, the oldest first.
+pub(super) fn list(fs: &dyn Fs, dir: &Path) -> io::Result<Vec<CheckpointId>> {
+    let entries = fs.read_dir(dir)?;
+    let mut found: Vec<_> = entries
+        .iter()
+        .filter(|entry| !entry.is_dir)
+        .filter_map(|entry| CheckpointId::parse(&entry.name))
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Writes a snapshot of `image`, durably, and then gives it its name.
+pub(super) fn write(
+    fs: &dyn Fs,
+    dir: &Path,
+    id: CheckpointId,
+    image: &MetadataImage,
+    members: &Membership,
+) -> io::Result<()> {
+    let path = dir.join(id.file_name());
+    let partial = dir.join(format!("{}.part", id.file_name()));
+    let file = fs.open(&partial, OpenMode::Truncate)?;
+    let mut writer = Writer {
+        file,
+        position: 0,
+        stamp: Stamp {
+            base_offset: 0,
+            epoch: id.epoch,
+            timestamp_ms: image.provenance().timestamp_ms,
+        },
+        image,
+        pending: Vec::new(),
+        result: Ok(()),
+    };
+    // Voters that Kafka reads from its config file do not belong into the log.
+    let keeps_voters = image.features().level(klamm_metadata::KRAFT_VERSION) > 0;
+    let header = batches::snapshot_header(writer.stamp, keeps_voters.then_some(members))?;
+    writer.put(&header)?;
+    image.write_records(&mut |record| writer.record(record));
+    writer.flush();
+    writer.result?;
+    writer.result = Ok(());
+    let footer = batches::snapshot_footer(writer.stamp)?;
+    writer.put(&footer)?;
+    writer.file.sync_all()?;
+    fs.rename(&partial, &path)?;
+    fs.sync_dir(dir)
+}
+
+struct Writer<'a> {
+    file: Arc<dyn File>,
+    position: u64,
+    stamp: Stamp,
+    image: &'a MetadataImage,
+    pending: Vec<MetadataRecord>,
+    result: io::Result<()>,
+}
+
+impl Writer<'_> {
+    fn record(&mut self, record: MetadataRecord) {
+        self.pending.push(record);
+        if self.pending.len() >= BATCH_RECORDS {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.pending.is_empty() || self.result.is_err() {
+            return;
+        }
+        let group = RecordGroup {
+            records: std::mem::take(&mut self.pending).into(),
+            version: self.image.metadata_version(),
+            timestamp_ms: self.stamp.timestamp_ms,
+        };
+        self.result = batches::records(self.stamp, &group).and_then(|batch| self.put(&batch));
+    }
+
+    fn put(&mut self, batch: &[u8]) -> io::Result<()> {
+        let header = BatchHeader::parse(batch).map_err(io::Error::other)?;
+        self.file.write_all_at(batch, self.position)?;
+        self.position += batch.len() as u64;
+        self.stamp.base_offset = header.next_offset();
+        Ok(())
+    }
+}
+
+/// Reads a snapshot.
+pub(super) fn read(fs: &dyn Fs, dir: &Path, id: CheckpointId) -> io::Result<Arc<MetadataImage>> {
+    let file = fs.open(&dir.join(id.file_name()), OpenMode::Read)?;
+    let mut delta = MetadataDelta::new(Arc::default());
+    let mut replayer = Replayer::new(&mut delta);
+    for_each_batch(&*file, &mut |batch| replayer.batch(batch))?;
+    if !replayer.footer_seen {
+        let message = format!("the metadata snapshot {} has no end", id.file_name());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    let timestamp_ms = replayer.timestamp_ms;
+    Ok(delta.finish(Provenance {
+        offset: id.end_offset - 1,
+        epoch: id.epoch,
+        timestamp_ms,
+    }))
+}
+
+fn for_each_batch(
+    file: &dyn File,
+    visit: &mut dyn FnMut(&BatchView<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let (len, mut position) = (file.len()?, 0);
+    let mut bytes = Vec::new();
+    while position < len {
+        bytes.resize(HEADER_LEN, 0);
+        file.read_exact_at(&mut bytes, position)?;
+        let header = BatchHeader::parse(&bytes).map_err(io::Error::other)?;
+        let size = header.size();
+        if size < HEADER_LEN || size > BATCH_LEN_MAX || size as u64 > len - position {
+            let message = format!("a metadata snapshot has a batch of {size} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        bytes.resize(size, 0);
+        file.read_exact_at(&mut bytes, position)?;
+        let batch = BatchView::parse(&bytes).map_err(io::Error::other)?;
+        visit(&batch)?;
+        position += size as u64;
+    }
+    Ok(())
+}
+
+/// Removes all snapshots but `keep`, and what an interrupted write left.
+pub(super) fn remove_others(fs: &dyn Fs, dir: &Path, keep: CheckpointId) -> io::Result<()> {
+    for entry in fs.read_dir(dir)?.into_iter().filter(|entry| !entry.is_dir) {
+        let older = CheckpointId::parse(&entry.name).is_some_and(|id| id < keep);
+        if older || entry.name.ends_with(".checkpoint.part") {
+            fs.remove_file(&dir.join(entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Path of a snapshot.
+pub(super) fn path(dir: &Path, id: CheckpointId) -> PathBuf {
+    dir.join(id.file_name())
+}
+
+/// Whether a snapshot is there.
+pub(super) fn exists(fs: &dyn Fs, dir: &Path, id: CheckpointId) -> io::Result<bool> {
+    fs.exists(&path(dir, id))
+}

@@ -1,0 +1,319 @@
+//! The quorum: metadata records, committed in order on a majority of controllers.
+//!
+//! This folder is the only place that names openraft. The rest of the crate sees a [`RaftNode`]:
+//! groups of records go in, and come out applied to the image, written to `__cluster_metadata-0`
+//! as Kafka writes it, and told to listeners.
+//!
+//! - `log_store`, `flusher`, `codec`: the Raft log over `klamm-log`; `hard_state`: the vote.
+//! - `state_machine`: what committed entries do; `projection`: the log in Kafka's format.
+//! - `checkpoint`, `snapshots`: snapshots in Kafka's format; `batches`: what is in both.
+//! - `import`: taking over a directory from Kafka.
+//! - `network`: the way to other controllers.
+//!
+//! On disk, below the metadata directory:
+//!
+//! ```text
+//! __cluster_metadata-0/                 the log as Kafka knows it, and its .checkpoint snapshots
+//! __cluster_metadata-0/raft/            the Raft log: Kafka takes no notice of a directory in here
+//! __cluster_metadata-0/raft/hard-state  the vote
+//! __cluster_metadata-0/raft/snapshot    where the newest snapshot stands in the Raft log
+//! ```
+
+mod batches;
+mod checkpoint;
+mod codec;
+mod flusher;
+mod hard_state;
+mod import;
+mod log_store;
+mod network;
+mod projection;
+mod snapshots;
+mod state_machine;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use klamm_env::{Env, FsExt};
+use klamm_metadata::MetadataImage;
+use klamm_records::Uuid;
+use openraft::errors::ClientWriteError;
+use openraft::impls::leader_id_std::LeaderId;
+use openraft::vote::RaftLeaderId;
+use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+
+use self::log_store::LogStore;
+use self::network::NoNetwork;
+use self::projection::Projection;
+use self::snapshots::SnapshotStore;
+use self::state_machine::StateMachine;
+use self::types::{LogId, Membership, StoredMembership, TypeConfig, Vote, Voter, epoch_of, log_id};
+
+pub(crate) use self::state_machine::Published;
+pub use self::state_machine::{MetadataPublisher, MetadataUpdate};
+pub(crate) use self::types::RecordGroup;
+pub use self::types::VoterEndpoint;
+
+/// Name of the directory of the Raft log, in that of the metadata log.
+const RAFT_DIR: &str = "raft";
+const CLUSTER_ID_FILE: &str = "cluster-id";
+/// How long a node that is a quorum by itself may take to lead.
+const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How to open a node.
+#[derive(Clone, Debug)]
+pub(crate) struct RaftOptions {
+    pub(crate) node_id: i32,
+    pub(crate) metadata_dir: PathBuf,
+    /// This node as a voter.
+    pub(crate) directory_id: Uuid,
+    pub(crate) endpoints: Vec<VoterEndpoint>,
+}
+
+/// Why a group of records was not committed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// Another node leads, or none.
+    #[error("this controller does not lead the quorum")]
+    NotLeader,
+    /// The node has stopped, as its disk failed or it was told to.
+    #[error("the quorum has stopped on this node")]
+    Stopped,
+}
+
+/// What a node knows of the quorum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QuorumStatus {
+    pub(crate) leader: Option<i32>,
+    pub(crate) epoch: i32,
+    pub(crate) voters: Vec<(i32, Uuid, Vec<VoterEndpoint>)>,
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A member of the quorum.
+pub(crate) struct RaftNode {
+    raft: Raft<TypeConfig, StateMachine>,
+    store: LogStore,
+    projection: Projection,
+    published: Arc<Published>,
+}
+
+impl RaftNode {
+    /// Opens the node's logs, taking over what Kafka left there, and waits until it leads.
+    pub(crate) async fn open(options: RaftOptions, env: &Env) -> Result<Self, BoxError> {
+        let log_dir = options.metadata_dir.join(projection::DIR_NAME);
+        let raft_dir = log_dir.join(RAFT_DIR);
+        let node_id = options.node_id;
+        let projection = Projection::open(&log_dir, env)?;
+        let store = LogStore::open(&raft_dir, env, true)?;
+        let voter = Voter {
+            directory_id: options.directory_id,
+            endpoints: options.endpoints.clone(),
+        };
+        let members = BTreeMap::from([(node_id, voter)]);
+        let snapshots = SnapshotStore::open(env, &log_dir, &raft_dir)?;
+        take_over(
+            env,
+            &log_dir,
+            node_id,
+            &members,
+            &store,
+            &projection,
+            &snapshots,
+        )?;
+        snapshots.check()?;
+
+        let published = Arc::new(Published::default());
+        let state_machine = StateMachine::new(
+            node_id,
+            Arc::clone(&published),
+            projection.clone(),
+            snapshots,
+        );
+        let config = Arc::new(config().validate()?);
+        let raft = Raft::new(node_id, config, NoNetwork, store.clone(), state_machine).await?;
+        if raft.is_initialized().await? {
+            if !raft.is_leader() {
+                // Nobody else could be heard of first.
+                raft.trigger().elect(false).await?;
+            }
+        } else {
+            raft.initialize(members).await?;
+        }
+        let leads = |metrics: &openraft::RaftMetrics<TypeConfig>| {
+            metrics.state == ServerState::Leader
+                && metrics.last_applied.map(|id| id.index) == metrics.last_log_index
+        };
+        raft.wait(Some(LEAD_TIMEOUT))
+            .metrics(leads, "leading the quorum")
+            .await?;
+        Ok(RaftNode {
+            raft,
+            store,
+            projection,
+            published,
+        })
+    }
+
+    pub(crate) fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    pub(crate) fn image(&self) -> Arc<MetadataImage> {
+        self.published.image()
+    }
+
+    /// Commits groups of records in order; each result says whether its group was applied.
+    pub(crate) async fn write(&self, groups: Vec<RecordGroup>) -> Vec<Result<(), WriteError>> {
+        let count = groups.len();
+        let mut results = Vec::with_capacity(count);
+        if let Ok(mut written) = self.raft.client_write_many(groups).await {
+            while let Some(result) = written.next().await {
+                results.push(match result {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(
+                        ClientWriteError::ForwardToLeader(_)
+                        | ClientWriteError::LogEntryDiscarded(_),
+                    )) => Err(WriteError::NotLeader),
+                    Ok(Err(_)) | Err(_) => Err(WriteError::Stopped),
+                });
+            }
+        }
+        results.resize_with(count, || Err(WriteError::Stopped));
+        results
+    }
+
+    /// Has a snapshot taken, and the log before it given up.
+    pub(crate) async fn take_snapshot(&self) -> Result<(), WriteError> {
+        self.raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|_| WriteError::Stopped)
+    }
+
+    /// Bytes of the Raft log since the last snapshot, or since the node was opened.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.store.bytes_appended()
+    }
+
+    /// Starts counting [`RaftNode::log_bytes`] anew.
+    pub(crate) fn forget_log_bytes(&self) {
+        self.store.forget_bytes_appended();
+    }
+
+    pub(crate) fn status(&self) -> QuorumStatus {
+        let metrics = self.raft.metrics();
+        let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
+        let members = metrics.membership_config.membership();
+        QuorumStatus {
+            leader: metrics.current_leader,
+            epoch: epoch_of(metrics.current_term),
+            voters: members
+                .nodes()
+                .map(|(id, voter)| (*id, voter.directory_id, voter.endpoints.clone()))
+                .collect(),
+        }
+    }
+
+    /// Stops, with everything durable.
+    pub(crate) async fn shutdown(&self) -> io::Result<()> {
+        self.raft.shutdown().await.map_err(io::Error::other)?;
+        self.store.close()?;
+        self.projection.close()
+    }
+}
+
+fn config() -> Config {
+    Config {
+        cluster_name: "klamm".to_owned(),
+        // A quorum of one sends no heartbeats; the clock that they need ticks as seldom as can be.
+        heartbeat_interval: 2_000,
+        enable_heartbeat: false,
+        election_timeout_min: 6_000,
+        election_timeout_max: 9_000,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        enable_pre_vote: Some(true),
+        // Safe where all that is durable here is committed, as the log store says it is.
+        enable_leader_restore: Some(true),
+        ..Config::default()
+    }
+}
+
+/// Starts the Raft log behind what Kafka wrote, if it wrote: into a directory that was never ours,
+/// or into ours since.
+fn take_over(
+    env: &Env,
+    log_dir: &Path,
+    node_id: i32,
+    members: &BTreeMap<i32, Voter>,
+    store: &LogStore,
+    projection: &Projection,
+    snapshots: &SnapshotStore,
+) -> Result<(), BoxError> {
+    let own_term = store.vote().map_or(0, |vote| vote.leader_id.term);
+    let foreign = projection
+        .log()
+        .latest_epoch()
+        .is_some_and(|epoch| epoch > epoch_of(own_term));
+    if !store.is_pristine() && !foreign {
+        return Ok(());
+    }
+    let Some(image) = import::read(env, log_dir, projection)? else {
+        return Ok(());
+    };
+    let term = u64::from(image.epoch().unsigned_abs()).max(own_term);
+    let last = log_id(term, store.last().map_or(0, |last: LogId| last.index + 1));
+    let voters = BTreeSet::from([node_id]);
+    let membership =
+        StoredMembership::new(Some(last), Membership::new(vec![voters], members.clone())?);
+    snapshots.write(&image, last, &membership)?;
+    let vote = Vote {
+        leader_id: LeaderId::new(term, node_id),
+        committed: false,
+    };
+    store.start_behind(last, vote)?;
+    tracing::info!(
+        offset = image.offset(),
+        epoch = image.epoch(),
+        topics = image.topics().len(),
+        "took over the metadata that Kafka wrote"
+    );
+    Ok(())
+}
+
+/// The cluster's id as this node keeps it: the given one, or the one found, or a new one.
+pub(crate) fn cluster_id(
+    env: &Env,
+    metadata_dir: &Path,
+    given: Option<&str>,
+    new: impl FnOnce() -> String,
+) -> io::Result<Result<String, String>> {
+    let dir = metadata_dir.join(projection::DIR_NAME).join(RAFT_DIR);
+    let path = dir.join(CLUSTER_ID_FILE);
+    let found = match env.fs.read(&path) {
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    match (found, given) {
+        (Some(found), Some(given)) if found != given => Ok(Err(found)),
+        (Some(found), _) => Ok(Ok(found)),
+        (None, given) => {
+            let id = given.map_or_else(new, str::to_owned);
+            env.fs.create_dir_all(&dir)?;
+            env.fs.write_atomically(&path, id.as_bytes())?;
+            Ok(Ok(id))
+        }
+    }
+}

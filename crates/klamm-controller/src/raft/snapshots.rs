@@ -1,0 +1,152 @@
+//! openraft's snapshots: a `.checkpoint` file, and a note of where it stands in the Raft log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use klamm_env::{Env, FsExt};
+use klamm_metadata::MetadataImage;
+use openraft::async_runtime::AsyncRuntime;
+use openraft::{RaftSnapshotBuilder, Snapshot};
+
+use super::checkpoint::{self, CheckpointId};
+use super::codec::{self, SnapshotNote};
+use super::flusher::lock;
+use super::projection::Projection;
+use super::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
+
+const NOTE_NAME: &str = "snapshot";
+
+/// A snapshot on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SnapshotFile {
+    /// The `.checkpoint` file.
+    pub(crate) path: PathBuf,
+    pub(super) id: CheckpointId,
+}
+
+pub(super) type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
+
+/// The newest snapshot of a node.
+#[derive(Clone)]
+pub(super) struct SnapshotStore {
+    env: Env,
+    /// Where the metadata log and the snapshots are.
+    log_dir: PathBuf,
+    /// Where the Raft log and the note are.
+    raft_dir: PathBuf,
+    current: Arc<Mutex<Option<SnapshotNote>>>,
+}
+
+impl SnapshotStore {
+    pub(super) fn open(env: &Env, log_dir: &Path, raft_dir: &Path) -> io::Result<Self> {
+        let path = raft_dir.join(NOTE_NAME);
+        let note = match env.fs.read(&path) {
+            Ok(bytes) => Some(codec::decode_note(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(SnapshotStore {
+            env: env.clone(),
+            log_dir: log_dir.to_owned(),
+            raft_dir: raft_dir.to_owned(),
+            current: Arc::new(Mutex::new(note)),
+        })
+    }
+
+    /// Fails if the current snapshot is not there any more.
+    pub(super) fn check(&self) -> io::Result<()> {
+        let Some(id) = lock(&self.current).as_ref().map(id_of) else {
+            return Ok(());
+        };
+        if checkpoint::exists(&*self.env.fs, &self.log_dir, id)? {
+            return Ok(());
+        }
+        let message = format!("the metadata snapshot {} is missing", id.file_name());
+        Err(io::Error::new(io::ErrorKind::NotFound, message))
+    }
+
+    pub(super) fn current(&self) -> Option<RaftSnapshot> {
+        lock(&self.current).as_ref().map(|note| self.describe(note))
+    }
+
+    /// The image in a snapshot.
+    pub(super) fn read(&self, id: CheckpointId) -> io::Result<Arc<MetadataImage>> {
+        checkpoint::read(&*self.env.fs, &self.log_dir, id)
+    }
+
+    /// Writes a snapshot, and makes it the current one. Blocks on the disk.
+    pub(super) fn write(
+        &self,
+        image: &MetadataImage,
+        last: LogId,
+        membership: &StoredMembership,
+    ) -> io::Result<RaftSnapshot> {
+        let fs = &*self.env.fs;
+        let id = CheckpointId {
+            end_offset: image.offset() + 1,
+            epoch: image.epoch(),
+        };
+        checkpoint::write(fs, &self.log_dir, id, image, membership.membership())?;
+        let note = SnapshotNote {
+            last,
+            membership: membership.clone(),
+            end_offset: id.end_offset,
+            epoch: id.epoch,
+        };
+        fs.write_atomically(&self.raft_dir.join(NOTE_NAME), &codec::encode_note(&note)?)?;
+        let snapshot = self.describe(&note);
+        *lock(&self.current) = Some(note);
+        checkpoint::remove_others(fs, &self.log_dir, id)?;
+        Ok(snapshot)
+    }
+
+    fn describe(&self, note: &SnapshotNote) -> RaftSnapshot {
+        let id = id_of(note);
+        Snapshot {
+            meta: SnapshotMeta {
+                last_log_id: Some(note.last),
+                last_membership: note.membership.clone(),
+            },
+            snapshot: SnapshotFile {
+                path: checkpoint::path(&self.log_dir, id),
+                id,
+            },
+        }
+    }
+}
+
+fn id_of(note: &SnapshotNote) -> CheckpointId {
+    CheckpointId {
+        end_offset: note.end_offset,
+        epoch: note.epoch,
+    }
+}
+
+/// Writes one snapshot, from an image that stays as it is while the log goes on.
+pub(super) struct SnapshotBuilder {
+    pub(super) store: SnapshotStore,
+    pub(super) projection: Projection,
+    pub(super) image: Arc<MetadataImage>,
+    pub(super) last: Option<LogId>,
+    pub(super) membership: StoredMembership,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        let (store, projection) = (self.store.clone(), self.projection.clone());
+        let (image, membership) = (Arc::clone(&self.image), self.membership.clone());
+        let last = self
+            .last
+            .ok_or_else(|| io::Error::other("nothing to take a snapshot of"))?;
+        type Runtime = openraft::type_config::alias::AsyncRuntimeOf<TypeConfig>;
+        let written = Runtime::spawn_blocking(move || {
+            let snapshot = store.write(&image, last, &membership)?;
+            projection.release_before(image.offset() + 1)?;
+            Ok(snapshot)
+        });
+        written.await?
+    }
+}
