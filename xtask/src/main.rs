@@ -21,6 +21,7 @@ mod kill;
 mod oracle;
 mod report;
 mod runtimes;
+mod sim;
 mod wire;
 
 use flags::Flags;
@@ -50,8 +51,15 @@ fn main() -> ExitCode {
         "interop" => interop::run(rest),
         "kill" => kill::run(rest),
         "bench" => bench::run(rest),
+        "sim" => sim::run(rest),
         _ => {
-            let usages = [oracle::USAGE, interop::USAGE, kill::USAGE, bench::USAGE];
+            let usages = [
+                oracle::USAGE,
+                interop::USAGE,
+                kill::USAGE,
+                bench::USAGE,
+                sim::USAGE,
+            ];
             Err(format!("{USAGE}  {}", usages.join("\n  ")).into())
         }
     };
