@@ -12,7 +12,7 @@ use super::{durability, idempotence, integrity, lookup, observed, prefix};
 use crate::{Faults, SimFs, SimRng};
 
 const DIR: &str = "/data/log";
-const STEPS: usize = 100;
+const STEPS: usize = 60;
 const PRODUCERS: i64 = 3;
 
 /// Puts something between the log and its disk.
