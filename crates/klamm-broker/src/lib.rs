@@ -1,1 +1,34 @@
-//! The Klamm broker: composition of all parts
+//! The Klamm broker: the crates below it put together into a process that Kafka's clients and tools
+//! take for Kafka.
+//!
+//! - [`Broker`] (`broker.rs`, `start.rs`): lifecycle. Locks the data directories, starts the
+//!   controller, registers with it, follows the metadata, opens the listeners.
+//! - `service.rs`, `dispatch.rs`, `apis/`: a request's way in. One file per API key, one table.
+//! - `shared.rs`: what handlers work with. `settings.rs`: configuration into what the crates below
+//!   are started with. `follow.rs`: metadata into replicas and coordinators.
+//! - [`ops`]: metrics and health.
+//!
+//! Logic lives below: in `klamm-controller`, `klamm-replication`, `klamm-coordinator`, `klamm-log`.
+
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod apis;
+mod authorized;
+mod auto_create;
+mod broker;
+mod context;
+mod dispatch;
+mod error;
+mod follow;
+mod group_log;
+pub mod ops;
+mod producer_ids;
+mod service;
+mod settings;
+mod shared;
+mod start;
+mod upkeep;
+
+pub use broker::Broker;
+pub use error::BrokerError;

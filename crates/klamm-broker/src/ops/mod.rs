@@ -16,6 +16,7 @@
 
 mod counters;
 mod exposition;
+mod failure;
 mod health;
 mod histogram;
 mod http;
@@ -26,6 +27,7 @@ mod server;
 mod tests;
 
 pub use counters::{Counter, Gauge, TopicStats};
+pub use failure::FailureKind;
 pub use health::Health;
 pub use metrics::{Metrics, RequestTimer};
 pub use server::{OpsBindError, OpsServer};

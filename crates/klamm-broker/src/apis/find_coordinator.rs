@@ -1,0 +1,87 @@
+//! FindCoordinator: which broker leads the internal partition that a key belongs to.
+
+use std::sync::Arc;
+
+use klamm_protocol::messages::find_coordinator_response::Coordinator;
+use klamm_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use klamm_protocol::{ByteStr, ErrorCode, topic_name};
+
+use crate::auto_create;
+use crate::context::RequestContext;
+use crate::dispatch::Api;
+use crate::shared::Shared;
+
+/// `key_type` of consumer groups.
+const GROUP: i8 = 0;
+/// From here on several keys are asked for at once (KIP-699).
+const BATCH_VERSION: i16 = 4;
+
+impl Api for FindCoordinatorRequest {
+    const MAY_BE_OVERTAKEN: bool = true;
+
+    async fn handle(self, broker: Arc<Shared>, context: RequestContext) -> FindCoordinatorResponse {
+        if context.api_version >= BATCH_VERSION {
+            let mut coordinators = Vec::with_capacity(self.coordinator_keys.len());
+            for key in &self.coordinator_keys {
+                coordinators.push(find(&broker, &context, self.key_type, key).await);
+            }
+            return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
+        }
+        let found = find(&broker, &context, self.key_type, &self.key).await;
+        FindCoordinatorResponse {
+            error_code: found.error_code,
+            error_message: found.error_message,
+            node_id: found.node_id,
+            host: found.host,
+            port: found.port,
+            ..FindCoordinatorResponse::default()
+        }
+    }
+}
+
+async fn find(broker: &Arc<Shared>, context: &RequestContext, kind: i8, key: &ByteStr) -> Coordinator {
+    match leader(broker, context, kind, key).await {
+        Ok((node_id, host, port)) => Coordinator {
+            key: key.clone(),
+            node_id,
+            host: host.as_str().into(),
+            port,
+            ..Coordinator::default()
+        },
+        Err(error) => Coordinator {
+            key: key.clone(),
+            node_id: -1,
+            port: -1,
+            error_code: error.into(),
+            ..Coordinator::default()
+        },
+    }
+}
+
+async fn leader(
+    broker: &Arc<Shared>,
+    context: &RequestContext,
+    kind: i8,
+    key: &str,
+) -> Result<(i32, String, i32), ErrorCode> {
+    if kind != GROUP {
+        // Transactions (1) and share groups (2) are not served yet: no coordinator will come up.
+        return Err(ErrorCode::InvalidRequest);
+    }
+    if broker.image().topic(topic_name::CONSUMER_OFFSETS).is_none() {
+        auto_create::create_missing(broker, &[topic_name::CONSUMER_OFFSETS]).await;
+    }
+    let image = broker.image();
+    let topic =
+        image.topic(topic_name::CONSUMER_OFFSETS).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let count = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
+    let partition = topic
+        .partition(klamm_coordinator::group::partition_for(key, count))
+        .ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let endpoint = image
+        .broker(partition.leader)
+        .filter(|node| !node.fenced)
+        .and_then(|node| node.endpoint(&context.connection.listener))
+        .ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    Ok((partition.leader, endpoint.host.clone(), endpoint.port.into()))
+}

@@ -1,0 +1,208 @@
+//! Produce: batches are validated and appended while the frame is at hand; only the wait for
+//! replicas is left for later, so that the connection goes on reading (docs/architecture.md).
+
+use std::sync::Arc;
+
+use klamm_metadata::MetadataImage;
+use klamm_net::{Handling, Reply};
+use klamm_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use klamm_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    TopicProduceResponse,
+};
+use klamm_protocol::messages::{ProduceRequest, ProduceResponse};
+use klamm_protocol::{ByteStr, Decoder, ErrorCode, Records, Request};
+use klamm_records::BatchHeader;
+use klamm_replication::{Prepared, ProduceContext, ProduceResult, TopicRef};
+use tracing::debug;
+
+use crate::context::RequestContext;
+use crate::dispatch::{Entry, decode, encode};
+use crate::shared::Shared;
+
+pub(super) const ENTRY: Entry = Entry { key: ProduceRequest::API_KEY, dispatch };
+
+/// From here on topics are named by id.
+const TOPIC_ID_VERSION: i16 = 13;
+/// The client id with which tools may write to internal topics.
+const ADMIN_CLIENT: &str = "__admin_client";
+
+fn dispatch(broker: &Arc<Shared>, context: RequestContext, body: Decoder) -> Handling {
+    let request = match decode::<ProduceRequest>(&context, body) {
+        Ok(request) => request,
+        Err(reply) => return Handling::Ready(reply),
+    };
+    let timer = broker.metrics.request_started(ProduceRequest::API_KEY, &context);
+    let prepared = prepare(broker, &context, &request);
+    let pending = broker.replicas.append_now(prepared, request.acks, request.timeout_ms);
+    let answer = Answer { topics: request.topic_data, acks: request.acks };
+    if pending.is_ready() {
+        let results = pending.into_results();
+        timer.handled();
+        return Handling::Ready(answer.reply(broker, &context, results));
+    }
+    let broker = broker.clone();
+    Handling::Pipelined(Box::pin(async move {
+        let results = pending.wait().await;
+        timer.handled();
+        answer.reply(&broker, &context, results)
+    }))
+}
+
+/// Looks up and validates every partition of the request, in its order.
+fn prepare(broker: &Shared, context: &RequestContext, request: &ProduceRequest) -> Vec<Prepared> {
+    let produce = ProduceContext {
+        api_version: context.api_version,
+        internal_topics_allowed: &*context.client_id == ADMIN_CLIENT,
+    };
+    let partitions = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
+    let mut prepared = Vec::with_capacity(partitions);
+    for topic in &request.topic_data {
+        let by_id = context.api_version >= TOPIC_ID_VERSION;
+        let name = if by_id { TopicRef::Id(topic.topic_id) } else { TopicRef::Name(&topic.name) };
+        for partition in &topic.partition_data {
+            let records = partition.records.as_ref().and_then(Records::as_bytes).cloned();
+            let records = records.unwrap_or_default();
+            prepared.push(broker.replicas.prepare(name, partition.index, records, produce));
+        }
+    }
+    prepared
+}
+
+/// What is kept of a request until it is answered.
+struct Answer {
+    topics: Vec<TopicProduceData>,
+    acks: i16,
+}
+
+impl Answer {
+    fn reply(
+        self,
+        broker: &Shared,
+        context: &RequestContext,
+        results: Vec<ProduceResult>,
+    ) -> Reply {
+        let image = broker.image();
+        if self.acks == 0 {
+            let asked = self.topics.iter().flat_map(|topic| {
+                topic.partition_data.iter().map(move |partition| (topic, partition))
+            });
+            for ((topic, partition), result) in asked.zip(&results) {
+                count(broker, &image, topic, partition, result);
+            }
+            // There is no answer that could carry an error: losing the connection tells a producer
+            // with acks=0 that it should look at the metadata again.
+            let failed = results.iter().find(|result| result.error != ErrorCode::None);
+            return match failed {
+                None => Reply::Nothing,
+                Some(result) => {
+                    debug!(peer = %context.connection.peer, error = ?result.error, "acks=0 produce failed");
+                    Reply::Close
+                }
+            };
+        }
+        let mut nodes = Vec::new();
+        let mut results = results.into_iter();
+        let responses = self
+            .topics
+            .into_iter()
+            .map(|topic| {
+                let answers = topic.partition_data.iter().zip(&mut results);
+                TopicProduceResponse {
+                    name: topic.name.clone(),
+                    topic_id: topic.topic_id,
+                    partition_responses: answers
+                        .map(|(asked, result)| {
+                            count(broker, &image, &topic, asked, &result);
+                            note_leader(&mut nodes, &image, &result, context, broker);
+                            partition_response(asked.index, result)
+                        })
+                        .collect(),
+                    ..TopicProduceResponse::default()
+                }
+            })
+            .collect();
+        let response =
+            ProduceResponse { responses, node_endpoints: nodes, ..ProduceResponse::default() };
+        encode::<ProduceRequest>(context, &response)
+    }
+}
+
+/// Counts a partition's outcome under its topic's name.
+fn count(
+    broker: &Shared,
+    image: &MetadataImage,
+    topic: &TopicProduceData,
+    asked: &PartitionProduceData,
+    result: &ProduceResult,
+) {
+    let found = match &*topic.name {
+        "" => image.topic_by_id(topic.topic_id),
+        name => image.topic(name),
+    };
+    let Some(found) = found else { return };
+    let stats = broker.metrics.topic(found.name());
+    stats.produce_requests.add(1);
+    if result.error != ErrorCode::None {
+        stats.failed_produce_requests.add(1);
+        return;
+    }
+    if let Some(records) = asked.records.as_ref().and_then(Records::as_bytes) {
+        stats.bytes_in.add(records.len() as u64);
+        let header = BatchHeader::parse(records).ok();
+        let count = header.map_or(0, |header| header.record_count);
+        stats.messages_in.add(u64::try_from(count).unwrap_or(0));
+    }
+}
+
+fn partition_response(index: i32, result: ProduceResult) -> PartitionProduceResponse {
+    let current_leader = result.current_leader.map_or_else(LeaderIdAndEpoch::default, |leader| {
+        LeaderIdAndEpoch {
+            leader_id: leader.leader_id,
+            leader_epoch: leader.leader_epoch,
+            ..LeaderIdAndEpoch::default()
+        }
+    });
+    let record_errors = result.record_errors.into_iter().map(|(batch_index, message)| {
+        BatchIndexAndErrorMessage {
+            batch_index,
+            batch_index_error_message: Some(message.into()),
+            ..BatchIndexAndErrorMessage::default()
+        }
+    });
+    PartitionProduceResponse {
+        index,
+        error_code: result.error.into(),
+        base_offset: result.base_offset,
+        log_append_time_ms: result.log_append_time_ms,
+        log_start_offset: result.log_start_offset,
+        record_errors: record_errors.collect(),
+        error_message: result.error_message.map(ByteStr::from),
+        current_leader,
+        ..PartitionProduceResponse::default()
+    }
+}
+
+/// Tells where the leader is reached, next to saying who it is (KIP-951).
+fn note_leader(
+    nodes: &mut Vec<NodeEndpoint>,
+    image: &MetadataImage,
+    result: &ProduceResult,
+    context: &RequestContext,
+    broker: &Shared,
+) {
+    let Some(leader) = result.current_leader else { return };
+    if nodes.iter().any(|node| node.node_id == leader.leader_id) {
+        return;
+    }
+    let listener = &context.connection.listener;
+    if let Some((endpoint, rack)) = broker.endpoint_of(image, leader.leader_id, listener) {
+        nodes.push(NodeEndpoint {
+            node_id: leader.leader_id,
+            host: endpoint.host.as_str().into(),
+            port: endpoint.port.into(),
+            rack: rack.map(ByteStr::from),
+            ..NodeEndpoint::default()
+        });
+    }
+}

@@ -1,0 +1,116 @@
+//! From changes of the cluster's metadata to what this broker does about them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use klamm_config::BrokerConfig;
+use klamm_controller::{MetadataPublisher, MetadataUpdate};
+use klamm_coordinator::GroupCoordinator;
+use klamm_coordinator::group::DeletedTopic;
+use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage};
+use klamm_protocol::topic_name::CONSUMER_OFFSETS;
+use klamm_replication::{ReplicaChanges, ReplicaManager};
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use crate::ops::Metrics;
+use crate::settings::topic_settings;
+
+/// Applies each change of the metadata to this broker, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct MetadataFollower {
+    pub(crate) node_id: i32,
+    pub(crate) config: Arc<ArcSwap<BrokerConfig>>,
+    pub(crate) replicas: ReplicaManager,
+    pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl MetadataFollower {
+    /// Whether a change touches files.
+    fn moves_replicas(delta: &MetadataDelta) -> bool {
+        !delta.changed_topics().is_empty() || !delta.deleted_topics().is_empty()
+    }
+
+    /// Brings this broker in line with `image`. Opens, creates and deletes logs, so it blocks on the
+    /// file system.
+    pub(crate) fn apply(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
+        self.update_config(delta, image);
+        let config = self.config.load_full();
+        let changes = self.replicas.apply_metadata(delta, image, &|topic| {
+            topic_settings(topic, image.config(&ConfigResource::topic(topic)), &config)
+        });
+        self.update_groups(&changes, image);
+        for (partition, failed) in &changes.failed {
+            error!(%partition, error = %failed, "a replica cannot be opened");
+        }
+        self.forget_topics(delta);
+    }
+
+    fn update_config(&self, delta: &MetadataDelta, image: &MetadataImage) {
+        let own = ConfigResource::broker(self.node_id);
+        let cluster = ConfigResource::cluster();
+        let changed = delta.changed_configs();
+        if !changed.contains(&own) && !changed.contains(&cluster) {
+            return;
+        }
+        let config = self.config.load_full();
+        match config.with_dynamic(image.config(&cluster), image.config(&own)) {
+            Ok(config) => self.config.store(Arc::new(config)),
+            Err(refused) => warn!(error = %refused, "a dynamic configuration is ignored"),
+        }
+    }
+
+    fn update_groups(&self, changes: &ReplicaChanges, image: &MetadataImage) {
+        for elected in &changes.elected {
+            if &*elected.partition.topic == CONSUMER_OFFSETS {
+                if let Some(topic) = image.topic(CONSUMER_OFFSETS) {
+                    let count = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
+                    self.groups.set_partition_count(count);
+                }
+                self.groups.on_elected(elected.partition.partition, elected.leader_epoch);
+            }
+        }
+        for (partition, leader_epoch) in &changes.resigned {
+            if &*partition.topic == CONSUMER_OFFSETS {
+                self.groups.on_resigned(partition.partition, *leader_epoch);
+            }
+        }
+    }
+
+    /// Offsets committed for deleted topics go with them.
+    #[expect(clippy::disallowed_methods, reason = "the driver; the metadata goes on meanwhile")]
+    fn forget_topics(&self, delta: &MetadataDelta) {
+        if delta.deleted_topics().is_empty() {
+            return;
+        }
+        let mut deleted = Vec::new();
+        for (id, topic) in delta.deleted_topics() {
+            info!(topic = %topic.name(), %id, "deleted");
+            self.metrics.remove_topic(topic.name());
+            deleted.push(DeletedTopic { name: (&**topic.name()).into(), id: *id });
+        }
+        let groups = self.groups.clone();
+        tokio::spawn(async move { groups.on_topics_deleted(deleted).await });
+    }
+}
+
+impl MetadataPublisher for MetadataFollower {
+    fn publish<'a>(
+        &'a self,
+        update: &'a MetadataUpdate,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            if !MetadataFollower::moves_replicas(&update.delta) {
+                self.apply(&update.delta, &update.image);
+                return;
+            }
+            let (follower, update) = (self.clone(), update.clone());
+            let applied = spawn_blocking(move || follower.apply(&update.delta, &update.image));
+            if let Err(failed) = applied.await {
+                error!(error = %failed, "a change of the metadata was not applied in full");
+            }
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! From Kafka's configuration names to what the crates below are started with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_config::{BrokerConfig, Endpoint, TopicCompression, TopicConfig, TopicTimestampType};
+use klamm_coordinator::GroupCoordinatorConfig;
+use klamm_log::LogConfig;
+use klamm_net::{ByteBudget, ListenerConfig};
+use klamm_records::produce::{ProduceRules, TopicCompression as StoredCompression};
+use klamm_records::{Codec, Compression, TimestampType};
+use klamm_replication::TopicSettings;
+use tracing::error;
+
+/// What handlers need of the configuration and only a restart changes.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// `controller.listener.names`
+    pub(crate) controller_listeners: Vec<String>,
+    /// Where other nodes reach this node's controller.
+    pub(crate) advertised_controller: Vec<Endpoint>,
+    /// `max.request.partition.size.limit`: most partitions in one DescribeTopicPartitions answer.
+    pub(crate) describe_partitions_max: i32,
+    /// `fetch.max.bytes`
+    pub(crate) fetch_bytes_max: i32,
+}
+
+impl Settings {
+    pub(crate) fn of(config: &BrokerConfig) -> Self {
+        Settings {
+            controller_listeners: config.controller_listener_names().to_vec(),
+            advertised_controller: config.advertised_controller_listeners().to_vec(),
+            describe_partitions_max: config.max_request_partition_size_limit(),
+            fetch_bytes_max: config.fetch_max_bytes(),
+        }
+    }
+}
+
+/// What replication needs to know of a topic with these overrides.
+pub(crate) fn topic_settings(
+    topic: &str,
+    overrides: &BTreeMap<String, String>,
+    config: &BrokerConfig,
+) -> TopicSettings {
+    let resolved = TopicConfig::resolve(overrides, config).unwrap_or_else(|refused| {
+        // The controller takes no value that would be refused here, so this is a data directory
+        // of another version. Serving the topic with defaults beats not serving it.
+        error!(topic, error = %refused, "a topic's configuration cannot be read: defaults apply");
+        TopicConfig::of_broker(config)
+    });
+    let timestamp_type = match resolved.message_timestamp_type {
+        TopicTimestampType::CreateTime => TimestampType::CreateTime,
+        TopicTimestampType::LogAppendTime => TimestampType::LogAppendTime,
+    };
+    TopicSettings {
+        log: log_config(&resolved, timestamp_type, config),
+        rules: ProduceRules {
+            max_message_bytes: resolved.max_message_bytes,
+            compression: stored_compression(resolved.compression),
+            compacted: resolved.compact,
+            timestamp_type,
+            timestamp_before_max_ms: resolved.message_timestamp_before_max_ms,
+            timestamp_after_max_ms: resolved.message_timestamp_after_max_ms,
+            ..ProduceRules::default()
+        },
+        min_insync_replicas: resolved.min_insync_replicas,
+    }
+}
+
+fn log_config(
+    topic: &TopicConfig,
+    timestamp_type: TimestampType,
+    config: &BrokerConfig,
+) -> LogConfig {
+    // Sizes are checked to be positive where configurations are.
+    let bytes = |value: i32| value.unsigned_abs();
+    LogConfig {
+        segment_bytes: bytes(topic.segment_bytes),
+        segment_ms: topic.segment_ms,
+        segment_jitter_ms: topic.segment_jitter_ms,
+        segment_index_bytes: bytes(topic.segment_index_bytes),
+        index_interval_bytes: bytes(topic.index_interval_bytes),
+        max_message_bytes: bytes(topic.max_message_bytes),
+        timestamp_type,
+        delete: topic.delete,
+        compact: topic.compact,
+        retention_ms: topic.retention_ms,
+        retention_bytes: topic.retention_bytes,
+        flush_messages: topic.flush_messages,
+        flush_ms: topic.flush_ms,
+        file_delete_delay_ms: topic.file_delete_delay_ms,
+        preallocate: topic.preallocate,
+        producer_id_expiration_ms: config.producer_id_expiration_ms().into(),
+    }
+}
+
+fn stored_compression(compression: TopicCompression) -> StoredCompression {
+    let (compression, level) = match compression {
+        TopicCompression::Producer => return StoredCompression::Producer,
+        TopicCompression::Uncompressed => (Compression::None, None),
+        TopicCompression::Gzip(level) => (Compression::Gzip, Some(level)),
+        TopicCompression::Snappy => (Compression::Snappy, None),
+        TopicCompression::Lz4(level) => (Compression::Lz4, Some(level)),
+        TopicCompression::Zstd(level) => (Compression::Zstd, Some(level)),
+    };
+    // Levels out of range are refused where configurations are checked.
+    let levelled = level.and_then(|level| Codec::new(compression, level).ok());
+    StoredCompression::Codec(levelled.unwrap_or_else(|| Codec::from(compression)))
+}
+
+/// What the group coordinator is started with.
+pub(crate) fn group_config(config: &BrokerConfig) -> GroupCoordinatorConfig {
+    let compression = u8::try_from(config.offsets_topic_compression_codec()).ok();
+    GroupCoordinatorConfig {
+        min_session_timeout_ms: config.group_min_session_timeout_ms(),
+        max_session_timeout_ms: config.group_max_session_timeout_ms(),
+        initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms(),
+        max_size: positive(config.group_max_size()),
+        offset_metadata_max_size: positive(config.offset_metadata_max_bytes()),
+        offsets_retention_ms: i64::from(config.offsets_retention_minutes()) * 60_000,
+        offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms(),
+        offsets_commit_timeout_ms: positive(config.offsets_commit_timeout_ms()) as u64,
+        offsets_topic_partitions: config.offsets_topic_num_partitions(),
+        offsets_topic_compression: compression
+            .and_then(Compression::from_id)
+            .unwrap_or(Compression::None),
+        offsets_load_buffer_bytes: positive(config.offsets_load_buffer_size()),
+        ..GroupCoordinatorConfig::default()
+    }
+}
+
+/// What a listener is opened with.
+pub(crate) fn listener_config(
+    name: &str,
+    config: &BrokerConfig,
+    budget: Option<&ByteBudget>,
+) -> ListenerConfig {
+    // Kafka sets its socket buffers to 100 KiB unless told otherwise, which keeps the kernel from
+    // growing them. Here the kernel decides unless somebody has chosen a size.
+    let chosen = |name: &str, bytes: i32| {
+        usize::try_from(bytes).ok().filter(|_| config.is_set(name))
+    };
+    ListenerConfig {
+        frame_bytes_max: positive(config.socket_request_max_bytes()),
+        idle_max: u64::try_from(config.connections_max_idle_ms()).ok().map(Duration::from_millis),
+        queued_bytes_max: budget.cloned(),
+        connections_max: positive(config.max_connections()),
+        connections_per_ip_max: positive(config.max_connections_per_ip()),
+        send_buffer_bytes: chosen("socket.send.buffer.bytes", config.socket_send_buffer_bytes()),
+        receive_buffer_bytes: chosen(
+            "socket.receive.buffer.bytes",
+            config.socket_receive_buffer_bytes(),
+        ),
+        backlog: config.socket_listen_backlog_size(),
+        ..ListenerConfig::named(Arc::<str>::from(name))
+    }
+}
+
+/// The budget of `queued.max.request.bytes`; -1 means none.
+pub(crate) fn request_budget(config: &BrokerConfig) -> Option<ByteBudget> {
+    let bytes = usize::try_from(config.queued_max_request_bytes()).ok()?;
+    Some(ByteBudget::new(bytes))
+}
+
+fn positive(value: i32) -> usize {
+    usize::try_from(value).unwrap_or(0)
+}

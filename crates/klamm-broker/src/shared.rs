@@ -1,0 +1,120 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use klamm_config::BrokerConfig;
+use klamm_controller::Controller;
+use klamm_coordinator::{GroupCoordinator, TopicLookup};
+use klamm_env::Env;
+use klamm_metadata::{MetadataImage, NO_LEADER, PartitionImage};
+use klamm_protocol::{ByteStr, ErrorCode};
+use klamm_records::Uuid;
+use klamm_replication::ReplicaManager;
+
+use crate::ops::Metrics;
+use crate::producer_ids::ProducerIds;
+use crate::settings::Settings;
+
+/// What the request handlers work with.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// This broker's id.
+    pub(crate) node_id: i32,
+    /// The cluster's id.
+    pub(crate) cluster_id: String,
+    /// Clock, randomness, storage.
+    pub(crate) env: Env,
+    /// What was read out of the configuration once.
+    pub(crate) settings: Settings,
+    /// The configuration with the dynamic values of now.
+    pub(crate) config: Arc<ArcSwap<BrokerConfig>>,
+    /// Decides what changes the cluster's metadata.
+    pub(crate) controller: Controller,
+    /// The partitions this broker has a replica of.
+    pub(crate) replicas: ReplicaManager,
+    /// The consumer groups this broker coordinates.
+    pub(crate) groups: Arc<GroupCoordinator>,
+    /// Ids for idempotent producers.
+    pub(crate) producer_ids: ProducerIds,
+    /// Counters.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Given by the controller at registration.
+    pub(crate) broker_epoch: AtomicI64,
+}
+
+impl Shared {
+    /// The metadata of now.
+    pub(crate) fn image(&self) -> Arc<MetadataImage> {
+        self.controller.image()
+    }
+
+    /// The configuration of now.
+    pub(crate) fn config(&self) -> Arc<BrokerConfig> {
+        self.config.load_full()
+    }
+
+    /// The epoch of this broker's registration.
+    pub(crate) fn epoch(&self) -> i64 {
+        self.broker_epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether a listener is one of those in `controller.listener.names`.
+    pub(crate) fn is_controller_listener(&self, name: &str) -> bool {
+        self.settings.controller_listeners.iter().any(|listener| listener == name)
+    }
+
+    /// The node that clients are told is the controller: with KRaft any broker will do, because each
+    /// passes requests on. This one if it can be seen, else the first that can.
+    pub(crate) fn some_alive_broker(&self, image: &MetadataImage, listener: &str) -> i32 {
+        let ids = || image.cluster().alive_endpoints(listener).map(|(broker, _)| broker.id);
+        let own = ids().find(|id| *id == self.node_id);
+        own.or_else(|| ids().next()).unwrap_or(-1)
+    }
+
+    /// A partition's leader as clients of a listener may see it, and the error to give with it.
+    pub(crate) fn visible_leader(
+        &self,
+        image: &MetadataImage,
+        partition: &PartitionImage,
+        listener: &str,
+    ) -> (i32, ErrorCode) {
+        if partition.leader == NO_LEADER {
+            return (NO_LEADER, ErrorCode::LeaderNotAvailable);
+        }
+        match image.broker(partition.leader).filter(|node| !node.fenced) {
+            None => (NO_LEADER, ErrorCode::LeaderNotAvailable),
+            Some(node) if node.endpoint(listener).is_none() => {
+                (NO_LEADER, ErrorCode::ListenerNotFound)
+            }
+            Some(node) => (node.id, ErrorCode::None),
+        }
+    }
+
+    /// Where clients of a listener reach a broker, for leader hints (KIP-951).
+    pub(crate) fn endpoint_of(
+        &self,
+        image: &MetadataImage,
+        node: i32,
+        listener: &str,
+    ) -> Option<(klamm_metadata::Endpoint, Option<String>)> {
+        let node = image.broker(node).filter(|node| !node.fenced)?;
+        Some((node.endpoint(listener)?.clone(), node.rack.clone()))
+    }
+}
+
+/// The topics of an image, as the group coordinator asks for them.
+pub(crate) struct Topics(pub(crate) Arc<MetadataImage>);
+
+impl TopicLookup for Topics {
+    fn topic_name(&self, id: Uuid) -> Option<ByteStr> {
+        self.0.topic_by_id(id).map(|topic| ByteStr::from(&**topic.name()))
+    }
+
+    fn topic_id(&self, name: &str) -> Option<Uuid> {
+        self.0.topic(name).map(|topic| topic.id())
+    }
+
+    fn has_partition(&self, name: &str, partition: i32) -> bool {
+        self.0.partition(name, partition).is_some()
+    }
+}
