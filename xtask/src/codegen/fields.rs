@@ -314,3 +314,31 @@ fn write_nullable(type_: &Type, value: &str) -> Result<Write> {
         fallible: true,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(min: i16, max: i16) -> Versions {
+        Versions { min, max }
+    }
+
+    #[test]
+    fn tests_of_the_version_leave_out_what_is_known() {
+        let known = range(3, 9);
+        assert_eq!(condition(range(0, i16::MAX), known), None);
+        assert_eq!(
+            condition(range(5, i16::MAX), known).unwrap(),
+            "version >= 5"
+        );
+        assert_eq!(condition(range(0, 5), known).unwrap(), "version <= 5");
+        assert_eq!(condition(range(5, 5), known).unwrap(), "version == 5");
+        assert_eq!(
+            condition(range(5, 7), known).unwrap(),
+            "(5..=7).contains(&version)"
+        );
+        assert_eq!(outside(range(5, i16::MAX), known).unwrap(), "version < 5");
+        assert_eq!(outside(range(0, 5), known).unwrap(), "version > 5");
+        assert_eq!(outside(range(0, 9), known), None);
+    }
+}

@@ -217,3 +217,51 @@ fn parse(text: &str) -> Result<Schema> {
     schema.listeners.sort();
     Ok(schema)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn versions(text: &str) -> Versions {
+        Versions::try_from(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn version_ranges_read_and_print() {
+        for text in ["none", "3", "0-7", "12+"] {
+            assert_eq!(versions(text).to_string(), text);
+        }
+        for text in ["", "7-3", "+", "1-", "-1", "a"] {
+            assert!(Versions::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn version_ranges_meet_and_join() {
+        assert_eq!(versions("0-7").intersect(versions("5+")), versions("5-7"));
+        assert_eq!(versions("0-4").intersect(versions("5+")), Versions::NONE);
+        assert_eq!(versions("0-1").hull(versions("4")), versions("0-4"));
+        assert_eq!(versions("4").hull(Versions::NONE), versions("4"));
+        assert!(versions("0+").covers(versions("3-4")) && !versions("4+").covers(versions("3-4")));
+    }
+
+    #[test]
+    fn a_schema_reads_through_its_comments() {
+        let schema = parse(
+            r#"// A licence.
+            { "type": "data", "name": "Sample", "validVersions": "0-1", "flexibleVersions": "1+",
+              // Of the fields.
+              "fields": [
+                { "name": "Plain", "type": "int32", "versions": "0+", "default": "-1" },
+                { "name": "Tagged", "type": "[]string", "taggedVersions": "1+", "tag": 0,
+                  "nullableVersions": "1+", "default": null }
+              ] }"#,
+        )
+        .unwrap();
+        assert_eq!(schema.fields[0].default_text().as_deref(), Some("-1"));
+        assert_eq!(schema.fields[1].versions(), versions("1+"));
+        assert_eq!(schema.fields[1].element_type(), Some("string"));
+        assert_eq!(schema.fields[1].default_text(), None);
+        assert!(parse(r#"{ "type": "data", "name": "Sample", "unknown": 1 }"#).is_err());
+    }
+}
