@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use klamm_env::{FileExt, OpenMode};
+use klamm_env::{File, FileExt, OpenMode};
 
 use crate::error::{FileProblem, IoContext, LogError};
 use crate::names::FileKind;
-use crate::storage::LogDir;
+use crate::storage::{LazyFile, LogDir};
 
 /// Entries that are read, and at most kept unwritten, at a time: 4 KiB of an offset index.
 const PAGE_ENTRIES: usize = 512;
@@ -24,6 +24,7 @@ pub(crate) trait IndexEntry: Copy + std::fmt::Debug {
 #[derive(Debug)]
 pub(crate) struct SparseIndex<E> {
     dir: Arc<LogDir>,
+    file: LazyFile,
     base_offset: i64,
     stored: usize,
     tail: Vec<E>,
@@ -41,8 +42,15 @@ impl<E: IndexEntry> SparseIndex<E> {
         bytes_max: u32,
     ) -> Result<Self, LogError> {
         let path = dir.file(base_offset, E::KIND);
-        dir.fs.open(&path, OpenMode::Truncate).at("create", &path)?;
-        Ok(Self::with_entries(dir, base_offset, bytes_max, 0, None))
+        let file = dir.fs.open(&path, OpenMode::Truncate).at("create", &path)?;
+        Ok(Self::with_entries(
+            dir,
+            file,
+            base_offset,
+            bytes_max,
+            0,
+            None,
+        ))
     }
 
     /// The index in an existing file.
@@ -52,7 +60,7 @@ impl<E: IndexEntry> SparseIndex<E> {
         bytes_max: u32,
     ) -> Result<Self, LogError> {
         let path = dir.file(base_offset, E::KIND);
-        let file = dir.fs.open(&path, OpenMode::Read).at("open", &path)?;
+        let file = dir.fs.open(&path, OpenMode::Write).at("open", &path)?;
         let len = file.len().at("inspect", &path)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         if !len.is_multiple_of(E::SIZE) {
@@ -71,6 +79,7 @@ impl<E: IndexEntry> SparseIndex<E> {
         }
         Ok(Self::with_entries(
             dir,
+            file,
             base_offset,
             bytes_max,
             stored,
@@ -80,6 +89,7 @@ impl<E: IndexEntry> SparseIndex<E> {
 
     fn with_entries(
         dir: Arc<LogDir>,
+        file: Arc<dyn File>,
         base_offset: i64,
         bytes_max: u32,
         stored: usize,
@@ -87,6 +97,7 @@ impl<E: IndexEntry> SparseIndex<E> {
     ) -> Self {
         SparseIndex {
             dir,
+            file: LazyFile::opened(file),
             base_offset,
             stored,
             tail: Vec::new(),
@@ -137,14 +148,9 @@ impl<E: IndexEntry> SparseIndex<E> {
         for entry in &self.tail {
             entry.encode(&mut bytes);
         }
-        let path = self.path();
-        let file = self
-            .dir
-            .fs
-            .open(&path, OpenMode::Create)
-            .at("open", &path)?;
-        file.write_all_at(&bytes, (self.stored * E::SIZE) as u64)
-            .at("write", &path)?;
+        self.file()?
+            .write_all_at(&bytes, (self.stored * E::SIZE) as u64)
+            .at("write", &self.path())?;
         self.stored += self.tail.len();
         self.tail = Vec::new();
         // The page read last may have been the file's unfinished last one.
@@ -155,9 +161,7 @@ impl<E: IndexEntry> SparseIndex<E> {
     /// Writes what is only in memory and makes the file durable.
     pub(crate) fn sync(&mut self) -> Result<(), LogError> {
         self.write_tail()?;
-        let path = self.path();
-        let file = self.dir.fs.open(&path, OpenMode::Write).at("open", &path)?;
-        file.sync_all().at("sync", &path)
+        self.file()?.sync_all().at("sync", &self.path())
     }
 
     /// Keeps the first `len` entries.
@@ -170,9 +174,9 @@ impl<E: IndexEntry> SparseIndex<E> {
             _ => Some(self.get(len - 1)?),
         };
         if len < self.stored {
-            let path = self.path();
-            let file = self.dir.fs.open(&path, OpenMode::Write).at("open", &path)?;
-            file.set_len((len * E::SIZE) as u64).at("truncate", &path)?;
+            self.file()?
+                .set_len((len * E::SIZE) as u64)
+                .at("truncate", &self.path())?;
             self.stored = len;
         }
         self.tail.truncate(len - self.stored);
@@ -249,16 +253,26 @@ impl<E: IndexEntry> SparseIndex<E> {
 
     fn read_entries(&self, first: usize, count: usize) -> Result<Vec<E>, LogError> {
         let count = count.min(self.stored.saturating_sub(first));
-        let path = self.path();
-        let file = self.dir.fs.open(&path, OpenMode::Read).at("open", &path)?;
         let mut bytes = vec![0; count * E::SIZE];
-        file.read_exact_at(&mut bytes, (first * E::SIZE) as u64)
-            .at("read", &path)?;
+        self.file()?
+            .read_exact_at(&mut bytes, (first * E::SIZE) as u64)
+            .at("read", &self.path())?;
         Ok(bytes.chunks_exact(E::SIZE).map(E::decode).collect())
     }
 
-    /// Gives back the memory of a page that was read.
-    pub(crate) fn release_page(&mut self) {
+    /// Gives back the memory of a page that was read, and the descriptor if it was not used since
+    /// the last call.
+    pub(crate) fn release_if_idle(&mut self) {
         self.page = None;
+        self.file.release_if_idle();
+    }
+
+    /// Gives back the descriptor.
+    pub(crate) fn release(&self) {
+        self.file.release();
+    }
+
+    fn file(&self) -> Result<Arc<dyn File>, LogError> {
+        self.file.get(&*self.dir.fs, || self.path())
     }
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use klamm_env::File;
 
@@ -60,6 +61,26 @@ impl Log {
         min_one: bool,
     ) -> Result<LogRead, LogError> {
         self.check_status()?;
+        let truncations = self.truncations.load(Ordering::SeqCst);
+        match self.read_once(start_offset, max_bytes, max_offset, min_one) {
+            // The segment was removed, or cut short, while it was read.
+            Err(_) if start_offset < self.log_start_offset() => {
+                Err(self.out_of_range(start_offset))
+            }
+            Err(_) if self.truncations.load(Ordering::SeqCst) != truncations => {
+                self.read_once(start_offset, max_bytes, max_offset, min_one)
+            }
+            result => result,
+        }
+    }
+
+    fn read_once(
+        &self,
+        start_offset: i64,
+        max_bytes: usize,
+        max_offset: i64,
+        min_one: bool,
+    ) -> Result<LogRead, LogError> {
         let mut read = LogRead {
             parts: Vec::new(),
             len: 0,

@@ -211,10 +211,10 @@ impl Segment {
         self.file.release_if_idle();
         let mut state = lock(&self.state);
         if let Some(index) = &mut state.offsets {
-            index.release_page();
+            index.release_if_idle();
         }
         if let Some(index) = &mut state.times {
-            index.release_page();
+            index.release_if_idle();
         }
     }
 
@@ -223,8 +223,16 @@ impl Segment {
         lock(&self.state).recent = VecDeque::new();
     }
 
+    /// Gives back all descriptors.
     pub(crate) fn release(&self) {
         self.file.release();
+        let state = lock(&self.state);
+        if let Some(index) = &state.offsets {
+            index.release();
+        }
+        if let Some(index) = &state.times {
+            index.release();
+        }
     }
 
     /// Renames the files for removal and returns their new paths.

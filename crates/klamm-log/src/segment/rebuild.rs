@@ -70,8 +70,9 @@ impl Segment {
     /// Makes both indexes anew, from the batches' headers: what to do about an index that is
     /// missing or damaged while the segment is in use.
     pub(super) fn rebuild_indexes(&self, state: &mut SegmentState) -> Result<(), LogError> {
-        let mut builder = IndexBuilder::new(self)?;
+        // First the batches: a segment that was removed meanwhile gets no new files.
         let mut scan = self.scan(0, self.size(), WHOLE)?;
+        let mut builder = IndexBuilder::new(self)?;
         while let Some(span) = scan.next_header()? {
             builder.note(&span);
         }
