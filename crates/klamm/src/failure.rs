@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use klamm_broker::BrokerError;
-use klamm_broker::ops::OpsBindError;
+use klamm_broker::ops::FailureKind;
 
 use crate::settings::SettingsError;
 
@@ -22,8 +22,6 @@ pub(crate) enum Failure {
     },
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    #[error(transparent)]
-    Ops(#[from] OpsBindError),
     #[error("no answer from {address}: {source}")]
     NoHealth { address: String, source: io::Error },
     #[error("{address} is not ready: {answer}")]
@@ -57,7 +55,6 @@ impl Failure {
             Self::Settings(_) | Self::LogLevel(_) | Self::NoSuchConfig { .. } => {
                 code::CONFIGURATION
             }
-            Self::Ops(_) => code::ADDRESS_IN_USE,
             Self::Broker(error) => broker_code(error),
             _ => code::FAILED,
         }
@@ -83,10 +80,11 @@ impl Failure {
 }
 
 fn broker_code(error: &BrokerError) -> u8 {
-    match error {
-        BrokerError::AddressInUse { .. } => code::ADDRESS_IN_USE,
-        BrokerError::DirectoryInUse { .. } => code::DIRECTORY_IN_USE,
-        BrokerError::OtherCluster { .. } => code::OTHER_CLUSTER,
-        _ => code::FAILED,
+    match error.kind() {
+        FailureKind::Configuration => code::CONFIGURATION,
+        FailureKind::Address => code::ADDRESS_IN_USE,
+        FailureKind::DirectoryInUse => code::DIRECTORY_IN_USE,
+        FailureKind::OtherCluster => code::OTHER_CLUSTER,
+        FailureKind::Other => code::FAILED,
     }
 }

@@ -1,12 +1,10 @@
 //! Runs a broker until a signal asks for its end.
 
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use klamm_broker::Broker;
-use klamm_broker::ops::OpsServer;
-use klamm_config::{BrokerConfig, Loaded};
+use klamm_config::{BrokerConfig, Endpoint, Loaded};
 use klamm_env::Env;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -56,13 +54,8 @@ pub(crate) fn run(options: &Serve, started: Start) -> Result<(), Failure> {
 async fn serve(config: BrokerConfig, started: Start) -> Result<(), Failure> {
     // Before the broker starts, so that a signal during start-up is not lost.
     let mut signals = Signals::new().map_err(Failure::Runtime)?;
-    let directories = config.log_dirs().join(", ");
     let broker = Broker::start(config.clone(), Env::os()).await?;
-    let ops = serve_metrics(&config, &broker).await?;
-    announce(&broker, &directories, started);
-    if let Some(ops) = &ops {
-        info!(addresses = ?ops.local_addrs(), "metrics and health");
-    }
+    announce(&broker, &config, started);
 
     let name = signals.next().await;
     info!(signal = name, "shutting down");
@@ -73,38 +66,49 @@ async fn serve(config: BrokerConfig, started: Start) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Metrics are worth an address that was asked for, not one that Klamm chose itself.
-async fn serve_metrics(
-    config: &BrokerConfig,
-    broker: &Broker,
-) -> Result<Option<OpsServer>, Failure> {
-    // A loaded configuration has no bad entry.
-    let addresses = config.metrics_listeners().unwrap_or_default();
-    if addresses.is_empty() {
-        return Ok(None);
-    }
-    match OpsServer::bind(&addresses, Arc::clone(broker.metrics())).await {
-        Ok(server) => Ok(Some(server)),
-        Err(error) if config.is_set("klamm.metrics.listeners") => Err(error.into()),
-        Err(error) => {
-            warn!("{error}; going on without (--metrics-listen chooses another address)");
-            Ok(None)
-        }
-    }
-}
-
 /// The one line on standard output: where to connect and where the data is.
 #[allow(clippy::print_stdout, reason = "the program's one line of output")]
-fn announce(broker: &Broker, directories: &str, started: Start) {
+fn announce(broker: &Broker, config: &BrokerConfig, started: Start) {
     let version = env!("CARGO_PKG_VERSION");
-    let addresses: Vec<String> = broker
-        .advertised()
-        .iter()
-        .map(|e| format!("{}:{}", e.host, e.port))
-        .collect();
-    let (addresses, ms) = (addresses.join(", "), started.elapsed().as_millis());
-    println!("klamm {version} ready in {ms} ms: connect to {addresses}, data in {directories}");
-    info!(ms, addresses, directories, "ready");
+    let (to, data) = (addresses(broker, config), config.log_dirs().join(", "));
+    let ms = started.elapsed().as_millis();
+    println!("klamm {version} ready in {ms} ms: connect to {to}, data in {data}");
+    let (node, cluster) = (broker.node_id(), broker.cluster_id());
+    let metrics = broker.ops_addresses();
+    info!(
+        ms,
+        node,
+        cluster,
+        addresses = to,
+        directories = data,
+        ?metrics,
+        "ready"
+    );
+}
+
+/// Where clients connect: the advertised listeners, with the real port where the system chose it.
+fn addresses(broker: &Broker, config: &BrokerConfig) -> String {
+    let address = |endpoint: &Endpoint| {
+        let bound = broker.address(&endpoint.name).map(|address| address.port());
+        let port = if endpoint.port == 0 {
+            bound.unwrap_or(0)
+        } else {
+            endpoint.port
+        };
+        let host = if endpoint.host.is_empty() {
+            "localhost"
+        } else {
+            &endpoint.host
+        };
+        // An IPv6 address needs its brackets before a port.
+        if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
+    };
+    let all: Vec<String> = config.advertised_listeners().iter().map(address).collect();
+    all.join(", ")
 }
 
 /// SIGINT and SIGTERM.
