@@ -55,7 +55,6 @@ impl GroupRecord {
                 group: group_id.clone(),
                 topic: topic.clone(),
                 partition,
-                ..OffsetCommitKey::default()
             },
             value: None,
         }
@@ -82,7 +81,6 @@ impl CoordinatorRecord for GroupRecord {
             GroupRecord::GroupMetadata { group_id, value } => {
                 let key = GroupMetadataKey {
                     group: group_id.clone(),
-                    ..GroupMetadataKey::default()
                 };
                 (
                     GroupMetadataKey::RECORD_TYPE,
@@ -129,7 +127,6 @@ fn decode_legacy_offset(key: Bytes, value: Option<Bytes>) -> Result<GroupRecord,
             group: key.group,
             topic: key.topic,
             partition: key.partition,
-            ..OffsetCommitKey::default()
         },
         value: value.map(|value| OffsetCommitValue {
             offset: value.offset,

@@ -49,6 +49,7 @@ pub(super) struct Bench {
     /// Everything that was written and not lost.
     pub(super) log: Vec<GroupRecord>,
     pub(super) metrics: Arc<GroupMetrics>,
+    seed: u64,
     answers: BTreeMap<ReplyToken, Answer>,
     next_token: u64,
     held: VecDeque<Held>,
@@ -84,6 +85,7 @@ impl Bench {
             writes: Writes::Commit,
             log: Vec::new(),
             metrics,
+            seed,
             answers: BTreeMap::new(),
             next_token: 0,
             held: VecDeque::new(),
@@ -92,7 +94,9 @@ impl Bench {
 
     /// A new shard that reads the log of this one, as after a restart.
     pub(super) fn reload(&self) -> Bench {
-        let mut bench = Bench::with((*self.shard.config).clone());
+        // Another process makes other ids.
+        let seed = self.seed.wrapping_add(1 << 32);
+        let mut bench = Bench::seeded((*self.shard.config).clone(), seed);
         bench.now = self.now;
         bench.log = self.log.clone();
         for (offset, record) in (0..).zip(&self.log) {
@@ -156,19 +160,26 @@ impl Bench {
         self.now.monotonic_ms = monotonic_ms;
     }
 
-    /// Settles the oldest write that is held.
+    /// Settles the oldest write that is held. One that timed out stays: it may yet be committed.
     pub(super) fn settle(&mut self, outcome: WriteOutcome) {
-        let held = self.held.pop_front().expect("a write that is held");
-        assert!(
-            !matches!(outcome, WriteOutcome::Failed(_)),
-            "a failure is decided when the write is made"
-        );
-        if outcome == WriteOutcome::Committed {
-            for undo in held.undos {
-                self.shard.commit(undo);
+        let held = self.held.front_mut().expect("a write that is held");
+        let deferred = held.deferred.take();
+        let completion = held.completion.take();
+        match outcome {
+            WriteOutcome::Committed => {
+                for undo in self
+                    .held
+                    .pop_front()
+                    .into_iter()
+                    .flat_map(|held| held.undos)
+                {
+                    self.shard.commit(undo);
+                }
             }
+            WriteOutcome::TimedOut => {}
+            WriteOutcome::Failed(_) => panic!("a failure is decided when the write is made"),
         }
-        self.end(held.deferred, held.completion, outcome);
+        self.end(deferred, completion, outcome);
     }
 
     pub(super) fn held(&self) -> usize {

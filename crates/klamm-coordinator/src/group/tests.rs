@@ -1,5 +1,6 @@
-//! Records, the facade's shapes of answers, and random histories.
+//! Records, groups of other protocols, the facade, and random histories.
 
+mod foreign;
 mod histories;
 mod records;
 mod requests;

@@ -62,7 +62,7 @@ impl WriteOutcome {
 /// be any more) it runs `completion` and sends `deferred`. Without records, `deferred` waits for
 /// whatever was appended before: an answer never shows state that may still be rolled back.
 #[derive(Debug)]
-pub struct Effects<S: Shard + ?Sized> {
+pub struct Effects<S: Shard> {
     /// Answers to send at once.
     pub replies: Vec<(ReplyToken, S::Response)>,
     /// Records to append, in order.
@@ -79,7 +79,7 @@ pub struct Effects<S: Shard + ?Sized> {
     pub completion: Option<S::Completion>,
 }
 
-impl<S: Shard + ?Sized> Default for Effects<S> {
+impl<S: Shard> Default for Effects<S> {
     fn default() -> Self {
         Effects {
             replies: Vec::new(),
@@ -92,7 +92,7 @@ impl<S: Shard + ?Sized> Default for Effects<S> {
     }
 }
 
-impl<S: Shard + ?Sized> Effects<S> {
+impl<S: Shard> Effects<S> {
     /// Answers `token` at once.
     pub fn reply(&mut self, token: ReplyToken, response: S::Response) {
         self.replies.push((token, response));

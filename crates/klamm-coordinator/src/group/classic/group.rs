@@ -3,19 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use klamm_protocol::consumer_protocol::ConsumerProtocolSubscription;
-use klamm_protocol::group_records::GroupMetadataValue;
-use klamm_protocol::group_records::group_metadata_value::MemberMetadata;
-use klamm_protocol::messages::describe_groups_response::DescribedGroup;
-use klamm_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use klamm_protocol::messages::join_group_response::JoinGroupResponseMember;
-use klamm_protocol::messages::list_groups_response::ListedGroup;
-use klamm_protocol::{ByteStr, Decoder, ErrorCode, Message};
+use klamm_protocol::ByteStr;
 
 use super::member::{Member, MemberProtocol};
 use super::state::ClassicState;
-use crate::group::java;
 use crate::runtime::ReplyToken;
 
 /// The protocol type of consumers, as opposed to Connect workers and others.
@@ -47,14 +38,14 @@ pub struct ClassicGroup {
     pub(super) protocol_name: Option<ByteStr>,
     pub(super) generation: i32,
     pub(super) leader: Option<ByteStr>,
-    members: BTreeMap<ByteStr, Member>,
-    static_members: BTreeMap<ByteStr, ByteStr>,
+    pub(super) members: BTreeMap<ByteStr, Member>,
+    pub(super) static_members: BTreeMap<ByteStr, ByteStr>,
     pending_join: BTreeSet<ByteStr>,
     pub(super) pending_sync: BTreeSet<ByteStr>,
     join_waiters: usize,
-    supported_protocols: BTreeMap<ByteStr, usize>,
+    pub(super) supported_protocols: BTreeMap<ByteStr, usize>,
     /// Topics that some member subscribes to; none if that is unknown.
-    subscribed_topics: Option<BTreeSet<ByteStr>>,
+    pub(super) subscribed_topics: Option<BTreeSet<ByteStr>>,
     /// Whether a member came while the first rebalance was being waited for.
     pub(super) new_member_added: bool,
     pub(super) join_timer: Option<JoinTimer>,
@@ -82,76 +73,6 @@ impl ClassicGroup {
             subscribed_topics: None,
             new_member_added: false,
             join_timer: None,
-        }
-    }
-
-    /// The group that a record describes: stable if it has members, else empty.
-    pub fn from_record(id: ByteStr, value: &GroupMetadataValue) -> Self {
-        let mut group = ClassicGroup::new(id, -1);
-        group.state_timestamp_ms =
-            (value.current_state_timestamp != -1).then_some(value.current_state_timestamp);
-        group.generation = value.generation;
-        group.protocol_type =
-            (!value.protocol_type.is_empty()).then(|| value.protocol_type.detached());
-        group.protocol_name = value.protocol.as_ref().map(ByteStr::detached);
-        for member in &value.members {
-            group.add(member_from_record(member, value), None);
-        }
-        if !group.members.is_empty() {
-            group.state = ClassicState::Stable;
-        }
-        // Adding the members made one of them lead; the record says which one really does.
-        if let Some(leader) = &value.leader
-            && group.members.contains_key(&**leader)
-        {
-            group.leader = Some(leader.detached());
-        }
-        group.subscribed_topics = group.compute_subscribed_topics();
-        group
-    }
-
-    /// The record value of the group's present generation. `assignment` gives what each member
-    /// gets.
-    pub(super) fn to_record(&self, assignment: impl Fn(&Member) -> Bytes) -> GroupMetadataValue {
-        let subscription = |member: &Member| {
-            self.protocol_name
-                .as_ref()
-                .and_then(|name| member.metadata(name))
-                .cloned()
-                .unwrap_or_default()
-        };
-        GroupMetadataValue {
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            generation: self.generation,
-            protocol: self.protocol_name.clone(),
-            leader: self.leader.clone(),
-            current_state_timestamp: self.state_timestamp_ms.unwrap_or(-1),
-            members: self
-                .members
-                .values()
-                .map(|member| MemberMetadata {
-                    member_id: member.id.clone(),
-                    group_instance_id: member.instance_id.clone(),
-                    client_id: member.client_id.clone(),
-                    client_host: member.client_host.clone(),
-                    rebalance_timeout: member.rebalance_timeout_ms,
-                    session_timeout: member.session_timeout_ms,
-                    subscription: subscription(member),
-                    assignment: assignment(member),
-                    ..MemberMetadata::default()
-                })
-                .collect(),
-            ..GroupMetadataValue::default()
-        }
-    }
-
-    /// The record value that makes a group known before it has a generation.
-    pub(in crate::group) fn to_empty_record(&self) -> GroupMetadataValue {
-        GroupMetadataValue {
-            protocol: None,
-            leader: None,
-            current_state_timestamp: self.state_timestamp_ms.unwrap_or(-1),
-            ..GroupMetadataValue::default()
         }
     }
 
@@ -196,7 +117,7 @@ impl ClassicGroup {
     }
 
     /// How many members there are.
-    pub fn len(&self) -> usize {
+    pub fn member_count(&self) -> usize {
         self.members.len()
     }
 
@@ -393,211 +314,6 @@ impl ClassicGroup {
         self.transition(next, now_wall_ms);
         self.pending_sync.clear();
     }
-
-    /// Whether someone with these protocols may join.
-    pub(super) fn supports(
-        &self,
-        protocol_type: &str,
-        protocols: &[JoinGroupRequestProtocol],
-    ) -> bool {
-        if self.state == ClassicState::Empty {
-            return !protocol_type.is_empty() && !protocols.is_empty();
-        }
-        let same_type = self
-            .protocol_type
-            .as_ref()
-            .is_some_and(|ours| *ours == *protocol_type);
-        same_type
-            && protocols.iter().any(|protocol| {
-                let supporters = self.supported_protocols.get(&*protocol.name);
-                supporters.copied().unwrap_or(0) == self.members.len()
-            })
-    }
-
-    /// The protocol with the most votes, each member voting for its favourite among those that
-    /// all support. None without members.
-    pub(super) fn select_protocol(&self) -> Option<ByteStr> {
-        let mut votes: BTreeMap<&ByteStr, usize> = BTreeMap::new();
-        for member in self.members.values() {
-            let favourite = member.protocols.iter().find(|protocol| {
-                self.supported_protocols.get(&protocol.name) == Some(&self.members.len())
-            });
-            if let Some(protocol) = favourite {
-                *votes.entry(&protocol.name).or_default() += 1;
-            }
-        }
-        let winner = votes.into_iter().max_by_key(|(name, count)| {
-            (*count, std::cmp::Reverse(java::small_hash_map_bucket(name)))
-        });
-        winner.map(|(name, _)| name.clone())
-    }
-
-    /// The member list that the leader assigns from.
-    pub(super) fn member_list(&self) -> Vec<JoinGroupResponseMember> {
-        let protocol = self.protocol_name.as_deref().unwrap_or("");
-        self.members
-            .values()
-            .map(|member| JoinGroupResponseMember {
-                member_id: member.id.clone(),
-                group_instance_id: member.instance_id.clone(),
-                metadata: member.metadata(protocol).cloned().unwrap_or_default(),
-                ..JoinGroupResponseMember::default()
-            })
-            .collect()
-    }
-
-    /// Checks that a request comes from a member, and from the one that a static name stands for.
-    pub fn validate_member(
-        &self,
-        member_id: &str,
-        instance_id: Option<&ByteStr>,
-    ) -> Result<(), ErrorCode> {
-        if let Some(instance_id) = instance_id {
-            match self.static_members.get(instance_id) {
-                None => return Err(ErrorCode::UnknownMemberId),
-                Some(current) if *current != *member_id => {
-                    return Err(ErrorCode::FencedInstanceId);
-                }
-                Some(_) => {}
-            }
-        }
-        if self.members.contains_key(member_id) {
-            Ok(())
-        } else {
-            Err(ErrorCode::UnknownMemberId)
-        }
-    }
-
-    /// Checks that an OffsetCommit comes from a member of this generation, or from outside while
-    /// the group has none.
-    pub fn validate_offset_commit(
-        &self,
-        member_id: &str,
-        instance_id: Option<&ByteStr>,
-        generation: i32,
-    ) -> Result<(), ErrorCode> {
-        if generation < 0 && self.state == ClassicState::Empty {
-            return Ok(());
-        }
-        if generation >= 0 || !member_id.is_empty() || instance_id.is_some() {
-            self.validate_member(member_id, instance_id)?;
-            if generation != self.generation {
-                return Err(ErrorCode::IllegalGeneration);
-            }
-        } else if self.state != ClassicState::Empty {
-            return Err(ErrorCode::UnknownMemberId);
-        }
-        if self.state == ClassicState::CompletingRebalance {
-            // The member knows the new generation but nobody its assignment: let it rejoin.
-            return Err(ErrorCode::RebalanceInProgress);
-        }
-        Ok(())
-    }
-
-    /// Whether members are consumers, whose subscriptions can be read.
-    pub fn uses_consumer_protocol(&self) -> bool {
-        self.protocol_type
-            .as_ref()
-            .is_some_and(|kind| *kind == *CONSUMER_PROTOCOL_TYPE)
-    }
-
-    /// Whether a member subscribes to `topic`. Unknown subscriptions of consumers count as yes.
-    pub fn is_subscribed_to(&self, topic: &str) -> bool {
-        match &self.subscribed_topics {
-            Some(topics) => topics.contains(topic),
-            None => self.uses_consumer_protocol(),
-        }
-    }
-
-    /// Whether the subscriptions of all members are known.
-    pub fn knows_subscriptions(&self) -> bool {
-        self.subscribed_topics.is_some()
-    }
-
-    fn compute_subscribed_topics(&self) -> Option<BTreeSet<ByteStr>> {
-        if !self.uses_consumer_protocol() {
-            return None;
-        }
-        if self.members.is_empty() {
-            return Some(BTreeSet::new());
-        }
-        let protocol = self.protocol_name.as_deref()?;
-        let mut topics = BTreeSet::new();
-        for member in self.members.values() {
-            topics.extend(consumer_topics(member.metadata(protocol)?)?);
-        }
-        Some(topics)
-    }
-
-    /// The entry of DescribeGroups.
-    pub fn describe(&self) -> DescribedGroup {
-        let protocol = match self.state {
-            ClassicState::Stable => self.protocol_name.clone(),
-            _ => None,
-        };
-        DescribedGroup {
-            group_id: self.id.clone(),
-            group_state: self.state.name().into(),
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            members: self
-                .members
-                .values()
-                .map(|member| member.describe(protocol.as_deref()))
-                .collect(),
-            protocol_data: protocol.unwrap_or_default(),
-            ..DescribedGroup::default()
-        }
-    }
-
-    /// The entry of ListGroups.
-    pub fn listed(&self) -> ListedGroup {
-        ListedGroup {
-            group_id: self.id.clone(),
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            group_state: self.state.name().into(),
-            group_type: "classic".into(),
-            ..ListedGroup::default()
-        }
-    }
-}
-
-fn member_from_record(member: &MemberMetadata, value: &GroupMetadataValue) -> Member {
-    let rebalance_timeout_ms = match member.rebalance_timeout {
-        -1 => member.session_timeout,
-        timeout_ms => timeout_ms,
-    };
-    Member {
-        id: member.member_id.detached(),
-        instance_id: member.group_instance_id.as_ref().map(ByteStr::detached),
-        client_id: member.client_id.detached(),
-        client_host: member.client_host.detached(),
-        rebalance_timeout_ms,
-        session_timeout_ms: member.session_timeout,
-        protocols: vec![MemberProtocol {
-            name: value
-                .protocol
-                .as_ref()
-                .map(ByteStr::detached)
-                .unwrap_or_default(),
-            metadata: Bytes::copy_from_slice(&member.subscription),
-        }],
-        assignment: Bytes::copy_from_slice(&member.assignment),
-        awaiting_join: None,
-        awaiting_sync: None,
-        is_new: false,
-    }
-}
-
-/// The topics of a consumer's subscription. Every version begins with version 0, which is all
-/// that is read: a newer client's additions do not matter here. None if it cannot be read.
-fn consumer_topics(metadata: &Bytes) -> Option<Vec<ByteStr>> {
-    let mut decoder = Decoder::new(metadata.clone());
-    let version = decoder.i16().ok()?;
-    if version < 0 {
-        return None;
-    }
-    let subscription = ConsumerProtocolSubscription::decode(&mut decoder, 0).ok()?;
-    Some(subscription.topics.iter().map(ByteStr::detached).collect())
 }
 
 fn count_protocols(counts: &mut BTreeMap<ByteStr, usize>, protocols: &[MemberProtocol]) {

@@ -55,7 +55,7 @@ impl Machine<'_> {
                     || self.group.join_waiters() < self.config.max_size
             }
             ClassicState::CompletingRebalance | ClassicState::Stable => {
-                member.is_some() || self.group.len() < self.config.max_size
+                member.is_some() || self.group.member_count() < self.config.max_size
             }
         }
     }
@@ -183,7 +183,7 @@ impl Machine<'_> {
         member_id: ByteStr,
         token: ReplyToken,
     ) {
-        if self.group.len() == 0 {
+        if self.group.member_count() == 0 {
             self.group.protocol_type = Some(request.protocol_type.detached());
         }
         if self.group.state == ClassicState::PreparingRebalance

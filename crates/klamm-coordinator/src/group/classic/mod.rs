@@ -19,6 +19,7 @@
 //! became empty), and that a static member has a new id. Everything else is in memory, and lost
 //! with the coordinator, as in Kafka: members then find the last generation that was stable.
 
+mod checks;
 mod group;
 mod heartbeat;
 mod join;
@@ -27,6 +28,7 @@ mod machine;
 mod member;
 mod rebalance;
 mod state;
+mod stored;
 mod sync;
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl Machine<'_> {
                 self.abandon(&member, ErrorCode::UnknownMemberId);
             }
         }
-        if !self.group.elect_joined_leader() && self.group.len() > 0 {
+        if !self.group.elect_joined_leader() && self.group.member_count() > 0 {
             // Only absent static members are left: wait on until they come or expire.
             let timeout_ms = self.group.rebalance_timeout_ms();
             self.schedule_join(JoinTimer::Rebalance, timeout_ms);
@@ -201,7 +201,7 @@ impl Machine<'_> {
         for id in ids {
             self.renew_session(&id);
         }
-        if self.group.len() > self.config.max_size {
+        if self.group.member_count() > self.config.max_size {
             self.prepare_rebalance();
         }
     }

@@ -222,7 +222,6 @@ fn check_delete(
                 partitions.push(OffsetDeleteResponsePartition {
                     partition_index: partition.partition_index,
                     error_code: ErrorCode::UnknownTopicOrPartition.into(),
-                    ..OffsetDeleteResponsePartition::default()
                 });
             }
             exists
@@ -231,7 +230,6 @@ fn check_delete(
             refused.push(OffsetDeleteResponseTopic {
                 name: name.clone(),
                 partitions,
-                ..OffsetDeleteResponseTopic::default()
             });
         }
     }

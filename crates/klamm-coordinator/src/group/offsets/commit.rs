@@ -105,7 +105,6 @@ impl GroupShard {
                         group: request.group_id.clone(),
                         topic: topic.name.clone(),
                         partition: partition.partition_index,
-                        ..OffsetCommitKey::default()
                     },
                     value: Some(OffsetCommitValue {
                         offset: partition.committed_offset,

@@ -66,10 +66,8 @@ impl GroupShard {
                     .map(|partition| OffsetDeleteResponsePartition {
                         partition_index: partition.partition_index,
                         error_code: error.into(),
-                        ..OffsetDeleteResponsePartition::default()
                     })
                     .collect(),
-                ..OffsetDeleteResponseTopic::default()
             });
         }
         self.metrics.offset_deletions.add(out.records.len() as u64);

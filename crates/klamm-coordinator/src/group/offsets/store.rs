@@ -44,8 +44,8 @@ impl CommittedOffset {
     }
 }
 
-pub(super) type Partitions = BTreeMap<i32, CommittedOffset>;
-pub(super) type Topics = BTreeMap<ByteStr, Partitions>;
+pub(in crate::group) type Partitions = BTreeMap<i32, CommittedOffset>;
+pub(in crate::group) type Topics = BTreeMap<ByteStr, Partitions>;
 
 /// Takes one change of the store back, or confirms it.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl OffsetStore {
     }
 
     /// The newest offsets of a group, by topic and partition.
-    pub(super) fn group(&self, group_id: &str) -> Option<&Topics> {
+    pub(in crate::group) fn group(&self, group_id: &str) -> Option<&Topics> {
         self.groups.get(group_id)
     }
 

@@ -33,9 +33,7 @@ fn delete(bench: &mut Bench, topic: &str) -> ErrorCode {
         topics: vec![OffsetDeleteRequestTopic {
             name: topic.into(),
             partitions: vec![OffsetDeleteRequestPartition::default()],
-            ..OffsetDeleteRequestTopic::default()
         }],
-        ..OffsetDeleteRequest::default()
     };
     match bench.ask(GroupRequest::OffsetDelete(Box::new(request))) {
         Ok(GroupResponse::OffsetDelete(answer)) => code(answer.topics[0].partitions[0].error_code),

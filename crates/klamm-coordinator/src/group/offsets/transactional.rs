@@ -61,7 +61,6 @@ impl PendingOffsets {
                 group,
                 topic,
                 partition,
-                ..OffsetCommitKey::default()
             };
             store.set(&key, Some(offset));
         }

@@ -155,7 +155,6 @@ fn offsets_of_kafka_0_8_are_read() {
             group: "g".into(),
             topic: "t".into(),
             partition: 2,
-            ..OffsetCommitKey::default()
         }
     );
     assert_eq!(

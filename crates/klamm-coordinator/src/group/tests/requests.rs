@@ -505,15 +505,12 @@ async fn offsets_are_deleted_where_they_exist() {
             .iter()
             .map(|index| OffsetDeleteRequestPartition {
                 partition_index: *index,
-                ..OffsetDeleteRequestPartition::default()
             })
             .collect(),
-        ..OffsetDeleteRequestTopic::default()
     };
     let request = OffsetDeleteRequest {
         group_id: "g".into(),
         topics: vec![topic("t", &[0, 7]), topic("nope", &[0])],
-        ..OffsetDeleteRequest::default()
     };
     let missing = OffsetDeleteRequest {
         group_id: "none".into(),

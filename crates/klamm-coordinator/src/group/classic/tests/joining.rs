@@ -84,7 +84,7 @@ fn does_not_ask_old_clients_to_come_back() {
     let mut bench = Bench::new();
     let token = bench.join(Join::old().version(3));
     assert!(bench.is_parked(token));
-    assert_eq!(bench.group().len(), 1);
+    assert_eq!(bench.group().member_count(), 1);
     let token = bench.join(Join::old().version(4));
     assert_eq!(
         code(bench.join_answer(token).error_code),

@@ -130,7 +130,7 @@ fn a_new_member_whose_first_rebalance_takes_too_long_is_told_to_start_over() {
     let id = bench.stable();
     let mut patient = Join::old().id(&id);
     patient.rebalance_timeout_ms = 1_000_000;
-    let token = bench.join(patient.clone());
+    let token = bench.join(patient);
     let generation = bench.join_answer(token).generation_id;
     let joining = bench.join(Join::old());
     for _ in 0..33 {

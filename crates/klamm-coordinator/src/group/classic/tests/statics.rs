@@ -21,7 +21,7 @@ fn needs_no_second_request_to_join() {
     let mut bench = Bench::new();
     let token = bench.join(Join::named("i"));
     assert!(bench.is_parked(token));
-    assert_eq!(bench.group().len(), 1);
+    assert_eq!(bench.group().member_count(), 1);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_rebalance_without_anybody_waits_for_absent_static_members() {
         bench.advance_ms(5_000);
     }
     assert_eq!(bench.state(), ClassicState::PreparingRebalance);
-    assert_eq!(bench.group().len(), 1);
+    assert_eq!(bench.group().member_count(), 1);
     bench.advance_ms(10_000);
     assert_eq!(bench.state(), ClassicState::Empty);
 }
@@ -187,7 +187,7 @@ fn a_return_that_is_not_written_leaves_the_old_id_in_place() {
     assert_eq!(bench.group().join_waiters(), 0);
     // It still expires like any other.
     bench.advance_ms(10_000);
-    assert_eq!(bench.group().len(), 0);
+    assert_eq!(bench.group().member_count(), 0);
 }
 
 #[test]

@@ -1,0 +1,312 @@
+//! The group coordinator's state over one partition of `__consumer_offsets`, and the way from a
+//! request to the code that answers it.
+//!
+//! `messages` names what goes in and out, `membership` holds the requests about members, `replay`
+//! what records do; offsets are in the folder of that name beside this one.
+
+mod membership;
+mod messages;
+mod replay;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use klamm_env::Rng;
+use klamm_protocol::messages::delete_groups_response::DeletableGroupResult;
+use klamm_protocol::messages::describe_groups_response::DescribedGroup;
+use klamm_protocol::{ByteStr, ErrorCode};
+
+use super::GroupCoordinatorConfig;
+use super::classic::{ClassicGroup, Machine};
+use super::describe;
+use super::offsets::{OffsetStore, PendingOffsets};
+use super::record::GroupRecord;
+use crate::metrics::GroupMetrics;
+use crate::runtime::{Effects, Now, RecordOrigin, ReplyToken, Shard, Timers, WriteOutcome};
+
+pub use messages::{
+    Group, GroupCompletion, GroupCreation, GroupRequest, GroupResponse, GroupTimer, GroupUndo,
+};
+
+/// What a group shard wants done.
+pub type GroupEffects = Effects<GroupShard>;
+
+/// All groups and offsets of one partition of `__consumer_offsets`.
+#[derive(Debug)]
+pub struct GroupShard {
+    pub(in crate::group) config: Arc<GroupCoordinatorConfig>,
+    rng: Arc<dyn Rng>,
+    pub(in crate::group) metrics: Arc<GroupMetrics>,
+    pub(in crate::group) groups: BTreeMap<ByteStr, Group>,
+    pub(in crate::group) offsets: OffsetStore,
+    pub(in crate::group) pending: PendingOffsets,
+    pub(in crate::group) timers: Timers<GroupTimer>,
+}
+
+impl GroupShard {
+    /// A shard without groups. `rng` makes member ids.
+    pub fn new(
+        config: Arc<GroupCoordinatorConfig>,
+        rng: Arc<dyn Rng>,
+        metrics: Arc<GroupMetrics>,
+    ) -> Self {
+        GroupShard {
+            config,
+            rng,
+            metrics,
+            groups: BTreeMap::new(),
+            offsets: OffsetStore::default(),
+            pending: PendingOffsets::default(),
+            timers: Timers::default(),
+        }
+    }
+
+    /// A classic group by its name.
+    pub fn classic_group(&self, group_id: &str) -> Option<&ClassicGroup> {
+        match self.groups.get(group_id) {
+            Some(Group::Classic(group)) => Some(group),
+            _ => None,
+        }
+    }
+
+    /// Names of all groups, in order.
+    pub fn group_ids(&self) -> impl Iterator<Item = &ByteStr> {
+        self.groups.keys()
+    }
+
+    /// The offsets.
+    pub fn offsets(&self) -> &OffsetStore {
+        &self.offsets
+    }
+
+    /// The machine that moves a classic group, if there is one of this name.
+    pub(in crate::group) fn classic<'a>(
+        &'a mut self,
+        group_id: &str,
+        now: Now,
+        out: &'a mut GroupEffects,
+    ) -> Option<Machine<'a>> {
+        match self.groups.get_mut(group_id) {
+            Some(Group::Classic(group)) => Some(Machine {
+                group,
+                timers: &mut self.timers,
+                config: &self.config,
+                rng: &*self.rng,
+                metrics: &self.metrics,
+                now,
+                out,
+            }),
+            _ => None,
+        }
+    }
+
+    fn delete_groups(&mut self, group_ids: &[ByteStr], token: ReplyToken) -> GroupEffects {
+        let mut out = GroupEffects::default();
+        let mut results = Vec::with_capacity(group_ids.len());
+        for group_id in group_ids {
+            let error = match self.groups.get(group_id) {
+                None => ErrorCode::GroupIdNotFound,
+                Some(group) if !group.is_empty() => ErrorCode::NonEmptyGroup,
+                Some(group) => {
+                    out.records.extend(self.offset_tombstones(group_id));
+                    out.records.extend(group.tombstones(group_id));
+                    ErrorCode::None
+                }
+            };
+            results.push(DeletableGroupResult {
+                group_id: group_id.clone(),
+                error_code: error.into(),
+                ..DeletableGroupResult::default()
+            });
+        }
+        out.deferred = Some((token, GroupResponse::DeleteGroups(results)));
+        out
+    }
+
+    fn describe_groups(&self, group_ids: &[ByteStr], api_version: i16) -> Vec<DescribedGroup> {
+        group_ids
+            .iter()
+            .map(|group_id| match self.groups.get(group_id) {
+                Some(Group::Classic(group)) => group.describe(),
+                other => describe::not_classic(group_id, other.is_some(), api_version),
+            })
+            .collect()
+    }
+}
+
+impl Shard for GroupShard {
+    type Request = GroupRequest;
+    type Response = GroupResponse;
+    type Record = GroupRecord;
+    type Undo = GroupUndo;
+    type Completion = GroupCompletion;
+
+    fn handle(&mut self, request: GroupRequest, token: ReplyToken, now: Now) -> GroupEffects {
+        let answer = |response| {
+            let mut out = GroupEffects::default();
+            out.reply(token, response);
+            out
+        };
+        match request {
+            GroupRequest::JoinGroup(context, request) => {
+                self.join_group(&context, &request, token, now)
+            }
+            GroupRequest::SyncGroup(request) => self.sync_group(&request, token, now),
+            GroupRequest::Heartbeat(request) => self.heartbeat(&request, token, now),
+            GroupRequest::LeaveGroup(group_id, members) => {
+                self.leave_group(&group_id, &members, token, now)
+            }
+            GroupRequest::OffsetCommit(context, request) => {
+                self.offset_commit(&context, &request, token, now)
+            }
+            GroupRequest::OffsetFetch(request, require_stable) => {
+                self.offset_fetch(&request, require_stable, token)
+            }
+            GroupRequest::OffsetDelete(request) => self.offset_delete(&request, token),
+            GroupRequest::DeleteGroups(group_ids) => self.delete_groups(&group_ids, token),
+            GroupRequest::DescribeGroups(group_ids, api_version) => answer(
+                GroupResponse::DescribeGroups(self.describe_groups(&group_ids, api_version)),
+            ),
+            GroupRequest::ListGroups(request) => answer(GroupResponse::ListGroups(describe::list(
+                self.groups.values(),
+                &request,
+            ))),
+            GroupRequest::TopicsDeleted(topics) => self.topics_deleted(&topics, token),
+        }
+    }
+
+    fn next_deadline_ms(&self) -> Option<u64> {
+        self.timers.next_deadline_ms()
+    }
+
+    fn tick(&mut self, now: Now) -> Option<GroupEffects> {
+        match self.timers.pop_due(now.monotonic_ms)? {
+            GroupTimer::Classic(group_id, timer) => {
+                let mut out = GroupEffects::default();
+                if let Some(mut machine) = self.classic(&group_id, now, &mut out) {
+                    machine.timer_fired(timer);
+                }
+                Some(out)
+            }
+            GroupTimer::Expiration => {
+                self.schedule_expiration(now);
+                Some(self.expire(now))
+            }
+        }
+    }
+
+    fn loaded(&mut self, now: Now) -> Vec<GroupEffects> {
+        self.schedule_expiration(now);
+        let group_ids: Vec<ByteStr> = self.groups.keys().cloned().collect();
+        let mut all = Vec::new();
+        for group_id in group_ids {
+            let mut out = GroupEffects::default();
+            if let Some(mut machine) = self.classic(&group_id, now, &mut out) {
+                machine.loaded();
+            }
+            if !out.is_empty() {
+                all.push(out);
+            }
+        }
+        all
+    }
+
+    fn replay(&mut self, origin: RecordOrigin, record: &GroupRecord, now: Now) -> GroupUndo {
+        match record {
+            GroupRecord::OffsetCommit { key, value } => {
+                match self.replay_offset(origin, key, value.as_ref(), now) {
+                    Some((offset, made)) => {
+                        GroupUndo::Offset(self.offsets.set_in_flight(key, offset), made)
+                    }
+                    None => GroupUndo::Nothing,
+                }
+            }
+            GroupRecord::GroupMetadata { group_id, value } => {
+                let group = value.as_ref().map(|value| {
+                    let group = ClassicGroup::from_record(group_id.detached(), value);
+                    Group::Classic(Box::new(group))
+                });
+                self.set_group(group_id, group)
+            }
+            GroupRecord::Foreign { key, value } => self.replay_foreign(key, value.is_some()),
+        }
+    }
+
+    fn replay_committed(&mut self, origin: RecordOrigin, record: &GroupRecord, now: Now) {
+        match record {
+            GroupRecord::OffsetCommit { key, value } => {
+                if let Some((offset, _)) = self.replay_offset(origin, key, value.as_ref(), now) {
+                    self.offsets.set(key, offset);
+                }
+            }
+            GroupRecord::GroupMetadata { .. } => {
+                self.replay(origin, record, now);
+            }
+            GroupRecord::Foreign { key, value } => self.apply_foreign(key, value.is_some()),
+        }
+    }
+
+    fn replay_marker(&mut self, producer_id: i64, committed: bool) {
+        self.pending.end(producer_id, committed, &mut self.offsets);
+    }
+
+    fn undo(&mut self, undo: GroupUndo) {
+        match undo {
+            GroupUndo::Offset(undo, made) => {
+                self.offsets.undo(undo);
+                if let Some(group_id) = made
+                    && !self.is_in_use(&group_id)
+                {
+                    self.groups.remove(&group_id);
+                }
+            }
+            // Somebody joined a group of that name since: they hold on to theirs.
+            GroupUndo::Group(group_id, _) if self.is_in_use(&group_id) => {}
+            GroupUndo::Group(group_id, Some(previous)) => {
+                self.groups.insert(group_id, previous);
+            }
+            GroupUndo::Group(group_id, None) => {
+                self.groups.remove(&group_id);
+            }
+            GroupUndo::Nothing => {}
+        }
+    }
+
+    fn commit(&mut self, undo: GroupUndo) {
+        if let GroupUndo::Offset(undo, _) = undo {
+            self.offsets.commit(&undo);
+        }
+    }
+
+    fn complete(
+        &mut self,
+        completion: GroupCompletion,
+        outcome: WriteOutcome,
+        now: Now,
+    ) -> GroupEffects {
+        match completion {
+            GroupCompletion::Created(creation) => self.creation_written(*creation, outcome, now),
+            GroupCompletion::Classic(group_id, completion) => {
+                let mut out = GroupEffects::default();
+                if let Some(mut machine) = self.classic(&group_id, now, &mut out) {
+                    machine.written(completion, outcome);
+                }
+                out
+            }
+        }
+    }
+}
+
+impl GroupShard {
+    /// Whether the group has members or has given out ids.
+    fn is_in_use(&self, group_id: &str) -> bool {
+        self.classic_group(group_id).is_some_and(|group| {
+            group.member_count() > 0 || group.pending_members().next().is_some()
+        })
+    }
+
+    fn schedule_expiration(&mut self, now: Now) {
+        let deadline_ms = now.after_ms(self.config.offsets_retention_check_interval_ms);
+        self.timers.schedule(GroupTimer::Expiration, deadline_ms);
+    }
+}
