@@ -5,6 +5,7 @@
 //! where that comes from. [`SCENARIOS`] lists them all; a new one adds its line.
 
 pub mod log;
+pub mod partition;
 
 use std::fmt;
 
@@ -69,7 +70,7 @@ pub struct Scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: &[Scenario] = &[log::SCENARIO];
+pub const SCENARIOS: &[Scenario] = &[log::SCENARIO, partition::SCENARIO];
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
