@@ -187,9 +187,14 @@ impl Run {
                 let offset = self.place(*part);
                 let changed = self.log().truncate_to(offset).unwrap();
                 assert_eq!(changed, offset < self.model.end);
-                self.model.batches.retain(|batch| batch.end() <= offset);
-                self.model.end = self.model.end.min(offset);
-                self.model.start = self.model.start.min(offset);
+                self.model.batches.retain(|batch| {
+                    let kept = batch.end() <= offset;
+                    if !kept {
+                        self.model.end = self.model.end.min(batch.base.min(offset));
+                    }
+                    kept
+                });
+                self.model.start = self.model.start.min(self.model.end);
             }
             Op::DeleteBefore(part) => {
                 let offset = self.place(*part);
@@ -215,7 +220,6 @@ impl Run {
                 };
             }
             Op::CloseAndOpen => {
-                self.forget_soft_end();
                 self.log.take().unwrap().close().unwrap();
                 self.open(true, 0);
                 assert_eq!(self.log().recovery_report().recovered_segments, 0);
@@ -250,7 +254,6 @@ impl Run {
     }
 
     fn kill(&mut self, torn: u8) {
-        self.forget_soft_end();
         let log = self.log.take().unwrap();
         let recovery_point = log.recovery_point();
         let active = *log.segment_base_offsets().last().unwrap();
@@ -269,16 +272,6 @@ impl Run {
         self.open(false, recovery_point);
         let truncation = &self.log().recovery_report().truncation;
         assert_eq!(truncation.as_ref().map_or(0, |t| t.bytes), len as u64);
-    }
-
-    /// An end inside a batch that was truncated is not on disk: after a restart the log ends with
-    /// its last batch, or where its last segment begins.
-    fn forget_soft_end(&mut self) {
-        let active = *self.log().segment_base_offsets().last().unwrap();
-        let last = self.model.batches.last().map_or(0, Batch::end);
-        self.model.end = active.max(last);
-        // Then a start beyond it makes the log begin there.
-        self.model.end = self.model.end.max(self.model.start);
     }
 
     fn place(&self, part: u8) -> i64 {

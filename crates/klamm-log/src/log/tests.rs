@@ -402,9 +402,9 @@ fn truncation_cuts_whole_batches() {
     log.flush(20).unwrap();
     assert!(!log.truncate_to(20).unwrap());
     assert!(log.truncate_to(15).unwrap());
-    assert_eq!(log.log_end_offset(), 15);
-    assert_eq!(log.recovery_point(), 15);
-    assert_eq!(log.high_watermark(), 15);
+    assert_eq!(log.log_end_offset(), 14);
+    assert_eq!(log.recovery_point(), 14);
+    assert_eq!(log.high_watermark(), 14);
     assert_eq!(
         all_records(&log),
         filled(7),
@@ -412,7 +412,7 @@ fn truncation_cuts_whole_batches() {
     );
     assert_eq!(
         append(&log, batch(5000, &["new"])).unwrap().first_offset,
-        15
+        14
     );
     assert!(log.truncate_to(6).unwrap());
     assert_eq!(log.segment_base_offsets(), [0, 6]);

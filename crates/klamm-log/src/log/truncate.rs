@@ -7,8 +7,9 @@ use crate::log::{Log, State};
 use crate::segment::Segment;
 
 impl Log {
-    /// Removes all batches that reach `offset`; the log then ends there. Returns false, and does
-    /// nothing, if it ended there or before.
+    /// Removes all batches that reach `offset`; the log then ends there. If that is within a batch
+    /// the log ends where the batch began: it never claims offsets that it does not hold (Kafka's
+    /// would). Returns false, and does nothing, if it ended at `offset` or before.
     ///
     /// # Errors
     /// The disk's. The log goes offline if the truncation was under way.
@@ -49,10 +50,16 @@ impl Log {
     }
 
     fn truncate_within(&self, state: &mut State, offset: i64) -> Result<(), LogError> {
+        let last_kept = self.segment_at(offset);
+        let cut = match &last_kept {
+            Some(segment) => segment.translate(offset)?,
+            None => None,
+        };
+        let offset = cut.map_or(offset, |batch| batch.meta.base_offset.min(offset));
         // The end goes first, so that readers turn back before the bytes are gone.
         self.shrink_marks(offset)?;
         let removed = self.edit_segments(|segments| segments.split_off(&(offset + 1)));
-        if let Some(active) = self.segment_at(offset) {
+        if let Some(active) = last_kept {
             state.active = active;
         }
         self.remove_segments(state, removed.into_values())?;
