@@ -1,6 +1,7 @@
 //! One partition's log.
 //!
-//! - [`open`]: opening a directory, recovery included.
+//! - [`open`]: opening a directory; [`tidy`] finishes what a crash interrupted in it, [`loader`]
+//!   recovers segments and producers.
 //! - [`append`]: the leader's and the follower's way in.
 //! - [`read`]: slices of files out.
 //! - [`offsets`]: finding offsets by time and epoch, stable offsets, aborted transactions.
@@ -12,9 +13,11 @@
 //! and go on without any lock of the log. `end` is published after the bytes below it.
 
 mod append;
+mod loader;
 mod offsets;
 mod open;
 mod read;
+mod tidy;
 mod truncate;
 mod upkeep;
 

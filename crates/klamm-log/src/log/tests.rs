@@ -903,3 +903,50 @@ fn idle_logs_hold_no_descriptors() {
     assert_eq!(all_records(&log), filled(10));
     append(&log, batch(2000, &["x"])).unwrap();
 }
+
+/// One thread appends, rolls and deletes; others read up to a bound that moves behind it.
+#[test]
+fn readers_never_see_past_their_bound() {
+    let dir = TestDir::new();
+    let log = Arc::new(dir.log(small_segments()));
+    let bound = Arc::new(Cell::new(0));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (log, bound) = (log.clone(), bound.clone());
+            std::thread::spawn(move || {
+                let mut next = 0;
+                while next < 240 {
+                    log.wait_for(next, Duration::from_secs(10));
+                    let upper = bound.load(Ordering::SeqCst);
+                    let read = match log.read(next, 300, upper, true) {
+                        Ok(read) => read,
+                        Err(LogError::OffsetOutOfRange { log_start, .. }) => {
+                            next = next.max(log_start);
+                            continue;
+                        }
+                        Err(error) => panic!("{error}"),
+                    };
+                    for (offset, value) in records_of(&read) {
+                        assert!(offset < upper);
+                        assert_eq!(value, format!("v{offset}"));
+                        next = next.max(offset + 1);
+                    }
+                }
+            })
+        })
+        .collect();
+    for n in 0..120 {
+        let (a, b) = (format!("v{}", n * 2), format!("v{}", n * 2 + 1));
+        append(&log, batch(1000 + n, &[&a, &b])).unwrap();
+        bound.store(n * 2 + 2, Ordering::SeqCst);
+        log.set_high_watermark(n * 2 + 2);
+        if n % 50 == 40 {
+            log.delete_records_before(n * 2 - 60).unwrap();
+            log.apply_retention(0, n * 2 + 2).unwrap();
+            log.tick(0).unwrap();
+        }
+    }
+    for reader in readers {
+        reader.join().unwrap();
+    }
+}

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::LogError;
-use crate::log::open::rebuild_producers;
+use crate::log::loader::rebuild_producers;
 use crate::log::{Log, State};
 use crate::segment::Segment;
 

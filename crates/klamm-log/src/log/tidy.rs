@@ -1,0 +1,136 @@
+//! Listing a directory and finishing what a crash interrupted in it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use klamm_env::OpenMode;
+
+use crate::error::{IoContext, LogError};
+use crate::log::open::LogOpen;
+use crate::names::{self, CLEANED_SUFFIX, DELETED_SUFFIX, FileKind, SWAP_SUFFIX};
+use crate::segment::{BatchScan, scan};
+use crate::storage::LogDir;
+
+/// What lies in a log's directory.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) logs: BTreeSet<i64>,
+    pub(super) indexes: BTreeSet<(i64, FileKind)>,
+    pub(super) snapshots: BTreeSet<i64>,
+}
+
+/// Lists a directory and finishes what a crash interrupted: removes files that wait for removal
+/// or were half written, and completes the replacement of segments by compacted ones.
+pub(super) fn tidy(open: &LogOpen, dir: &Arc<LogDir>) -> Result<Found, LogError> {
+    let names = list(dir)?;
+    let cleaned_min = names
+        .iter()
+        .filter_map(|name| names::parse_file_name(name))
+        .filter(|&(_, _, tail)| tail == CLEANED_SUFFIX)
+        .map(|(offset, ..)| offset)
+        .min();
+    let mut swapped = Vec::new();
+    for name in &names {
+        let path = open.dir.join(name);
+        match names::parse_file_name(name) {
+            Some((_, _, DELETED_SUFFIX | CLEANED_SUFFIX)) => dir.remove_if_exists(&path)?,
+            Some((offset, kind, SWAP_SUFFIX)) => {
+                if cleaned_min.is_some_and(|min| offset >= min) {
+                    // Part of a split that did not finish; the original is still there.
+                    dir.remove_if_exists(&path)?;
+                } else {
+                    swapped.push((offset, kind));
+                }
+            }
+            _ => {}
+        }
+    }
+    if !swapped.is_empty() {
+        finish_swap(open, dir, &swapped)?;
+    }
+    let mut found = Found::default();
+    let changed = names
+        .iter()
+        .filter_map(|name| names::parse_file_name(name))
+        .any(|(_, _, tail)| !tail.is_empty());
+    let names = if changed { list(dir)? } else { names };
+    for name in &names {
+        match names::parse_file_name(name) {
+            Some((offset, FileKind::Log, "")) => {
+                found.logs.insert(offset);
+            }
+            Some((offset, FileKind::Snapshot, "")) => {
+                found.snapshots.insert(offset);
+            }
+            Some((offset, kind, "")) => {
+                found.indexes.insert((offset, kind));
+            }
+            _ => {}
+        }
+    }
+    for &(offset, kind) in &found.indexes {
+        if !found.logs.contains(&offset) {
+            dir.remove_if_exists(&dir.file(offset, kind))?;
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the segments that compacted ones replace and gives these their names.
+fn finish_swap(
+    open: &LogOpen,
+    dir: &Arc<LogDir>,
+    swapped: &[(i64, FileKind)],
+) -> Result<(), LogError> {
+    let mut replaced: Option<(i64, i64)> = None;
+    for &(offset, kind) in swapped {
+        if kind != FileKind::Log {
+            continue;
+        }
+        let mut path = dir.file(offset, kind).into_os_string();
+        path.push(SWAP_SUFFIX);
+        let path = PathBuf::from(path);
+        let file = dir.fs.open(&path, OpenMode::Read).at("open", &path)?;
+        let len = file.len().at("inspect", &path)?;
+        let mut next = offset;
+        let mut scan = BatchScan::new(file, path, 0, len, scan::HEADERS);
+        while let Some(span) = scan.next_header()? {
+            next = span.meta.next_offset();
+        }
+        let (min, max) = replaced.unwrap_or((offset, next));
+        replaced = Some((min.min(offset), max.max(next)));
+    }
+    if let Some((min, max)) = replaced {
+        for name in list(dir)? {
+            if let Some((offset, kind, "")) = names::parse_file_name(&name)
+                && kind != FileKind::Snapshot
+                && (min..max).contains(&offset)
+            {
+                dir.remove_if_exists(&dir.file(offset, kind))?;
+            }
+        }
+    }
+    for &(offset, kind) in swapped {
+        let to = dir.file(offset, kind);
+        let mut from = to.clone().into_os_string();
+        from.push(SWAP_SUFFIX);
+        let from = PathBuf::from(from);
+        dir.fs.rename(&from, &to).at("rename", &from)?;
+    }
+    dir.fs.sync_dir(&open.dir).at("sync", &open.dir)
+}
+
+fn list(dir: &LogDir) -> Result<Vec<String>, LogError> {
+    let path = dir.path();
+    let entries = match dir.fs.read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        result => result.at("list", &path)?,
+    };
+    Ok(entries
+        .into_iter()
+        .filter(|entry| !entry.is_dir)
+        .map(|entry| entry.name)
+        .collect())
+}
