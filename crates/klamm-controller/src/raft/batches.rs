@@ -45,35 +45,22 @@ pub(super) fn records(stamp: Stamp, group: &RecordGroup) -> io::Result<Bytes> {
     builder.build().map_err(io::Error::other)
 }
 
-/// The batch that tells of a new leader.
+/// The batch that tells of a new leader. In version 0, as Kafka 4.3 writes it: its tools read no
+/// other.
 pub(super) fn leader_change(stamp: Stamp, leader: i32, members: &Membership) -> io::Result<Bytes> {
-    let version = 1;
     let voters: Vec<_> = members
         .voter_ids()
-        .map(|voter_id| leader_change_message::Voter {
-            voter_id,
-            voter_directory_id: members
-                .get_node(&voter_id)
-                .map_or_else(Default::default, |voter| voter.directory_id),
-            ..Default::default()
-        })
+        .map(|voter_id| leader_change_message::Voter { voter_id, ..Default::default() })
         .collect();
     let message = LeaderChangeMessage {
-        version,
+        version: 0,
         leader_id: leader,
         // Raft counts votes but does not keep whose they were; with one voter it is that one's.
-        granting_voters: voters
-            .iter()
-            .filter(|v| v.voter_id == leader)
-            .cloned()
-            .collect(),
+        granting_voters: voters.iter().filter(|v| v.voter_id == leader).cloned().collect(),
         voters,
         ..LeaderChangeMessage::default()
     };
-    control(
-        stamp,
-        &[(ControlType::LeaderChange, encode(&message, version)?)],
-    )
+    control(stamp, &[(ControlType::LeaderChange, encode(&message, 0)?)])
 }
 
 /// The batch that tells of the voters, and the version of the protocol that keeps them in the log.
