@@ -112,7 +112,7 @@ impl LeaderState {
             replicas: Vec::new(),
             adding: Vec::new(),
             removing: Vec::new(),
-            isr: IsrState::committed(&[]),
+            isr: IsrState::committed(&metadata.isr),
             followers: Vec::new(),
             last_proposal: 0,
         };
@@ -122,7 +122,7 @@ impl LeaderState {
     }
 
     /// Takes over newer metadata under which this broker still leads. Returns the high watermark
-    /// if it moved. A proposal in flight is overtaken.
+    /// if it moved. A proposal in flight is overtaken, unless the record is the one known.
     pub fn update(
         &mut self,
         metadata: &PartitionMetadata,
@@ -148,7 +148,11 @@ impl LeaderState {
         self.replicas.clone_from(&metadata.replicas);
         self.adding.clone_from(&metadata.adding);
         self.removing.clone_from(&metadata.removing);
-        self.isr = IsrState::committed(&metadata.isr);
+        // The same record again overtakes nothing: the controller may already have committed the
+        // proposal in flight, and its replica must go on counting until that is known.
+        if metadata.partition_epoch > self.partition_epoch {
+            self.isr = IsrState::committed(&metadata.isr);
+        }
         self.followers
             .retain(|follower| metadata.replicas.contains(&follower.id()));
         for &id in &metadata.replicas {

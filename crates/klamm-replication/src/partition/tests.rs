@@ -264,6 +264,23 @@ fn the_low_watermark_is_that_of_the_live_replicas() {
     assert_eq!(leader.low_watermark(2), 2);
 }
 
+/// Else the high watermark could pass a replica that the controller has let into the ISR already.
+#[test]
+fn the_same_record_again_does_not_drop_a_proposal_in_flight() {
+    let record = metadata(&[1, 2], &[1], 1, 5);
+    let mut leader = leader(&[1, 2], &[1], log(10, 10, 1));
+    let effects = leader.follower_fetched(fetch(2, 10, 10, 1_001)).unwrap();
+    assert!(effects.proposal.is_some());
+    leader.update(&record, log(10, 10, 1), 1_002);
+    assert!(leader.isr().is_in_flight());
+    leader.appended(12, 100_000);
+    assert_eq!(
+        leader.high_watermark(),
+        10,
+        "2 counts until the controller has answered"
+    );
+}
+
 #[test]
 fn roles_change_by_epoch() {
     let mut role = Role::unassigned(4);
@@ -279,8 +296,10 @@ fn roles_change_by_epoch() {
         role.apply(1, &metadata(&[1, 2], &[2], 2, 2), log(10, 4, 1), 0),
         Transition::Stale
     );
+    let mut shrunk = metadata(&[1, 2], &[1], 1, 3);
+    shrunk.partition_epoch = 4;
     assert_eq!(
-        role.apply(1, &metadata(&[1, 2], &[1], 1, 3), log(10, 4, 1), 0),
+        role.apply(1, &shrunk, log(10, 4, 1), 0),
         Transition::Unchanged
     );
     assert_eq!(role.high_watermark(), 10, "alone in the ISR now");
