@@ -7,6 +7,7 @@ use std::time::Instant;
 use klamm_config::BrokerConfig;
 use klamm_controller::{Controller, ControllerConfig, ControllerListener, Describable, KafkaConfigs};
 use klamm_env::Env;
+use klamm_log::meta_properties::MetaProperties;
 use klamm_protocol::messages::broker_registration_request::{Feature, Listener};
 use klamm_protocol::messages::create_topics_request::CreatableTopic;
 use klamm_protocol::messages::{
@@ -26,7 +27,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let dir = args.next().ok_or("which directory?")?;
     let topics: usize = args.next().unwrap_or_else(|| "3".to_owned()).parse()?;
-    let directory_id = Uuid::from_bytes([9; 16]);
+    // A directory that Kafka formatted says what it is.
+    let formatted = MetaProperties::read(&*Env::os().fs, dir.as_ref())?;
+    let directory_id = formatted
+        .and_then(|properties| properties.directory_id)
+        .unwrap_or(Uuid::from_bytes([9; 16]));
     let broker = BrokerConfig::from_pairs([
         ("node.id", "1"),
         ("process.roles", "broker,controller"),

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use klamm_env::{Env, FsExt};
+use klamm_log::meta_properties::MetaProperties;
 use klamm_metadata::MetadataImage;
 use klamm_records::Uuid;
 use openraft::errors::ClientWriteError;
@@ -303,14 +304,19 @@ pub(crate) fn cluster_id(
     let path = dir.join(CLUSTER_ID_FILE);
     let found = match env.fs.read(&path) {
         Ok(bytes) => Some(String::from_utf8_lossy(&bytes).trim().to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A directory that Kafka or the broker formatted says so itself.
+            let formatted = MetaProperties::read(&*env.fs, metadata_dir).map_err(io::Error::other)?;
+            formatted.and_then(|properties| properties.cluster_id)
+        }
         Err(error) => return Err(error),
     };
+    let noted = env.fs.exists(&path)?;
     match (found, given) {
         (Some(found), Some(given)) if found != given => Ok(Err(found)),
-        (Some(found), _) => Ok(Ok(found)),
-        (None, given) => {
-            let id = given.map_or_else(new, str::to_owned);
+        (Some(found), _) if noted => Ok(Ok(found)),
+        (found, given) => {
+            let id = found.or_else(|| given.map(str::to_owned)).unwrap_or_else(new);
             env.fs.create_dir_all(&dir)?;
             env.fs.write_atomically(&path, id.as_bytes())?;
             Ok(Ok(id))
