@@ -1,6 +1,7 @@
 //! The configuration of a broker or controller: every value read and checked, with its source.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::def::{self, ConfigDef, ValueType};
 use crate::derived::Derived;
@@ -12,17 +13,17 @@ use crate::rules;
 use crate::table::{BROKER_CONFIGS, DYNAMIC_BROKER_CONFIGS};
 use crate::value::Value;
 
-/// A broker's configuration. Immutable: a dynamic change makes a new one ([`with_dynamic`](Self::with_dynamic)).
+/// A broker's configuration, cheap to clone. Immutable: a dynamic change makes a new one ([`with_dynamic`](Self::with_dynamic)).
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
     /// Values in the order of [`BROKER_CONFIGS`], then of [`KLAMM_CONFIGS`].
-    values: Vec<Value>,
-    pub(crate) given: BTreeMap<String, Given>,
-    pub(crate) dynamic_default: BTreeMap<String, String>,
-    pub(crate) dynamic_broker: BTreeMap<String, String>,
+    values: Arc<Vec<Value>>,
+    pub(crate) given: Arc<BTreeMap<String, Given>>,
+    pub(crate) dynamic_default: Arc<BTreeMap<String, String>>,
+    pub(crate) dynamic_broker: Arc<BTreeMap<String, String>>,
     standalone: bool,
     cluster_id: Option<String>,
-    pub(crate) derived: Derived,
+    pub(crate) derived: Arc<Derived>,
 }
 
 /// A configuration that is fine to run with, and what to tell the user about it.
@@ -65,11 +66,11 @@ impl BrokerConfig {
         let standalone = !given.contains_key("process.roles");
         imply(&mut given, standalone);
         let config = Self::build(
-            given,
+            Arc::new(given),
             cluster_id,
             standalone,
-            BTreeMap::new(),
-            BTreeMap::new(),
+            Arc::default(),
+            Arc::default(),
         )?;
         let warnings = config.warnings();
         Ok(Loaded { config, warnings })
@@ -98,21 +99,24 @@ impl BrokerConfig {
         cluster_default: &BTreeMap<String, String>,
         own: &BTreeMap<String, String>,
     ) -> Result<Self, ConfigError> {
+        if *self.dynamic_default == *cluster_default && *self.dynamic_broker == *own {
+            return Ok(self.clone());
+        }
         Self::build(
             self.given.clone(),
             self.cluster_id.clone(),
             self.standalone,
-            cluster_default.clone(),
-            own.clone(),
+            Arc::new(cluster_default.clone()),
+            Arc::new(own.clone()),
         )
     }
 
     fn build(
-        given: BTreeMap<String, Given>,
+        given: Arc<BTreeMap<String, Given>>,
         cluster_id: Option<String>,
         standalone: bool,
-        dynamic_default: BTreeMap<String, String>,
-        dynamic_broker: BTreeMap<String, String>,
+        dynamic_default: Arc<BTreeMap<String, String>>,
+        dynamic_broker: Arc<BTreeMap<String, String>>,
     ) -> Result<Self, ConfigError> {
         let dynamic = |name: &str| {
             dynamic_broker
@@ -137,9 +141,9 @@ impl BrokerConfig {
                 None => def.default_value()?,
             });
         }
-        let derived = Derived::default();
+        let derived = Arc::default();
         let mut config = Self {
-            values,
+            values: Arc::new(values),
             given,
             dynamic_default,
             dynamic_broker,
@@ -147,7 +151,7 @@ impl BrokerConfig {
             cluster_id,
             derived,
         };
-        config.derived = Derived::of(&config)?;
+        config.derived = Arc::new(Derived::of(&config)?);
         rules::check(&config)?;
         Ok(config)
     }

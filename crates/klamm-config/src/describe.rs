@@ -113,7 +113,7 @@ pub fn describe_broker(config: &BrokerConfig, names: Option<&[&str]>) -> Vec<Con
                 .map(|(name, value)| (name.as_str(), Some(value.clone()))),
         );
     }
-    for (name, given) in &config.given {
+    for (name, given) in config.given() {
         all.entry(name).or_insert_with(|| Some(given.value.clone()));
     }
     for def in BROKER_CONFIGS {
