@@ -27,14 +27,6 @@ pub enum LoadError {
     /// A transaction marker is damaged.
     #[error("a transaction marker is damaged")]
     Marker(#[from] ControlError),
-    /// The log gave no batch where one should be.
-    #[error("the log ends at offset {offset}, before its end at {end_offset}")]
-    Gap {
-        /// Where reading stopped.
-        offset: i64,
-        /// Where the log said it ends.
-        end_offset: i64,
-    },
 }
 
 /// What loading left.
@@ -80,10 +72,10 @@ pub(super) async fn load<S: Shard>(
             loaded.next_offset = batch.header().next_offset();
         }
         if loaded.next_offset <= offset {
-            return Err(LoadError::Gap {
-                offset,
-                end_offset: range.end_offset,
-            });
+            // Compaction or a lost tail left nothing up to the end: what there is has been read.
+            let (partition, end_offset) = (source.partition, range.end_offset);
+            tracing::warn!(partition, offset, end_offset, "the log ends early");
+            loaded.next_offset = range.end_offset;
         }
         // A large partition must not keep the other tasks of this thread from running.
         tokio::task::yield_now().await;

@@ -1,6 +1,6 @@
 //! ListGroups, DescribeGroups and DeleteGroups: requests that span partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use klamm_protocol::messages::delete_groups_response::DeletableGroupResult;
@@ -77,9 +77,12 @@ impl GroupCoordinator {
         }
     }
 
-    /// DeleteGroups (key 42), versions 0-2, in the order of the request. Answers when the
-    /// tombstones are committed.
-    pub async fn delete_groups(&self, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+    /// DeleteGroups (key 42), versions 0-2, in the order of the request, each name once. Answers
+    /// when the tombstones are committed.
+    pub async fn delete_groups(&self, mut request: DeleteGroupsRequest) -> DeleteGroupsResponse {
+        let mut seen = BTreeSet::new();
+        let names = &mut request.groups_names;
+        names.retain(|group_id| seen.insert(group_id.clone()));
         let mut deleted = BTreeMap::new();
         for (partition, group_ids) in self.by_partition(&request.groups_names) {
             let submitted = GroupRequest::DeleteGroups(group_ids.clone());

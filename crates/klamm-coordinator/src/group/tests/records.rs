@@ -237,3 +237,48 @@ fn a_record_whose_leader_is_no_member_gets_another() {
     assert!(!group.knows_subscriptions());
     assert!(group.is_subscribed_to("anything"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_a_record_or_an_error(
+        kind in 0_i16..30,
+        key in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
+        value in proptest::option::of(proptest::collection::vec(proptest::num::u8::ANY, 0..80)),
+    ) {
+        let key: Bytes = kind.to_be_bytes().into_iter().chain(key).collect();
+        let value = value.map(Bytes::from);
+        if let Ok(record) = GroupRecord::decode(Some(key), value) {
+            let encoded = record.encode().unwrap();
+            let again = GroupRecord::decode(Some(encoded.key), encoded.value).unwrap();
+            assert_eq!(kind_of(&again), kind_of(&record));
+        }
+    }
+
+    #[test]
+    fn offsets_survive_being_written(
+        offset: i64,
+        leader_epoch in -1_i32..1_000,
+        metadata in "\\PC{0,20}",
+        commit_timestamp in 0_i64..i64::MAX / 2,
+        id: [u8; 16],
+    ) {
+        let record = GroupRecord::OffsetCommit {
+            key: OffsetCommitKey { group: "g".into(), topic: "t".into(), partition: 1 },
+            value: Some(OffsetCommitValue {
+                offset,
+                leader_epoch,
+                metadata: metadata.as_str().into(),
+                commit_timestamp,
+                topic_id: Uuid::from_bytes(id),
+                ..OffsetCommitValue::default()
+            }),
+        };
+        let encoded = record.encode().unwrap();
+        let again = GroupRecord::decode(Some(encoded.key), encoded.value).unwrap();
+        assert_eq!(again, record);
+    }
+}
+
+fn kind_of(record: &GroupRecord) -> std::mem::Discriminant<GroupRecord> {
+    std::mem::discriminant(record)
+}

@@ -596,6 +596,8 @@ async fn descriptions_and_deletions_come_in_the_order_of_the_request() {
         assert!(!member.member_metadata.is_empty());
         assert_eq!(described.groups[1].protocol_data, "range");
     }
+    // A name that comes twice is answered once.
+    let names = [names.clone(), names].concat();
     let request = DeleteGroupsRequest {
         groups_names: names,
         ..DeleteGroupsRequest::default()
