@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -13,7 +13,11 @@ use crate::cli::LogFormat;
 /// # Errors
 /// If `level` is neither a level nor a list of `part=level`.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), ParseError> {
-    let targets: Targets = level.parse()?;
+    let mut targets: Targets = level.parse()?;
+    if !level.contains("openraft") {
+        // What it tells at `info` is for those who work on it.
+        targets = targets.with_target("openraft", LevelFilter::WARN);
+    }
     let registry = tracing_subscriber::registry().with(targets);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match format {

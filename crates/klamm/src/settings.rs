@@ -23,7 +23,7 @@ pub(crate) enum SettingsError {
     Override(#[from] OverrideError),
     #[error("{error}{}", .origin.as_ref().map(|o| format!(" ({o})")).unwrap_or_default())]
     Config {
-        error: ConfigError,
+        error: Box<ConfigError>,
         origin: Option<Origin>,
     },
 }
@@ -63,7 +63,10 @@ pub(crate) fn load(
             .config_name()
             .and_then(|name| layers.origin(name))
             .cloned();
-        SettingsError::Config { error, origin }
+        SettingsError::Config {
+            error: Box::new(error),
+            origin,
+        }
     })
 }
 
