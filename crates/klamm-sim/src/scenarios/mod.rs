@@ -4,6 +4,7 @@
 //! should be true, and one file for each property. A property's file opens with what it states and
 //! where that comes from. [`SCENARIOS`] lists them all; a new one adds its line.
 
+pub mod group;
 pub mod log;
 pub mod partition;
 
@@ -70,7 +71,7 @@ pub struct Scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: &[Scenario] = &[log::SCENARIO, partition::SCENARIO];
+pub const SCENARIOS: &[Scenario] = &[log::SCENARIO, partition::SCENARIO, group::SCENARIO];
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
