@@ -108,6 +108,8 @@ fn serves_metrics_and_health_where_told() {
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     assert!(page.contains("\nklamm_ready 1\n"), "{page}");
+    let controllers = "\nkafka_controller_kafkacontroller_activecontrollercount 1\n";
+    assert!(page.contains(controllers), "{page}");
     let mut health = Command::new(env!("CARGO_BIN_EXE_klamm"));
     assert!(
         health

@@ -5,12 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_config::BrokerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::warn;
 
 use super::exposition::CONTENT_TYPE;
 use super::http::{self, HEAD_MAX, Parsed, Response};
@@ -68,30 +66,6 @@ impl OpsServer {
             addresses: bound,
             _tasks: tasks,
         })
-    }
-
-    /// Serves where `klamm.metrics.listeners` says. An address that was asked for must be free; the
-    /// default one is given up with a warning if it is not, so that a second broker on a machine
-    /// starts as well.
-    ///
-    /// # Errors
-    /// If an address that was configured cannot be bound.
-    pub async fn start(
-        config: &BrokerConfig,
-        metrics: Arc<Metrics>,
-    ) -> Result<OpsServer, OpsBindError> {
-        // A loaded configuration has no bad entry.
-        let addresses = config.metrics_listeners().unwrap_or_default();
-        match OpsServer::bind(&addresses, metrics).await {
-            Err(error) if !config.is_set("klamm.metrics.listeners") => {
-                warn!("{error}; going on without (klamm.metrics.listeners chooses another)");
-                Ok(OpsServer {
-                    addresses: Vec::new(),
-                    _tasks: JoinSet::new(),
-                })
-            }
-            bound => bound,
-        }
     }
 
     /// The addresses that were bound, in the order they were asked for.

@@ -1,7 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use klamm_config::BrokerConfig;
 use klamm_env::ManualClock;
 use klamm_protocol::ApiKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -222,21 +221,4 @@ async fn a_taken_port_is_told_by_name() {
             .to_string()
             .starts_with(&format!("cannot listen for metrics on 127.0.0.1:{port}: "))
     );
-}
-
-#[tokio::test]
-async fn only_an_address_that_was_asked_for_must_be_free() {
-    let (metrics, _) = metrics();
-    let taken = OpsServer::bind(&[("127.0.0.1".into(), 0)], metrics.clone())
-        .await
-        .unwrap();
-    let address = taken.local_addrs()[0].to_string();
-    let asked = BrokerConfig::from_pairs([("klamm.metrics.listeners", &*address)]).unwrap();
-    assert!(OpsServer::start(&asked, metrics.clone()).await.is_err());
-    let off = BrokerConfig::from_pairs([("klamm.metrics.listeners", "")]).unwrap();
-    let server = OpsServer::start(&off, metrics.clone()).await.unwrap();
-    assert_eq!(server.local_addrs(), []);
-    // Whether the default address is free here or not, the broker starts.
-    let silent = BrokerConfig::from_pairs([]).unwrap();
-    assert!(OpsServer::start(&silent, metrics).await.is_ok());
 }

@@ -1,0 +1,120 @@
+//! What can be asked for rather than counted: the state of partitions, brokers and directories.
+
+use std::sync::{Arc, Weak};
+
+use klamm_metadata::{MetadataImage, PartitionImage};
+
+use crate::shared::Shared;
+
+/// A partition as one broker sees it.
+type Test = fn(&MetadataImage, &PartitionImage, i32) -> bool;
+
+/// Gauges that count partitions: name, help, which ones.
+const PARTITIONS: [(&str, &str, Test); 6] = [
+    (
+        "kafka_server_replicamanager_partitioncount",
+        "Partitions with a replica on this broker.",
+        |_, partition, node| partition.replicas.contains(&node),
+    ),
+    (
+        "kafka_server_replicamanager_leadercount",
+        "Partitions that this broker leads.",
+        |_, partition, node| partition.leader == node,
+    ),
+    (
+        "kafka_server_replicamanager_underreplicatedpartitions",
+        "Partitions led here whose replicas are not all in sync.",
+        |_, partition, node| {
+            partition.leader == node && partition.isr.len() < partition.replicas.len()
+        },
+    ),
+    (
+        "kafka_server_replicamanager_offlinereplicacount",
+        "Replicas of this broker that cannot serve.",
+        |image, partition, node| image.offline_replicas(partition).contains(&node),
+    ),
+    (
+        "kafka_controller_kafkacontroller_globalpartitioncount",
+        "Partitions of the cluster.",
+        |_, _, _| true,
+    ),
+    (
+        "kafka_controller_kafkacontroller_offlinepartitionscount",
+        "Partitions of the cluster without a leader.",
+        |_, partition, _| !partition.has_leader(),
+    ),
+];
+
+/// A number of the broker as a whole.
+type Read = fn(&Shared) -> usize;
+
+/// The other gauges.
+const WHOLE: [(&str, &str, Read); 5] = [
+    (
+        "kafka_controller_kafkacontroller_activecontrollercount",
+        "1 where the cluster's active controller is.",
+        |shared| usize::from(shared.controller.is_active()),
+    ),
+    (
+        "kafka_controller_kafkacontroller_globaltopiccount",
+        "Topics of the cluster.",
+        |shared| shared.image().topics().iter().count(),
+    ),
+    (
+        "kafka_controller_kafkacontroller_activebrokercount",
+        "Brokers that serve.",
+        |shared| shared.image().cluster().alive_brokers().count(),
+    ),
+    (
+        "kafka_controller_kafkacontroller_fencedbrokercount",
+        "Brokers that are registered but do not serve.",
+        |shared| {
+            shared
+                .image()
+                .brokers()
+                .filter(|broker| broker.fenced)
+                .count()
+        },
+    ),
+    (
+        "kafka_log_logmanager_offlinelogdirectorycount",
+        "Data directories of this broker that failed.",
+        |shared| {
+            let directories = shared.replicas.logs().directories();
+            directories
+                .iter()
+                .filter(|directory| !directory.online)
+                .count()
+        },
+    ),
+];
+
+/// Registers all of them. They hold on to nothing: of a broker that is gone they tell zero.
+pub(crate) fn register(shared: &Arc<Shared>) {
+    let metrics = &shared.metrics;
+    for (name, help, test) in PARTITIONS {
+        let shared = Arc::downgrade(shared);
+        metrics.gauge(name, help, move || {
+            count(&shared, |shared| partitions(shared, test))
+        });
+    }
+    for (name, help, read) in WHOLE {
+        let shared = Arc::downgrade(shared);
+        metrics.gauge(name, help, move || count(&shared, read));
+    }
+}
+
+fn partitions(shared: &Shared, test: Test) -> usize {
+    let image = shared.image();
+    let all = image.topics().iter().flat_map(|topic| topic.partitions());
+    all.filter(|(_, partition)| test(&image, partition, shared.node_id))
+        .count()
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "no cluster has 2^52 of anything"
+)]
+fn count(shared: &Weak<Shared>, read: impl Fn(&Shared) -> usize) -> f64 {
+    shared.upgrade().map_or(0, |shared| read(&shared)) as f64
+}
