@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use klamm_config::BrokerConfig;
-use klamm_controller::{Controller, ControllerConfig, ControllerListener, Describable, KafkaConfigs};
+use klamm_controller::{
+    Controller, ControllerConfig, ControllerListener, Describable, KafkaConfigs,
+};
 use klamm_env::Env;
 use klamm_log::meta_properties::MetaProperties;
 use klamm_protocol::messages::broker_registration_request::{Feature, Listener};
@@ -18,7 +20,11 @@ use klamm_records::Uuid;
 fn resident_kb() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS"));
-    line.unwrap_or_default().split_whitespace().nth(1).unwrap_or("?").to_owned()
+    line.unwrap_or_default()
+        .split_whitespace()
+        .nth(1)
+        .unwrap_or("?")
+        .to_owned()
 }
 
 #[tokio::main]
@@ -76,7 +82,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         log_dirs: vec![directory_id],
         ..BrokerRegistrationRequest::default()
     };
-    let broker_epoch = controller.register_broker(registration, true).await?.broker_epoch;
+    let broker_epoch = controller
+        .register_broker(registration, true)
+        .await?
+        .broker_epoch;
     let beat = BrokerHeartbeatRequest {
         broker_id: 1,
         broker_epoch,
@@ -94,7 +103,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             replication_factor: 1,
             ..CreatableTopic::default()
         };
-        let request = CreateTopicsRequest { topics: vec![topic], ..Default::default() };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            ..Default::default()
+        };
         let response = controller.create_topics(request, Describable::All).await?;
         assert_eq!(response.topics[0].error_code, 0, "{response:?}");
     }

@@ -343,3 +343,158 @@ async fn the_quorum_tells_of_itself() {
         .unwrap_err();
     assert_eq!(late.code, ErrorCode::NotController);
 }
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// What the files hold while the controller runs is what it finds after it was killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = start(dir.path()).await;
+    join(&controller, 1).await;
+    for round in 0..5 {
+        create(&controller, &[&format!("t{round}")], 2).await;
+        if round == 2 {
+            controller.take_snapshot().await.unwrap();
+        }
+        let killed = tempfile::tempdir().unwrap();
+        copy_dir(dir.path(), killed.path());
+        let image = controller.image();
+        let again = start(killed.path()).await;
+        assert_eq!(again.image().topics(), image.topics(), "round {round}");
+        assert_eq!(again.image().cluster().brokers(), image.cluster().brokers());
+        create(&again, &["after"], 1).await;
+        again.shutdown().await.unwrap();
+    }
+    controller.shutdown().await.unwrap();
+}
+
+/// A crash within an append leaves half a batch; it was acknowledged to nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_torn_append_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = start(dir.path()).await;
+    join(&controller, 1).await;
+    create(&controller, &["a"], 2).await;
+    let killed = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), killed.path());
+    for log in ["", "raft/"] {
+        let name = format!("__cluster_metadata-0/{log}00000000000000000000.log");
+        let path = killed.path().join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let torn = bytes[bytes.len() - 40..].to_vec();
+        bytes.extend(torn);
+        std::fs::write(path, bytes).unwrap();
+    }
+    let again = start(killed.path()).await;
+    assert_eq!(again.image().topics(), controller.image().topics());
+    create(&again, &["b"], 1).await;
+    again.shutdown().await.unwrap();
+    controller.shutdown().await.unwrap();
+}
+
+/// The log as Kafka knows it is made from the quorum's own, and made again to the byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_projection_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = start(dir.path()).await;
+    join(&controller, 1).await;
+    create(&controller, &["a", "b"], 3).await;
+    controller.shutdown().await.unwrap();
+    let log = dir.path().join("__cluster_metadata-0");
+    let segment = log.join("00000000000000000000.log");
+    let before = std::fs::read(&segment).unwrap();
+    for entry in std::fs::read_dir(&log).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let controller = start(dir.path()).await;
+    let after = std::fs::read(&segment).unwrap();
+    assert_eq!(after[..before.len()], before);
+    controller.shutdown().await.unwrap();
+}
+
+/// The metadata log of a Kafka 4.3.1 that made topics, configs, quotas, credentials and more, and
+/// was then shut down.
+fn kafkas_directory() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("__cluster_metadata-0");
+    std::fs::create_dir(&log).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kafka-4.3.1");
+    copy_dir(&fixture, &log);
+    dir
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takes_over_what_kafka_wrote() {
+    let dir = kafkas_directory();
+    let controller = start(dir.path()).await;
+    let image = controller.image();
+    let topics: Vec<&str> = image.topics().iter().map(|topic| &**topic.name()).collect();
+    assert_eq!(topics, ["a.b", "dup"]);
+    assert_eq!(
+        image.topic("dup").unwrap().id().to_string(),
+        "SDcIWQ3NQISAy6jKmo5JLw"
+    );
+    assert_eq!(image.partition("dup", 0).unwrap().elr, [1]);
+    assert_eq!(image.features().level("metadata.version"), 30);
+    assert_eq!(image.features().level("kraft.version"), 1);
+    let cluster = image.config(&klamm_metadata::ConfigResource::cluster());
+    assert_eq!(cluster["min.insync.replicas"], "2");
+    assert_eq!(image.scram().get(1, "zoe").unwrap().iterations, 4096);
+    assert_eq!(image.quotas().iter().count(), 2);
+    let broker = image.broker(1).unwrap();
+    assert!(broker.fenced && broker.in_controlled_shutdown);
+    assert_eq!(broker.endpoint("PLAINTEXT").unwrap().port, 19400);
+    // Epochs and offsets go on from where Kafka's ended.
+    assert_eq!(image.epoch(), 2);
+    assert!(image.offset() >= 462);
+
+    create_after_take_over(&controller).await;
+    let before = controller.image();
+    controller.shutdown().await.unwrap();
+    let again = start(dir.path()).await;
+    assert_eq!(again.image().topics(), before.topics());
+    assert_eq!(
+        again.image().epoch(),
+        2,
+        "a quorum of one leads on in its term"
+    );
+    again.shutdown().await.unwrap();
+}
+
+async fn create_after_take_over(controller: &Controller) {
+    let mut request = registration(controller, 7);
+    request.log_dirs = controller.image().broker(1).unwrap().log_dirs.clone();
+    request.previous_broker_epoch = controller.image().broker(1).unwrap().epoch;
+    let broker_epoch = controller
+        .register_broker(request, true)
+        .await
+        .unwrap()
+        .broker_epoch;
+    let beat = BrokerHeartbeatRequest {
+        broker_id: 1,
+        broker_epoch,
+        current_metadata_offset: controller.image().offset(),
+        ..Default::default()
+    };
+    controller.broker_heartbeat(beat).await.unwrap();
+    // Kafka went in order, so the replica is eligible and leads at once, cleanly.
+    let partition = Arc::clone(controller.image().partition("dup", 0).unwrap());
+    assert_eq!((partition.leader, partition.isr.as_slice()), (1, &[1][..]));
+    assert_eq!(partition.leader_recovery_state.value(), 0);
+    create(controller, &["new"], 1).await;
+}

@@ -50,13 +50,20 @@ pub(super) fn records(stamp: Stamp, group: &RecordGroup) -> io::Result<Bytes> {
 pub(super) fn leader_change(stamp: Stamp, leader: i32, members: &Membership) -> io::Result<Bytes> {
     let voters: Vec<_> = members
         .voter_ids()
-        .map(|voter_id| leader_change_message::Voter { voter_id, ..Default::default() })
+        .map(|voter_id| leader_change_message::Voter {
+            voter_id,
+            ..Default::default()
+        })
         .collect();
     let message = LeaderChangeMessage {
         version: 0,
         leader_id: leader,
         // Raft counts votes but does not keep whose they were; with one voter it is that one's.
-        granting_voters: voters.iter().filter(|v| v.voter_id == leader).cloned().collect(),
+        granting_voters: voters
+            .iter()
+            .filter(|v| v.voter_id == leader)
+            .cloned()
+            .collect(),
         voters,
         ..LeaderChangeMessage::default()
     };

@@ -9,13 +9,10 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use klamm_log::Log;
-use openraft::AsyncRuntime;
 use openraft::storage::IOFlushed;
 
 use super::hard_state::{HardState, HardStateFile};
 use super::types::TypeConfig;
-
-type Runtime = openraft::type_config::alias::AsyncRuntimeOf<TypeConfig>;
 
 /// A piece of work for the disk.
 pub(super) enum Job {
@@ -67,10 +64,8 @@ impl Flusher {
             Arc::clone(&self.hard_state),
             Arc::clone(&self.queue),
         );
-        // The future only tells when the work is done; the work itself has begun.
-        drop(Runtime::spawn_blocking(move || {
-            work(&log, &hard_state, &queue)
-        }));
+        // Not openraft's own `spawn_blocking`, which starts a thread each time.
+        tokio::task::spawn_blocking(move || work(&log, &hard_state, &queue));
     }
 }
 

@@ -306,7 +306,8 @@ pub(crate) fn cluster_id(
         Ok(bytes) => Some(String::from_utf8_lossy(&bytes).trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // A directory that Kafka or the broker formatted says so itself.
-            let formatted = MetaProperties::read(&*env.fs, metadata_dir).map_err(io::Error::other)?;
+            let formatted =
+                MetaProperties::read(&*env.fs, metadata_dir).map_err(io::Error::other)?;
             formatted.and_then(|properties| properties.cluster_id)
         }
         Err(error) => return Err(error),
@@ -316,7 +317,9 @@ pub(crate) fn cluster_id(
         (Some(found), Some(given)) if found != given => Ok(Err(found)),
         (Some(found), _) if noted => Ok(Ok(found)),
         (found, given) => {
-            let id = found.or_else(|| given.map(str::to_owned)).unwrap_or_else(new);
+            let id = found
+                .or_else(|| given.map(str::to_owned))
+                .unwrap_or_else(new);
             env.fs.create_dir_all(&dir)?;
             env.fs.write_atomically(&path, id.as_bytes())?;
             Ok(Ok(id))

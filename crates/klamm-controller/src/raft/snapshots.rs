@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use klamm_env::{Env, FsExt};
 use klamm_metadata::MetadataImage;
-use openraft::async_runtime::AsyncRuntime;
 use openraft::{RaftSnapshotBuilder, Snapshot};
 
 use super::checkpoint::{self, CheckpointId};
@@ -141,12 +140,11 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let last = self
             .last
             .ok_or_else(|| io::Error::other("nothing to take a snapshot of"))?;
-        type Runtime = openraft::type_config::alias::AsyncRuntimeOf<TypeConfig>;
-        let written = Runtime::spawn_blocking(move || {
+        let written = tokio::task::spawn_blocking(move || {
             let snapshot = store.write(&image, last, &membership)?;
             projection.release_before(image.offset() + 1)?;
             Ok(snapshot)
         });
-        written.await?
+        written.await.map_err(io::Error::other)?
     }
 }

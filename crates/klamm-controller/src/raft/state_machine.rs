@@ -111,7 +111,8 @@ impl StateMachine {
         let id = entry.log_id();
         let mut stamp = Stamp {
             base_offset: at.offset + 1,
-            epoch: epoch_of(*id.leader_id),
+            // Kafka's epochs begin at 1; what comes before the first election is the voters.
+            epoch: epoch_of(*id.leader_id).max(1),
             timestamp_ms: at.timestamp_ms.max(0),
         };
         let mut applied = Applied { offset: -1 };
