@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use klamm_config::{BrokerConfig, Endpoint, SecurityProtocol};
+use klamm_controller::managers::features::SUPPORTED;
+use klamm_controller::{Controller, ControllerConfig, ControllerListener, KafkaConfigs};
 use klamm_coordinator::GroupCoordinator;
 use klamm_env::Env;
 use klamm_log::meta_properties::MetaProperties;
 use klamm_log::{LogManager, LogManagerConfig};
 use klamm_net::{Listener, Shutdown};
-use klamm_controller::managers::features::SUPPORTED;
-use klamm_controller::{Controller, ControllerConfig, ControllerListener, KafkaConfigs};
+use klamm_protocol::ByteStr;
 use klamm_protocol::messages::{
     BrokerHeartbeatRequest, BrokerRegistrationRequest, broker_registration_request,
 };
-use klamm_protocol::ByteStr;
 use klamm_records::{TopicPartition, Uuid};
 use klamm_replication::partition::IsrProposal;
 use klamm_replication::{ProposalSink, ReplicaManager, ReplicaManagerConfig};
@@ -34,7 +34,7 @@ use crate::broker::{BoundListener, Broker};
 use crate::error::BrokerError;
 use crate::follow::MetadataFollower;
 use crate::group_log::GroupLog;
-use crate::ops::{Health, Metrics, OpsServer};
+use crate::ops::{Health, Metrics, OpsServer, register_gauges};
 use crate::producer_ids::ProducerIds;
 use crate::service::KafkaService;
 use crate::settings::{self, Settings};
@@ -42,8 +42,12 @@ use crate::shared::Shared;
 use crate::upkeep::Upkeep;
 
 /// Features that Klamm knows and does not serve yet; new clusters start without them.
-const FEATURES_TO_COME: [&str; 4] =
-    ["group.version", "share.version", "streams.version", "transaction.version"];
+const FEATURES_TO_COME: [&str; 4] = [
+    "group.version",
+    "share.version",
+    "streams.version",
+    "transaction.version",
+];
 
 pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, BrokerError> {
     check_supported(&config)?;
@@ -56,7 +60,9 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let options = controller_config(&config, &cluster_id, &logs, &opened);
     let controller = Controller::start(options, env.clone()).await?;
 
-    let shared = Arc::new(compose(&config, &env, logs, controller, metrics, cluster_id, &opened));
+    let shared = Arc::new(compose(
+        &config, &env, logs, controller, metrics, cluster_id, &opened,
+    ));
     let mut tasks = JoinSet::new();
     tasks.spawn(shared.replicas.clone().run_timer());
     follow_metadata(&shared).await?;
@@ -68,16 +74,31 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let shutdown = Shutdown::new();
     let mut listeners = Vec::new();
     for opened in opened {
-        let table = if opened.controller { Table::controller() } else { Table::broker() };
+        let table = if opened.controller {
+            Table::controller()
+        } else {
+            Table::broker()
+        };
         let service = Arc::new(KafkaService::new(shared.clone(), Arc::new(table)));
         let addresses = opened.listeners.iter().map(Listener::local_addr).collect();
         for listener in opened.listeners {
             tasks.spawn(listener.run(service.clone(), shutdown.clone()));
         }
-        listeners.push(BoundListener { name: opened.name, addresses });
+        listeners.push(BoundListener {
+            name: opened.name,
+            addresses,
+        });
     }
+    register_gauges(&shared);
     shared.metrics.set_health(Health::Ready);
-    Ok(Broker { shared, listeners, shutdown, tasks, upkeep, ops })
+    Ok(Broker {
+        shared,
+        listeners,
+        shutdown,
+        tasks,
+        upkeep,
+        ops,
+    })
 }
 
 async fn open_ops(config: &BrokerConfig, metrics: &Arc<Metrics>) -> Result<OpsServer, BrokerError> {
@@ -187,8 +208,12 @@ async fn register(
     opened: &[Opened],
 ) -> Result<(), BrokerError> {
     let logs = shared.replicas.logs();
-    let mut log_dirs: Vec<Uuid> =
-        logs.directories().iter().filter(|dir| dir.online).map(|dir| dir.id).collect();
+    let mut log_dirs: Vec<Uuid> = logs
+        .directories()
+        .iter()
+        .filter(|dir| dir.online)
+        .map(|dir| dir.id)
+        .collect();
     log_dirs.sort_unstable();
     let endpoints = advertised(config.advertised_listeners(), opened);
     let request = BrokerRegistrationRequest {
@@ -220,7 +245,9 @@ async fn register(
         ..BrokerRegistrationRequest::default()
     };
     let answer = shared.controller.register_broker(request, true).await?;
-    shared.broker_epoch.store(answer.broker_epoch, Ordering::Release);
+    shared
+        .broker_epoch
+        .store(answer.broker_epoch, Ordering::Release);
     while heartbeat(shared, Vec::new()).await? {
         tokio::task::yield_now().await;
     }
@@ -247,7 +274,11 @@ async fn heartbeats(shared: Arc<Shared>) {
     loop {
         ticks.tick().await;
         let directories = shared.replicas.logs().directories();
-        let offline = directories.iter().filter(|dir| !dir.online).map(|dir| dir.id).collect();
+        let offline = directories
+            .iter()
+            .filter(|dir| !dir.online)
+            .map(|dir| dir.id)
+            .collect();
         if let Err(failed) = heartbeat(&shared, offline).await {
             warn!(error = %failed, "a heartbeat was refused");
         }
@@ -280,7 +311,11 @@ fn start_upkeep(shared: &Arc<Shared>) -> Result<Upkeep, BrokerError> {
 /// What this broker cannot do yet is refused here, before anything is touched.
 fn check_supported(config: &BrokerConfig) -> Result<(), BrokerError> {
     let unsupported = |setting, value: String, reason| {
-        Err(BrokerError::Unsupported { setting, value, reason })
+        Err(BrokerError::Unsupported {
+            setting,
+            value,
+            reason,
+        })
     };
     if !config.is_broker() || !config.is_controller() {
         let roles = config.list("process.roles").join(",");
@@ -289,14 +324,24 @@ fn check_supported(config: &BrokerConfig) -> Result<(), BrokerError> {
     }
     if config.quorum_voters().len() > 1 {
         let voters = config.list("controller.quorum.voters").join(",");
-        return unsupported("controller.quorum.voters", voters, "one voter is supported so far");
+        return unsupported(
+            "controller.quorum.voters",
+            voters,
+            "one voter is supported so far",
+        );
     }
-    let secured = config.listeners().iter().find(|e| e.protocol != SecurityProtocol::Plaintext);
+    let secured = config
+        .listeners()
+        .iter()
+        .find(|e| e.protocol != SecurityProtocol::Plaintext);
     if let Some(listener) = secured {
         let reason = "only PLAINTEXT listeners are supported so far";
         return unsupported("listeners", listener.to_string(), reason);
     }
-    if let Some(class) = config.text("authorizer.class.name").filter(|class| !class.is_empty()) {
+    if let Some(class) = config
+        .text("authorizer.class.name")
+        .filter(|class| !class.is_empty())
+    {
         let reason = "there is no authorizer yet, and starting without one would let everybody in";
         return unsupported("authorizer.class.name", class.to_owned(), reason);
     }
@@ -312,7 +357,9 @@ struct Opened {
 
 impl Opened {
     fn port(&self) -> u16 {
-        self.listeners.first().map_or(0, |listener| listener.local_addr().port())
+        self.listeners
+            .first()
+            .map_or(0, |listener| listener.local_addr().port())
     }
 }
 
@@ -344,7 +391,10 @@ async fn open_listeners(config: &BrokerConfig) -> Result<Vec<Opened>, BrokerErro
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    )
 }
 
 async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, BrokerError> {
@@ -388,19 +438,23 @@ fn advertised(endpoints: &[Endpoint], opened: &[Opened]) -> Vec<Endpoint> {
 }
 
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The cluster's id: the one in the log directories, else the configured one, else a new one.
-fn cluster_id(
-    config: &BrokerConfig,
-    env: &Env,
-    dirs: &[PathBuf],
-) -> Result<String, BrokerError> {
+fn cluster_id(config: &BrokerConfig, env: &Env, dirs: &[PathBuf]) -> Result<String, BrokerError> {
     for dir in dirs {
-        let read = MetaProperties::read(&*env.fs, dir)
-            .map_err(|source| BrokerError::Directory { dir: dir.clone(), source })?;
-        let Some(found) = read.and_then(|properties| properties.cluster_id) else { continue };
+        let read =
+            MetaProperties::read(&*env.fs, dir).map_err(|source| BrokerError::Directory {
+                dir: dir.clone(),
+                source,
+            })?;
+        let Some(found) = read.and_then(|properties| properties.cluster_id) else {
+            continue;
+        };
         return match config.cluster_id() {
             Some(configured) if configured != found => Err(BrokerError::ClusterIdMismatch {
                 dir: dir.clone(),
@@ -410,7 +464,9 @@ fn cluster_id(
             _ => Ok(found),
         };
     }
-    Ok(config.cluster_id().map_or_else(|| new_id(env).to_string(), str::to_owned))
+    Ok(config
+        .cluster_id()
+        .map_or_else(|| new_id(env).to_string(), str::to_owned))
 }
 
 fn new_id(env: &Env) -> Uuid {
@@ -445,7 +501,10 @@ fn controller_config(
                 security_protocol: endpoint.protocol.id(),
             })
             .collect(),
-        features: FEATURES_TO_COME.iter().map(|name| ((*name).to_owned(), 0)).collect(),
+        features: FEATURES_TO_COME
+            .iter()
+            .map(|name| ((*name).to_owned(), 0))
+            .collect(),
         settings: klamm_controller::Settings {
             default_replication_factor: i16::try_from(config.default_replication_factor())
                 .unwrap_or(i16::MAX),
