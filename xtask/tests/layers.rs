@@ -29,9 +29,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "klamm-replication",
-        &["klamm-metadata", "klamm-protocol", "klamm-records", "klamm-log", "klamm-env"],
+        &[
+            "klamm-metadata",
+            "klamm-protocol",
+            "klamm-records",
+            "klamm-log",
+            "klamm-env",
+        ],
     ),
-    ("klamm-coordinator", &["klamm-metadata", "klamm-protocol", "klamm-records", "klamm-env"]),
+    (
+        "klamm-coordinator",
+        &[
+            "klamm-metadata",
+            "klamm-protocol",
+            "klamm-records",
+            "klamm-env",
+        ],
+    ),
     ("klamm-net", &["klamm-env"]),
     (
         "klamm-broker",
@@ -52,10 +66,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that never do I/O, and therefore must not be able to.
-const PURE: &[&str] = &["klamm-records", "klamm-config", "klamm-protocol", "klamm-metadata"];
+const PURE: &[&str] = &[
+    "klamm-records",
+    "klamm-config",
+    "klamm-protocol",
+    "klamm-metadata",
+];
 
 /// What a pure crate must not depend on.
-const IMPURE: &[&str] = &["tokio", "rustix", "libc", "socket2", "klamm-env", "openraft"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "rustix",
+    "libc",
+    "socket2",
+    "klamm-env",
+    "openraft",
+];
 
 fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -64,11 +90,21 @@ fn workspace_root() -> &'static Path {
 /// Normal (not dev, not build) dependencies of each workspace package.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args([
+            "metadata",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--offline",
+        ])
         .current_dir(workspace_root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     let normal = |package: &Value| {
@@ -78,16 +114,24 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
             .map(|dependency| dependency["name"].as_str().unwrap().to_owned())
             .collect()
     };
-    packages.iter().map(|p| (p["name"].as_str().unwrap().to_owned(), normal(p))).collect()
+    packages
+        .iter()
+        .map(|p| (p["name"].as_str().unwrap().to_owned(), normal(p)))
+        .collect()
 }
 
 #[test]
 fn crates_depend_only_downwards() {
     let allowed: BTreeMap<_, _> = ALLOWED.iter().copied().collect();
     for (package, uses) in dependencies() {
-        let Some(allowed) = allowed.get(package.as_str()) else { continue };
+        let Some(allowed) = allowed.get(package.as_str()) else {
+            continue;
+        };
         for used in uses.iter().filter(|used| used.starts_with("klamm")) {
-            assert!(allowed.contains(&used.as_str()), "{package} must not depend on {used}");
+            assert!(
+                allowed.contains(&used.as_str()),
+                "{package} must not depend on {used}"
+            );
         }
     }
 }
@@ -108,7 +152,10 @@ fn pure_crates_cannot_do_io() {
     let dependencies = dependencies();
     for package in PURE {
         for used in &dependencies[*package] {
-            assert!(!IMPURE.contains(&used.as_str()), "{package} is pure and must not use {used}");
+            assert!(
+                !IMPURE.contains(&used.as_str()),
+                "{package} is pure and must not use {used}"
+            );
         }
     }
 }
@@ -117,15 +164,24 @@ fn pure_crates_cannot_do_io() {
 fn only_the_raft_folder_names_openraft() {
     for (package, uses) in dependencies() {
         if package != "klamm-controller" {
-            assert!(!uses.contains("openraft"), "{package} must not use openraft");
+            assert!(
+                !uses.contains("openraft"),
+                "{package} must not use openraft"
+            );
         }
     }
     let controller = workspace_root().join("crates/klamm-controller/src");
     visit(&controller, &mut |path, text| {
         if !path.starts_with(controller.join("raft")) {
-            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let code = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
             for line in code {
-                assert!(!line.contains("openraft::"), "{} names openraft", path.display());
+                assert!(
+                    !line.contains("openraft::"),
+                    "{} names openraft",
+                    path.display()
+                );
             }
         }
     });
@@ -135,7 +191,10 @@ fn only_the_raft_folder_names_openraft() {
 fn every_crate_has_a_paragraph_in_the_architecture_page() {
     let page = std::fs::read_to_string(workspace_root().join("docs/architecture.md")).unwrap();
     for (name, _) in ALLOWED {
-        assert!(page.contains(&format!("`{name}`")), "docs/architecture.md does not tell of {name}");
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "docs/architecture.md does not tell of {name}"
+        );
     }
 }
 
@@ -148,10 +207,20 @@ fn files_stay_short() {
     let mut long = Vec::new();
     let crates = workspace_root().join("crates");
     visit(&crates, &mut |path, text| {
-        let name = path.strip_prefix(workspace_root()).unwrap().display().to_string();
-        let production = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
-        let generated = text.starts_with("// @generated") || text.contains("\n// @generated");
-        let test = name.contains("/tests/") || name.ends_with("tests.rs") || name.ends_with("_test.rs");
+        let name = path
+            .strip_prefix(workspace_root())
+            .unwrap()
+            .display()
+            .to_string();
+        let production = text
+            .split("#[cfg(test)]")
+            .next()
+            .unwrap_or_default()
+            .lines()
+            .count();
+        let generated = text.starts_with("// Generated by `cargo xtask");
+        let test =
+            name.contains("/tests/") || name.ends_with("tests.rs") || name.ends_with("_test.rs");
         if production > 500 && !generated && !test && !LONG_FILES.contains(&name.as_str()) {
             long.push(format!("{name}: {production}"));
         }
@@ -163,7 +232,10 @@ fn visit(dir: &Path, look: &mut dyn FnMut(&Path, &str)) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            if path.file_name().is_none_or(|name| name != "target" && name != "fuzz") {
+            if path
+                .file_name()
+                .is_none_or(|name| name != "target" && name != "fuzz")
+            {
                 visit(&path, look);
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {

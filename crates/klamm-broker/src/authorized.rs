@@ -17,8 +17,16 @@ const IDEMPOTENT_WRITE: u8 = 12;
 pub(crate) const NOT_REQUESTED: i32 = i32::MIN;
 
 /// What can be done to a topic.
-pub(crate) const TOPIC: i32 =
-    bits(&[READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS]);
+pub(crate) const TOPIC: i32 = bits(&[
+    READ,
+    WRITE,
+    CREATE,
+    DELETE,
+    ALTER,
+    DESCRIBE,
+    DESCRIBE_CONFIGS,
+    ALTER_CONFIGS,
+]);
 
 /// What can be done to the cluster.
 pub(crate) const CLUSTER: i32 = bits(&[

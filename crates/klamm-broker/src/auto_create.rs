@@ -34,8 +34,16 @@ pub(crate) async fn create_missing(broker: &Shared, names: &[&str]) -> bool {
         return false;
     }
     let timeout_ms = config.int("request.timeout.ms");
-    let request = CreateTopicsRequest { topics, timeout_ms, ..CreateTopicsRequest::default() };
-    let response = match broker.controller.create_topics(request, Describable::All).await {
+    let request = CreateTopicsRequest {
+        topics,
+        timeout_ms,
+        ..CreateTopicsRequest::default()
+    };
+    let response = match broker
+        .controller
+        .create_topics(request, Describable::All)
+        .await
+    {
         Ok(response) => response,
         Err(refused) => {
             warn!(error = %refused, "cannot create topics automatically");
@@ -78,7 +86,10 @@ fn consumer_offsets(broker: &Shared) -> CreatableTopic {
         configs: vec![
             option("cleanup.policy", "compact"),
             option("compression.type", "producer"),
-            option("segment.bytes", &config.int("offsets.topic.segment.bytes").to_string()),
+            option(
+                "segment.bytes",
+                &config.int("offsets.topic.segment.bytes").to_string(),
+            ),
         ],
         ..CreatableTopic::default()
     }

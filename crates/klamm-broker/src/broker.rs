@@ -73,7 +73,9 @@ impl Broker {
 
     /// All listeners with their addresses.
     pub fn addresses(&self) -> impl Iterator<Item = (&str, &[SocketAddr])> {
-        self.listeners.iter().map(|bound| (&*bound.name, &*bound.addresses))
+        self.listeners
+            .iter()
+            .map(|bound| (&*bound.name, &*bound.addresses))
     }
 
     /// Where metrics and health are served.

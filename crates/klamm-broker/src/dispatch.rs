@@ -42,7 +42,10 @@ pub(crate) struct Entry {
 
 /// The entry of an API that is handled by [`Api::handle`].
 pub(crate) const fn entry<R: Api>() -> Entry {
-    Entry { key: R::API_KEY, dispatch: dispatch::<R> }
+    Entry {
+        key: R::API_KEY,
+        dispatch: dispatch::<R>,
+    }
 }
 
 fn dispatch<R: Api>(broker: &Arc<Shared>, context: RequestContext, body: Decoder) -> Handling {
@@ -57,15 +60,16 @@ fn dispatch<R: Api>(broker: &Arc<Shared>, context: RequestContext, body: Decoder
         timer.handled();
         encode::<R>(&context, &response)
     });
-    if R::MAY_BE_OVERTAKEN { Handling::Pipelined(answer) } else { Handling::Barrier(answer) }
+    if R::MAY_BE_OVERTAKEN {
+        Handling::Pipelined(answer)
+    } else {
+        Handling::Barrier(answer)
+    }
 }
 
 /// Decodes a request body; a body that cannot be decoded costs the connection, as in Kafka, because
 /// no response could be framed for it.
-pub(crate) fn decode<R: Request>(
-    context: &RequestContext,
-    mut body: Decoder,
-) -> Result<R, Reply> {
+pub(crate) fn decode<R: Request>(context: &RequestContext, mut body: Decoder) -> Result<R, Reply> {
     R::decode(&mut body, context.api_version).map_err(|error| {
         warn!(
             peer = %context.connection.peer, api = R::API_KEY.name(),
@@ -103,5 +107,10 @@ pub(crate) fn encode_segments<R: Request>(
 where
     R::Response: Message,
 {
-    encode_response(context.correlation_id, R::API_KEY, context.api_version, response)
+    encode_response(
+        context.correlation_id,
+        R::API_KEY,
+        context.api_version,
+        response,
+    )
 }

@@ -69,7 +69,8 @@ impl MetadataFollower {
                     let count = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
                     self.groups.set_partition_count(count);
                 }
-                self.groups.on_elected(elected.partition.partition, elected.leader_epoch);
+                self.groups
+                    .on_elected(elected.partition.partition, elected.leader_epoch);
             }
         }
         for (partition, leader_epoch) in &changes.resigned {
@@ -80,7 +81,10 @@ impl MetadataFollower {
     }
 
     /// Offsets committed for deleted topics go with them.
-    #[expect(clippy::disallowed_methods, reason = "the driver; the metadata goes on meanwhile")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the driver; the metadata goes on meanwhile"
+    )]
     fn forget_topics(&self, delta: &MetadataDelta) {
         if delta.deleted_topics().is_empty() {
             return;
@@ -89,7 +93,10 @@ impl MetadataFollower {
         for (id, topic) in delta.deleted_topics() {
             info!(topic = %topic.name(), %id, "deleted");
             self.metrics.remove_topic(topic.name());
-            deleted.push(DeletedTopic { name: (&**topic.name()).into(), id: *id });
+            deleted.push(DeletedTopic {
+                name: (&**topic.name()).into(),
+                id: *id,
+            });
         }
         let groups = self.groups.clone();
         tokio::spawn(async move { groups.on_topics_deleted(deleted).await });

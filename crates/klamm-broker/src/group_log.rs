@@ -5,8 +5,8 @@ use klamm_coordinator::runtime::{
     Appended, BoxFuture, LogRange, PartitionReader, PartitionWriter, ReadError, WriteError,
 };
 use klamm_log::AppendOrigin;
-use klamm_protocol::topic_name::CONSUMER_OFFSETS;
 use klamm_protocol::ErrorCode;
+use klamm_protocol::topic_name::CONSUMER_OFFSETS;
 use klamm_records::produce::PreparedBatch;
 use klamm_replication::ReplicaManager;
 use tokio::sync::watch;
@@ -22,7 +22,10 @@ pub(crate) struct GroupLog {
 
 impl GroupLog {
     pub(crate) fn new(replicas: ReplicaManager, batch_bytes_max: usize) -> Self {
-        GroupLog { replicas, batch_bytes_max }
+        GroupLog {
+            replicas,
+            batch_bytes_max,
+        }
     }
 
     fn append(
@@ -57,7 +60,9 @@ impl PartitionWriter for GroupLog {
     }
 
     fn high_watermark(&self, partition: i32) -> Result<watch::Receiver<i64>, WriteError> {
-        self.replicas.watch(CONSUMER_OFFSETS, partition).map_err(write_error)
+        self.replicas
+            .watch(CONSUMER_OFFSETS, partition)
+            .map_err(write_error)
     }
 
     fn max_batch_bytes(&self, _partition: i32) -> usize {
@@ -67,7 +72,10 @@ impl PartitionWriter for GroupLog {
 
 impl PartitionReader for GroupLog {
     fn range(&self, partition: i32) -> Result<LogRange, ReadError> {
-        let offsets = self.replicas.offsets(CONSUMER_OFFSETS, partition).map_err(read_error)?;
+        let offsets = self
+            .replicas
+            .offsets(CONSUMER_OFFSETS, partition)
+            .map_err(read_error)?;
         Ok(LogRange {
             start_offset: offsets.log_start_offset,
             end_offset: offsets.log_end_offset,

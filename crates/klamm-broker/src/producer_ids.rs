@@ -31,8 +31,8 @@ impl ProducerIds {
             .allocate_producer_ids(request)
             .await
             .map_err(|_| ErrorCode::CoordinatorLoadInProgress)?;
-        *block = answer.producer_id_start
-            ..answer.producer_id_start + i64::from(answer.producer_id_len);
+        *block =
+            answer.producer_id_start..answer.producer_id_start + i64::from(answer.producer_id_len);
         block.next().ok_or(ErrorCode::UnknownServerError)
     }
 }

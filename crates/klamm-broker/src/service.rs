@@ -38,7 +38,10 @@ impl Service for KafkaService {
 
     fn open(&self, connection: ConnectionInfo) -> Session {
         self.broker.metrics.connection_opened();
-        Session { connection: Arc::new(connection), client_id: ByteStr::default() }
+        Session {
+            connection: Arc::new(connection),
+            client_id: ByteStr::default(),
+        }
     }
 
     fn handle(self: &Arc<Self>, session: &mut Session, frame: Bytes) -> Handling {
@@ -67,7 +70,10 @@ impl Service for KafkaService {
             apis::Found::UnknownVersion(ApiKey::ApiVersions) => {
                 // KIP-511: the client cannot know our versions before it has asked for them.
                 context.api_version = 0;
-                Handling::Ready(apis::api_versions::unsupported_version(&self.table, &context))
+                Handling::Ready(apis::api_versions::unsupported_version(
+                    &self.table,
+                    &context,
+                ))
             }
             apis::Found::UnknownVersion(key) => {
                 warn!(

@@ -138,16 +138,20 @@ pub(crate) fn listener_config(
 ) -> ListenerConfig {
     // Kafka sets its socket buffers to 100 KiB unless told otherwise, which keeps the kernel from
     // growing them. Here the kernel decides unless somebody has chosen a size.
-    let chosen = |name: &str, bytes: i32| {
-        usize::try_from(bytes).ok().filter(|_| config.is_set(name))
-    };
+    let chosen =
+        |name: &str, bytes: i32| usize::try_from(bytes).ok().filter(|_| config.is_set(name));
     ListenerConfig {
         frame_bytes_max: positive(config.socket_request_max_bytes()),
-        idle_max: u64::try_from(config.connections_max_idle_ms()).ok().map(Duration::from_millis),
+        idle_max: u64::try_from(config.connections_max_idle_ms())
+            .ok()
+            .map(Duration::from_millis),
         queued_bytes_max: budget.cloned(),
         connections_max: positive(config.max_connections()),
         connections_per_ip_max: positive(config.max_connections_per_ip()),
-        send_buffer_bytes: chosen("socket.send.buffer.bytes", config.socket_send_buffer_bytes()),
+        send_buffer_bytes: chosen(
+            "socket.send.buffer.bytes",
+            config.socket_send_buffer_bytes(),
+        ),
         receive_buffer_bytes: chosen(
             "socket.receive.buffer.bytes",
             config.socket_receive_buffer_bytes(),

@@ -60,13 +60,21 @@ impl Shared {
 
     /// Whether a listener is one of those in `controller.listener.names`.
     pub(crate) fn is_controller_listener(&self, name: &str) -> bool {
-        self.settings.controller_listeners.iter().any(|listener| listener == name)
+        self.settings
+            .controller_listeners
+            .iter()
+            .any(|listener| listener == name)
     }
 
     /// The node that clients are told is the controller: with KRaft any broker will do, because each
     /// passes requests on. This one if it can be seen, else the first that can.
     pub(crate) fn some_alive_broker(&self, image: &MetadataImage, listener: &str) -> i32 {
-        let ids = || image.cluster().alive_endpoints(listener).map(|(broker, _)| broker.id);
+        let ids = || {
+            image
+                .cluster()
+                .alive_endpoints(listener)
+                .map(|(broker, _)| broker.id)
+        };
         let own = ids().find(|id| *id == self.node_id);
         own.or_else(|| ids().next()).unwrap_or(-1)
     }
@@ -107,7 +115,9 @@ pub(crate) struct Topics(pub(crate) Arc<MetadataImage>);
 
 impl TopicLookup for Topics {
     fn topic_name(&self, id: Uuid) -> Option<ByteStr> {
-        self.0.topic_by_id(id).map(|topic| ByteStr::from(&**topic.name()))
+        self.0
+            .topic_by_id(id)
+            .map(|topic| ByteStr::from(&**topic.name()))
     }
 
     fn topic_id(&self, name: &str) -> Option<Uuid> {

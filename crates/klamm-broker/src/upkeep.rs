@@ -34,8 +34,13 @@ impl Upkeep {
                 }
             }
         };
-        let thread = thread::Builder::new().name("klamm-upkeep".to_owned()).spawn(run)?;
-        Ok(Upkeep { stop, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("klamm-upkeep".to_owned())
+            .spawn(run)?;
+        Ok(Upkeep {
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// Ends the thread and waits for the round at hand.

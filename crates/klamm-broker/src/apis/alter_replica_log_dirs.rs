@@ -18,19 +18,21 @@ use crate::shared::Shared;
 impl Api for AlterReplicaLogDirsRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> AlterReplicaLogDirsResponse {
         let results = self.dirs.iter().flat_map(|dir| {
-            dir.topics.iter().map(|topic| AlterReplicaLogDirTopicResult {
-                topic_name: topic.name.clone(),
-                partitions: topic
-                    .partitions
-                    .iter()
-                    .map(|partition| AlterReplicaLogDirPartitionResult {
-                        partition_index: *partition,
-                        error_code: verdict(&broker, &dir.path, &topic.name, *partition).into(),
-                        ..AlterReplicaLogDirPartitionResult::default()
-                    })
-                    .collect(),
-                ..AlterReplicaLogDirTopicResult::default()
-            })
+            dir.topics
+                .iter()
+                .map(|topic| AlterReplicaLogDirTopicResult {
+                    topic_name: topic.name.clone(),
+                    partitions: topic
+                        .partitions
+                        .iter()
+                        .map(|partition| AlterReplicaLogDirPartitionResult {
+                            partition_index: *partition,
+                            error_code: verdict(&broker, &dir.path, &topic.name, *partition).into(),
+                            ..AlterReplicaLogDirPartitionResult::default()
+                        })
+                        .collect(),
+                    ..AlterReplicaLogDirTopicResult::default()
+                })
         });
         AlterReplicaLogDirsResponse {
             results: results.collect(),
@@ -42,7 +44,10 @@ impl Api for AlterReplicaLogDirsRequest {
 fn verdict(broker: &Shared, path: &str, topic: &str, partition: i32) -> ErrorCode {
     let logs = broker.replicas.logs();
     let directories = logs.directories();
-    let Some(target) = directories.iter().find(|directory| directory.path == Path::new(path)) else {
+    let Some(target) = directories
+        .iter()
+        .find(|directory| directory.path == Path::new(path))
+    else {
         return ErrorCode::LogDirNotFound;
     };
     if !target.online {

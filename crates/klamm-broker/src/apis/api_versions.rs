@@ -25,7 +25,8 @@ impl Api for ApiVersionsRequest {
 
     async fn handle(self, broker: Arc<Shared>, context: RequestContext) -> ApiVersionsResponse {
         let named = context.api_version >= NAMED_CLIENT_VERSION;
-        if named && !(is_label(&self.client_software_name) && is_label(&self.client_software_version))
+        if named
+            && !(is_label(&self.client_software_name) && is_label(&self.client_software_version))
         {
             return ApiVersionsResponse {
                 error_code: ErrorCode::InvalidRequest.into(),
@@ -33,7 +34,11 @@ impl Api for ApiVersionsRequest {
             };
         }
         let controller = broker.is_controller_listener(&context.connection.listener);
-        let table = if controller { Table::controller() } else { Table::broker() };
+        let table = if controller {
+            Table::controller()
+        } else {
+            Table::broker()
+        };
         let image = broker.image();
         let supported = SUPPORTED
             .iter()
@@ -66,7 +71,10 @@ impl Api for ApiVersionsRequest {
 }
 
 fn api_keys(table: &Table) -> Vec<ApiVersion> {
-    table.keys().filter_map(|key| api_version(table, key)).collect()
+    table
+        .keys()
+        .filter_map(|key| api_version(table, key))
+        .collect()
 }
 
 fn api_version(table: &Table, key: ApiKey) -> Option<ApiVersion> {
@@ -84,7 +92,9 @@ fn api_version(table: &Table, key: ApiKey) -> Option<ApiVersion> {
 pub(crate) fn unsupported_version(table: &Table, context: &RequestContext) -> Reply {
     let response = ApiVersionsResponse {
         error_code: ErrorCode::UnsupportedVersion.into(),
-        api_keys: api_version(table, ApiKey::ApiVersions).into_iter().collect(),
+        api_keys: api_version(table, ApiKey::ApiVersions)
+            .into_iter()
+            .collect(),
         ..ApiVersionsResponse::default()
     };
     encode::<ApiVersionsRequest>(context, &response)
@@ -96,7 +106,9 @@ fn is_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     alphanumeric(bytes.first())
         && alphanumeric(bytes.last())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 #[cfg(test)]

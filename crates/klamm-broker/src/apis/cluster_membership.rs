@@ -15,36 +15,52 @@ use crate::shared::Shared;
 
 impl Api for BrokerRegistrationRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> BrokerRegistrationResponse {
-        broker.controller.register_broker(self, false).await.unwrap_or_else(|refused| BrokerRegistrationResponse {
-            error_code: refused.code.into(),
-            ..BrokerRegistrationResponse::default()
-        })
+        broker
+            .controller
+            .register_broker(self, false)
+            .await
+            .unwrap_or_else(|refused| BrokerRegistrationResponse {
+                error_code: refused.code.into(),
+                ..BrokerRegistrationResponse::default()
+            })
     }
 }
 
 impl Api for BrokerHeartbeatRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> BrokerHeartbeatResponse {
-        broker.controller.broker_heartbeat(self).await.unwrap_or_else(|refused| BrokerHeartbeatResponse {
-            error_code: refused.code.into(),
-            ..BrokerHeartbeatResponse::default()
-        })
+        broker
+            .controller
+            .broker_heartbeat(self)
+            .await
+            .unwrap_or_else(|refused| BrokerHeartbeatResponse {
+                error_code: refused.code.into(),
+                ..BrokerHeartbeatResponse::default()
+            })
     }
 }
 
 impl Api for AlterPartitionRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> AlterPartitionResponse {
-        broker.controller.alter_partition(self).await.unwrap_or_else(|refused| AlterPartitionResponse {
-            error_code: refused.code.into(),
-            ..AlterPartitionResponse::default()
-        })
+        broker
+            .controller
+            .alter_partition(self)
+            .await
+            .unwrap_or_else(|refused| AlterPartitionResponse {
+                error_code: refused.code.into(),
+                ..AlterPartitionResponse::default()
+            })
     }
 }
 
 impl Api for AllocateProducerIdsRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> AllocateProducerIdsResponse {
-        broker.controller.allocate_producer_ids(self).await.unwrap_or_else(|refused| AllocateProducerIdsResponse {
-            error_code: refused.code.into(),
-            ..AllocateProducerIdsResponse::default()
-        })
+        broker
+            .controller
+            .allocate_producer_ids(self)
+            .await
+            .unwrap_or_else(|refused| AllocateProducerIdsResponse {
+                error_code: refused.code.into(),
+                ..AllocateProducerIdsResponse::default()
+            })
     }
 }

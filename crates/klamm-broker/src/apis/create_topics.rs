@@ -13,7 +13,11 @@ use crate::shared::Shared;
 impl Api for CreateTopicsRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> CreateTopicsResponse {
         let refused = self.clone();
-        match broker.controller.create_topics(self, Describable::All).await {
+        match broker
+            .controller
+            .create_topics(self, Describable::All)
+            .await
+        {
             Ok(response) => response,
             Err(error) => CreateTopicsResponse {
                 topics: refused

@@ -21,8 +21,11 @@ impl Api for DeleteRecordsRequest {
                 partitions.map(|asked| (&*topic.name, asked.partition_index, asked.offset))
             })
             .collect();
-        let mut deleted =
-            broker.replicas.delete_records(&wishes, self.timeout_ms).await.into_iter();
+        let mut deleted = broker
+            .replicas
+            .delete_records(&wishes, self.timeout_ms)
+            .await
+            .into_iter();
         let topics = self.topics.iter().map(|topic| DeleteRecordsTopicResult {
             name: topic.name.clone(),
             partitions: topic
@@ -38,6 +41,9 @@ impl Api for DeleteRecordsRequest {
                 .collect(),
             ..DeleteRecordsTopicResult::default()
         });
-        DeleteRecordsResponse { topics: topics.collect(), ..DeleteRecordsResponse::default() }
+        DeleteRecordsResponse {
+            topics: topics.collect(),
+            ..DeleteRecordsResponse::default()
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use klamm_protocol::ByteStr;
 use klamm_protocol::messages::delete_topics_response::DeletableTopicResult;
-use klamm_records::Uuid;
 use klamm_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
+use klamm_records::Uuid;
 
 use crate::context::RequestContext;
 use crate::dispatch::Api;
@@ -24,10 +24,19 @@ impl Api for DeleteTopicsRequest {
                     error_message: error.wire_message(),
                     ..DeletableTopicResult::default()
                 };
-                let by_name = refused.topic_names.into_iter().map(|name| (Some(name), Uuid::ZERO));
-                let states = refused.topics.into_iter().map(|topic| (topic.name, topic.topic_id));
+                let by_name = refused
+                    .topic_names
+                    .into_iter()
+                    .map(|name| (Some(name), Uuid::ZERO));
+                let states = refused
+                    .topics
+                    .into_iter()
+                    .map(|topic| (topic.name, topic.topic_id));
                 DeleteTopicsResponse {
-                    responses: by_name.chain(states).map(|(name, id)| result(name, id)).collect(),
+                    responses: by_name
+                        .chain(states)
+                        .map(|(name, id)| result(name, id))
+                        .collect(),
                     ..DeleteTopicsResponse::default()
                 }
             }

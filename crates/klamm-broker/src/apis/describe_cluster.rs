@@ -21,14 +21,20 @@ impl Api for DescribeClusterRequest {
 
     async fn handle(self, broker: Arc<Shared>, context: RequestContext) -> DescribeClusterResponse {
         let listener = &context.connection.listener;
-        let offered =
-            if broker.is_controller_listener(listener) { CONTROLLERS } else { BROKERS };
+        let offered = if broker.is_controller_listener(listener) {
+            CONTROLLERS
+        } else {
+            BROKERS
+        };
         if self.endpoint_type != offered {
             return mismatch(self.endpoint_type, offered);
         }
         let image = broker.image();
         let (brokers, controller_id) = if offered == CONTROLLERS {
-            (controllers(&broker), broker.controller.leader().unwrap_or(-1))
+            (
+                controllers(&broker),
+                broker.controller.leader().unwrap_or(-1),
+            )
         } else {
             let seen = image.cluster().brokers().values();
             let seen = seen.filter(|node| self.include_fenced_brokers || !node.fenced);
@@ -43,7 +49,10 @@ impl Api for DescribeClusterRequest {
                     ..DescribeClusterBroker::default()
                 })
             });
-            (brokers.collect(), broker.some_alive_broker(&image, listener))
+            (
+                brokers.collect(),
+                broker.some_alive_broker(&image, listener),
+            )
         };
         DescribeClusterResponse {
             endpoint_type: offered,
@@ -73,13 +82,20 @@ fn controllers(broker: &Shared) -> Vec<DescribeClusterBroker> {
 
 fn mismatch(asked: i8, offered: i8) -> DescribeClusterResponse {
     let (error, message) = if asked == BROKERS || asked == CONTROLLERS {
-        let kind = if offered == CONTROLLERS { "controller" } else { "broker" };
+        let kind = if offered == CONTROLLERS {
+            "controller"
+        } else {
+            "broker"
+        };
         (
             ErrorCode::MismatchedEndpointType,
             format!("The request was sent to an endpoint of the wrong type: this is a {kind}."),
         )
     } else {
-        (ErrorCode::UnsupportedEndpointType, format!("Unsupported endpoint type {asked}"))
+        (
+            ErrorCode::UnsupportedEndpointType,
+            format!("Unsupported endpoint type {asked}"),
+        )
     };
     DescribeClusterResponse {
         error_code: error.into(),

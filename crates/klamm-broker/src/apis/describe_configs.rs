@@ -31,7 +31,10 @@ impl Api for DescribeConfigsRequest {
                 error_message: error.and_then(|refused| refused.message).map(ByteStr::from),
                 resource_type: resource.resource_type,
                 resource_name: resource.resource_name.clone(),
-                configs: configs.into_iter().map(|entry| wire(entry, &self)).collect(),
+                configs: configs
+                    .into_iter()
+                    .map(|entry| wire(entry, &self))
+                    .collect(),
                 ..DescribeConfigsResult::default()
             }
         });
@@ -50,7 +53,10 @@ struct Refused {
 
 impl Refused {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Refused { code, message: Some(message.into()) }
+        Refused {
+            code,
+            message: Some(message.into()),
+        }
     }
 }
 
@@ -61,8 +67,10 @@ fn describe(
     let image = broker.image();
     let config = broker.config();
     let name = &*resource.resource_name;
-    let keys: Option<Vec<&str>> =
-        resource.configuration_keys.as_ref().map(|keys| keys.iter().map(|key| &**key).collect());
+    let keys: Option<Vec<&str>> = resource
+        .configuration_keys
+        .as_ref()
+        .map(|keys| keys.iter().map(|key| &**key).collect());
     let keys = keys.as_deref();
     let kind = ResourceType::from_id(resource.resource_type);
     let set = image.config(&ConfigResource::new(kind, name));
@@ -76,7 +84,10 @@ fn describe(
             })?;
             if image.topic(name).is_none() {
                 // The client's own text for the code says all.
-                return Err(Refused { code: ErrorCode::UnknownTopicOrPartition, message: None });
+                return Err(Refused {
+                    code: ErrorCode::UnknownTopicOrPartition,
+                    message: None,
+                });
             }
             describe_topic(set, &config, keys).map_err(invalid)
         }
@@ -86,15 +97,20 @@ fn describe(
         }
         ResourceType::Broker => Err(Refused::new(
             ErrorCode::InvalidRequest,
-            format!("Unexpected broker id, expected {} or empty string, but received {name}", broker.node_id),
+            format!(
+                "Unexpected broker id, expected {} or empty string, but received {name}",
+                broker.node_id
+            ),
         )),
-        ResourceType::ClientMetrics if name.is_empty() => {
-            Err(Refused::new(ErrorCode::InvalidRequest, "Client metrics subscription name must not be empty"))
-        }
+        ResourceType::ClientMetrics if name.is_empty() => Err(Refused::new(
+            ErrorCode::InvalidRequest,
+            "Client metrics subscription name must not be empty",
+        )),
         ResourceType::ClientMetrics => Ok(describe_client_metrics(set, keys)),
-        ResourceType::Group if name.is_empty() => {
-            Err(Refused::new(ErrorCode::InvalidRequest, "Group name must not be empty"))
-        }
+        ResourceType::Group if name.is_empty() => Err(Refused::new(
+            ErrorCode::InvalidRequest,
+            "Group name must not be empty",
+        )),
         ResourceType::Group => describe_group(set, &config, keys).map_err(invalid),
         // Log levels are set by --log-level and by target, not by a tree of loggers.
         ResourceType::BrokerLogger | ResourceType::Unknown => Err(Refused::new(
@@ -105,7 +121,11 @@ fn describe(
 }
 
 fn wire(entry: ConfigEntry, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
-    let synonyms = if request.include_synonyms { &entry.synonyms[..] } else { &[] };
+    let synonyms = if request.include_synonyms {
+        &entry.synonyms[..]
+    } else {
+        &[]
+    };
     let synonyms = synonyms.iter().map(|synonym| DescribeConfigsSynonym {
         name: synonym.name.as_str().into(),
         value: synonym.value.as_deref().map(ByteStr::from),
@@ -119,7 +139,10 @@ fn wire(entry: ConfigEntry, request: &DescribeConfigsRequest) -> DescribeConfigs
         is_sensitive: entry.sensitive,
         synonyms: synonyms.collect(),
         config_type: entry.kind_wire_id(),
-        documentation: entry.documentation.filter(|_| request.include_documentation).map(Into::into),
+        documentation: entry
+            .documentation
+            .filter(|_| request.include_documentation)
+            .map(Into::into),
         value: entry.value.map(|value| value.as_str().into()),
         ..DescribeConfigsResourceResult::default()
     }

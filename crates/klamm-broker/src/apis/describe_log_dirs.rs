@@ -22,7 +22,10 @@ impl Api for DescribeLogDirsRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> DescribeLogDirsResponse {
         let wanted: Option<BTreeSet<(&str, i32)>> = self.topics.as_ref().map(|topics| {
             let pairs = topics.iter().flat_map(|topic| {
-                topic.partitions.iter().map(|partition| (&*topic.topic, *partition))
+                topic
+                    .partitions
+                    .iter()
+                    .map(|partition| (&*topic.topic, *partition))
             });
             pairs.collect()
         });
@@ -35,20 +38,30 @@ impl Api for DescribeLogDirsRequest {
             };
             result(&directory, topics)
         });
-        DescribeLogDirsResponse { results: results.collect(), ..DescribeLogDirsResponse::default() }
+        DescribeLogDirsResponse {
+            results: results.collect(),
+            ..DescribeLogDirsResponse::default()
+        }
     }
 }
 
 fn result(directory: &DirectoryInfo, topics: Vec<DescribeLogDirsTopic>) -> DescribeLogDirsResult {
-    let error =
-        if directory.online { ErrorCode::None } else { ErrorCode::KafkaStorageError };
+    let error = if directory.online {
+        ErrorCode::None
+    } else {
+        ErrorCode::KafkaStorageError
+    };
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     DescribeLogDirsResult {
         error_code: error.into(),
         log_dir: directory.path.to_string_lossy().as_ref().into(),
         topics,
-        total_bytes: directory.space.map_or(UNKNOWN, |space| bytes(space.total_bytes)),
-        usable_bytes: directory.space.map_or(UNKNOWN, |space| bytes(space.usable_bytes)),
+        total_bytes: directory
+            .space
+            .map_or(UNKNOWN, |space| bytes(space.total_bytes)),
+        usable_bytes: directory
+            .space
+            .map_or(UNKNOWN, |space| bytes(space.usable_bytes)),
         ..DescribeLogDirsResult::default()
     }
 }
@@ -71,23 +84,28 @@ fn topics(
         } else {
             broker.replicas.offset_lag(name).unwrap_or(UNKNOWN)
         };
-        topics.entry(name.topic.clone()).or_default().push(DescribeLogDirsPartition {
-            partition_index: name.partition,
-            partition_size: i64::try_from(log.size_bytes()).unwrap_or(i64::MAX),
-            offset_lag,
-            is_future_key: is_future,
-            ..DescribeLogDirsPartition::default()
-        });
+        topics
+            .entry(name.topic.clone())
+            .or_default()
+            .push(DescribeLogDirsPartition {
+                partition_index: name.partition,
+                partition_size: i64::try_from(log.size_bytes()).unwrap_or(i64::MAX),
+                offset_lag,
+                is_future_key: is_future,
+                ..DescribeLogDirsPartition::default()
+            });
     };
     for log in logs.logs() {
         if logs.directory_of(log.topic_partition()) == Some(directory) {
             add(&log, false);
         }
     }
-    let listed = topics.into_iter().map(|(name, partitions)| DescribeLogDirsTopic {
-        name: (&*name).into(),
-        partitions,
-        ..DescribeLogDirsTopic::default()
-    });
+    let listed = topics
+        .into_iter()
+        .map(|(name, partitions)| DescribeLogDirsTopic {
+            name: (&*name).into(),
+            partitions,
+            ..DescribeLogDirsTopic::default()
+        });
     listed.collect()
 }

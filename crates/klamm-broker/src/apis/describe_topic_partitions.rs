@@ -24,10 +24,16 @@ impl Api for DescribeTopicPartitionsRequest {
         context: RequestContext,
     ) -> DescribeTopicPartitionsResponse {
         let image = broker.image();
-        let limit = self.response_partition_limit.min(broker.settings.describe_partitions_max);
+        let limit = self
+            .response_partition_limit
+            .min(broker.settings.describe_partitions_max);
         let from_topic = self.cursor.as_ref().map_or("", |cursor| &cursor.topic_name);
         let names: BTreeSet<&str> = if self.topics.is_empty() {
-            image.topics().iter_from(from_topic).map(|topic| &**topic.name()).collect()
+            image
+                .topics()
+                .iter_from(from_topic)
+                .map(|topic| &**topic.name())
+                .collect()
         } else {
             let asked = self.topics.iter().map(|topic| &*topic.name);
             asked.filter(|name| *name >= from_topic).collect()
@@ -69,13 +75,15 @@ impl Page<'_> {
                 Ok(()) => ErrorCode::UnknownTopicOrPartition,
                 Err(_) => ErrorCode::InvalidTopicException,
             };
-            self.response.topics.push(DescribeTopicPartitionsResponseTopic {
-                error_code: error.into(),
-                name: Some(name.into()),
-                is_internal: topic_name::is_internal(name),
-                topic_authorized_operations: authorized::NOT_REQUESTED,
-                ..DescribeTopicPartitionsResponseTopic::default()
-            });
+            self.response
+                .topics
+                .push(DescribeTopicPartitionsResponseTopic {
+                    error_code: error.into(),
+                    name: Some(name.into()),
+                    is_internal: topic_name::is_internal(name),
+                    topic_authorized_operations: authorized::NOT_REQUESTED,
+                    ..DescribeTopicPartitionsResponseTopic::default()
+                });
             return true;
         };
         if self.left == 0 {
@@ -83,8 +91,11 @@ impl Page<'_> {
             return false;
         }
         let mut rest = topic.partitions_from(first);
-        let partitions: Vec<_> =
-            rest.by_ref().take(self.left).map(|(index, state)| self.partition(index, state)).collect();
+        let partitions: Vec<_> = rest
+            .by_ref()
+            .take(self.left)
+            .map(|(index, state)| self.partition(index, state))
+            .collect();
         let next = rest.next().map(|(index, _)| index);
         self.left -= partitions.len();
         self.push(topic, partitions);
@@ -100,19 +111,24 @@ impl Page<'_> {
         topic: &TopicImage,
         partitions: Vec<DescribeTopicPartitionsResponsePartition>,
     ) {
-        self.response.topics.push(DescribeTopicPartitionsResponseTopic {
-            name: Some(ByteStr::from(&**topic.name())),
-            topic_id: topic.id(),
-            is_internal: topic_name::is_internal(topic.name()),
-            partitions,
-            topic_authorized_operations: authorized::TOPIC,
-            ..DescribeTopicPartitionsResponseTopic::default()
-        });
+        self.response
+            .topics
+            .push(DescribeTopicPartitionsResponseTopic {
+                name: Some(ByteStr::from(&**topic.name())),
+                topic_id: topic.id(),
+                is_internal: topic_name::is_internal(topic.name()),
+                partitions,
+                topic_authorized_operations: authorized::TOPIC,
+                ..DescribeTopicPartitionsResponseTopic::default()
+            });
     }
 
     fn end_at(&mut self, topic: &str, partition_index: i32) {
-        self.response.next_cursor =
-            Some(Cursor { topic_name: topic.into(), partition_index, ..Cursor::default() });
+        self.response.next_cursor = Some(Cursor {
+            topic_name: topic.into(),
+            partition_index,
+            ..Cursor::default()
+        });
     }
 
     fn partition(

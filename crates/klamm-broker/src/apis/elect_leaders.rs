@@ -10,9 +10,13 @@ use crate::shared::Shared;
 
 impl Api for ElectLeadersRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> ElectLeadersResponse {
-        broker.controller.elect_leaders(self).await.unwrap_or_else(|refused| ElectLeadersResponse {
-            error_code: refused.code.into(),
-            ..ElectLeadersResponse::default()
-        })
+        broker
+            .controller
+            .elect_leaders(self)
+            .await
+            .unwrap_or_else(|refused| ElectLeadersResponse {
+                error_code: refused.code.into(),
+                ..ElectLeadersResponse::default()
+            })
     }
 }

@@ -24,7 +24,10 @@ use crate::context::RequestContext;
 use crate::dispatch::{Entry, decode, encode_segments};
 use crate::shared::Shared;
 
-pub(super) const ENTRY: Entry = Entry { key: FetchRequest::API_KEY, dispatch };
+pub(super) const ENTRY: Entry = Entry {
+    key: FetchRequest::API_KEY,
+    dispatch,
+};
 
 /// From here on topics are named by id.
 const TOPIC_ID_VERSION: i16 = 13;
@@ -42,7 +45,9 @@ fn dispatch(broker: &Arc<Shared>, context: RequestContext, body: Decoder) -> Han
     };
     let broker = broker.clone();
     Handling::Barrier(Box::pin(async move {
-        let timer = broker.metrics.request_started(FetchRequest::API_KEY, &context);
+        let timer = broker
+            .metrics
+            .request_started(FetchRequest::API_KEY, &context);
         let finished = fetch(&broker, &context, request).await;
         timer.handled();
         respond(&broker, &context, finished)
@@ -61,7 +66,10 @@ async fn fetch(
     } else {
         request.replica_id
     };
-    let names = Names { image: &image, by_id };
+    let names = Names {
+        image: &image,
+        by_id,
+    };
     let forgotten: Vec<TopicIdPartition> = request
         .forgotten_topics_data
         .iter()
@@ -77,7 +85,11 @@ async fn fetch(
             epoch: request.session_epoch,
             uses_topic_ids: by_id,
             from_follower: replica_id >= 0,
-            partitions: request.topics.iter().flat_map(|topic| wishes(&names, topic)).collect(),
+            partitions: request
+                .topics
+                .iter()
+                .flat_map(|topic| wishes(&names, topic))
+                .collect(),
             forgotten: &forgotten,
         },
         &|id| image.topic_by_id(id).map(|topic| topic.name().clone()),
@@ -89,7 +101,10 @@ async fn fetch(
         let params = params(broker, context, &request, replica_id);
         broker.replicas.fetch(&params, session.partitions()).await
     };
-    let asked = session.partitions().iter().map(|(partition, _)| partition.clone());
+    let asked = session
+        .partitions()
+        .iter()
+        .map(|(partition, _)| partition.clone());
     let answers = asked.zip(answers).collect();
     let now_ms = broker.env.clock.wall_ms();
     sessions.finish(session, answers, now_ms, &*broker.env.rng)
@@ -103,17 +118,18 @@ fn params(
 ) -> FetchParams {
     let consumer = replica_id == NO_REPLICA;
     // A follower may fetch as much as it wants; consumers are bound by the broker as well.
-    let limit = if consumer { broker.settings.fetch_bytes_max } else { i32::MAX };
+    let limit = if consumer {
+        broker.settings.fetch_bytes_max
+    } else {
+        i32::MAX
+    };
     FetchParams {
         replica_id,
         replica_epoch: request.replica_state.replica_epoch,
         max_wait_ms: request.max_wait_ms,
         min_bytes: request.min_bytes,
         max_bytes: request.max_bytes.min(limit),
-        isolation: FetchParams::isolation_of(
-            replica_id,
-            request.isolation_level == READ_COMMITTED,
-        ),
+        isolation: FetchParams::isolation_of(replica_id, request.isolation_level == READ_COMMITTED),
         leader_only: !(consumer && context.api_version >= RACK_VERSION),
     }
 }
@@ -128,7 +144,11 @@ impl Names<'_> {
     fn of(&self, name: &ByteStr, id: Uuid, partition: i32) -> TopicIdPartition {
         if self.by_id {
             let topic = self.image.topic_by_id(id).map(|topic| topic.name().clone());
-            return TopicIdPartition { topic, topic_id: id, partition };
+            return TopicIdPartition {
+                topic,
+                topic_id: id,
+                partition,
+            };
         }
         // The image's own text if there is one: sessions keep it.
         let known = self.image.topic(name).map(|topic| topic.name().clone());
@@ -208,7 +228,13 @@ fn count(
     partition: &TopicIdPartition,
     answer: &FetchedPartition,
 ) {
-    let Some(topic) = partition.topic.as_deref().and_then(|name| image.topic(name)) else { return };
+    let Some(topic) = partition
+        .topic
+        .as_deref()
+        .and_then(|name| image.topic(name))
+    else {
+        return;
+    };
     let stats = broker.metrics.topic(topic.name());
     stats.fetch_requests.add(1);
     stats.bytes_out.add(answer.records.len() as u64);
@@ -234,7 +260,10 @@ fn partition_data(
         parts => {
             let token = files.len();
             files.extend(parts.iter().cloned());
-            Records::External { len: answer.records.len(), token }
+            Records::External {
+                len: answer.records.len(),
+                token,
+            }
         }
     };
     let aborted = answer.aborted.map(|aborted| {
@@ -253,15 +282,19 @@ fn partition_data(
         log_start_offset: answer.log_start_offset,
         diverging_epoch: answer.diverging_epoch.map_or_else(
             EpochEndOffset::default,
-            |(epoch, end_offset)| EpochEndOffset { epoch, end_offset, ..EpochEndOffset::default() },
+            |(epoch, end_offset)| EpochEndOffset {
+                epoch,
+                end_offset,
+                ..EpochEndOffset::default()
+            },
         ),
-        current_leader: answer.current_leader.map_or_else(LeaderIdAndEpoch::default, |leader| {
-            LeaderIdAndEpoch {
+        current_leader: answer
+            .current_leader
+            .map_or_else(LeaderIdAndEpoch::default, |leader| LeaderIdAndEpoch {
                 leader_id: leader.leader_id,
                 leader_epoch: leader.leader_epoch,
                 ..LeaderIdAndEpoch::default()
-            }
-        }),
+            }),
         aborted_transactions: aborted,
         preferred_read_replica: answer.preferred_read_replica.unwrap_or(NO_REPLICA),
         records: Some(records),

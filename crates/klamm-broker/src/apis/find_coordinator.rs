@@ -25,7 +25,10 @@ impl Api for FindCoordinatorRequest {
             for key in &self.coordinator_keys {
                 coordinators.push(find(&broker, &context, self.key_type, key).await);
             }
-            return FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() };
+            return FindCoordinatorResponse {
+                coordinators,
+                ..FindCoordinatorResponse::default()
+            };
         }
         let found = find(&broker, &context, self.key_type, &self.key).await;
         FindCoordinatorResponse {
@@ -39,7 +42,12 @@ impl Api for FindCoordinatorRequest {
     }
 }
 
-async fn find(broker: &Arc<Shared>, context: &RequestContext, kind: i8, key: &ByteStr) -> Coordinator {
+async fn find(
+    broker: &Arc<Shared>,
+    context: &RequestContext,
+    kind: i8,
+    key: &ByteStr,
+) -> Coordinator {
     match leader(broker, context, kind, key).await {
         Ok((node_id, host, port)) => Coordinator {
             key: key.clone(),
@@ -72,8 +80,9 @@ async fn leader(
         auto_create::create_missing(broker, &[topic_name::CONSUMER_OFFSETS]).await;
     }
     let image = broker.image();
-    let topic =
-        image.topic(topic_name::CONSUMER_OFFSETS).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let topic = image
+        .topic(topic_name::CONSUMER_OFFSETS)
+        .ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let count = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
     let partition = topic
         .partition(klamm_coordinator::group::partition_for(key, count))
@@ -83,5 +92,9 @@ async fn leader(
         .filter(|node| !node.fenced)
         .and_then(|node| node.endpoint(&context.connection.listener))
         .ok_or(ErrorCode::CoordinatorNotAvailable)?;
-    Ok((partition.leader, endpoint.host.clone(), endpoint.port.into()))
+    Ok((
+        partition.leader,
+        endpoint.host.clone(),
+        endpoint.port.into(),
+    ))
 }

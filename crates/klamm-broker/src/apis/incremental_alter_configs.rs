@@ -10,7 +10,11 @@ use crate::dispatch::Api;
 use crate::shared::Shared;
 
 impl Api for IncrementalAlterConfigsRequest {
-    async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> IncrementalAlterConfigsResponse {
+    async fn handle(
+        self,
+        broker: Arc<Shared>,
+        _: RequestContext,
+    ) -> IncrementalAlterConfigsResponse {
         let refused = self.clone();
         match broker.controller.incremental_alter_configs(self).await {
             Ok(response) => response,

@@ -55,16 +55,20 @@ impl Api for ListConfigResourcesRequest {
 fn names(broker: &Shared, kind: ResourceType) -> Vec<ConfigResource> {
     let image = broker.image();
     match kind {
-        ResourceType::Topic => {
-            image.topics().iter().map(|topic| ConfigResource::topic(topic.name())).collect()
-        }
+        ResourceType::Topic => image
+            .topics()
+            .iter()
+            .map(|topic| ConfigResource::topic(topic.name()))
+            .collect(),
         ResourceType::Broker | ResourceType::BrokerLogger => {
             let ids = image.brokers().map(|node| node.id.to_string());
             ids.map(|id| ConfigResource::new(kind, id)).collect()
         }
         _ => {
             let set = image.configs().iter().map(|(resource, _)| resource);
-            set.filter(|resource| resource.resource_type == kind).cloned().collect()
+            set.filter(|resource| resource.resource_type == kind)
+                .cloned()
+                .collect()
         }
     }
 }

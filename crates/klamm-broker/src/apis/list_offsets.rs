@@ -62,7 +62,10 @@ impl Api for ListOffsetsRequest {
                 ..ListOffsetsTopicResponse::default()
             }
         });
-        ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() }
+        ListOffsetsResponse {
+            topics: topics.collect(),
+            ..ListOffsetsResponse::default()
+        }
     }
 }
 
@@ -73,24 +76,25 @@ fn find(
     topic: &str,
     asked: &ListOffsetsPartition,
 ) -> Result<OffsetAnswer, ErrorCode> {
-        if !is_timestamp_supported(asked.timestamp, version) {
-            return Err(ErrorCode::UnsupportedVersion);
-        }
-        let isolation = (request.replica_id == CONSUMER).then_some(
-            if request.isolation_level == READ_COMMITTED {
-                ReadIsolation::Committed
-            } else {
-                ReadIsolation::Uncommitted
-            },
-        );
-        let epoch = asked.current_leader_epoch;
-        let query = OffsetQuery {
-            timestamp: asked.timestamp,
-            current_leader_epoch: (epoch >= 0).then_some(epoch),
-            isolation,
-            leader_only: request.replica_id != DEBUGGING,
-        };
-        broker.replicas.list_offset(topic, asked.partition_index, query)
+    if !is_timestamp_supported(asked.timestamp, version) {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
+    let isolation =
+        (request.replica_id == CONSUMER).then_some(if request.isolation_level == READ_COMMITTED {
+            ReadIsolation::Committed
+        } else {
+            ReadIsolation::Uncommitted
+        });
+    let epoch = asked.current_leader_epoch;
+    let query = OffsetQuery {
+        timestamp: asked.timestamp,
+        current_leader_epoch: (epoch >= 0).then_some(epoch),
+        isolation,
+        leader_only: request.replica_id != DEBUGGING,
+    };
+    broker
+        .replicas
+        .list_offset(topic, asked.partition_index, query)
 }
 
 /// Clients before version 5 do not know the newer error.

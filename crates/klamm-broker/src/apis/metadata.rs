@@ -12,8 +12,8 @@ use klamm_protocol::messages::{MetadataRequest, MetadataResponse};
 use klamm_protocol::{ByteStr, ErrorCode, topic_name};
 use klamm_records::Uuid;
 
-use crate::auto_create;
 use crate::authorized;
+use crate::auto_create;
 use crate::context::RequestContext;
 use crate::dispatch::Api;
 use crate::shared::Shared;
@@ -37,17 +37,34 @@ impl Api for MetadataRequest {
         };
         let mut image = broker.image();
         if !all && (self.allow_auto_topic_creation || context.api_version < 4) {
-            let names = self.topics.iter().flatten().filter_map(|topic| topic.name.as_deref());
+            let names = self
+                .topics
+                .iter()
+                .flatten()
+                .filter_map(|topic| topic.name.as_deref());
             let missing: Vec<&str> = names.filter(|name| image.topic(name).is_none()).collect();
             if auto_create::create_missing(&broker, &missing).await {
                 image = broker.image();
             }
         }
-        let answer = Answer { broker: &broker, image: &image, context: &context, request: &self };
+        let answer = Answer {
+            broker: &broker,
+            image: &image,
+            context: &context,
+            request: &self,
+        };
         let topics = if all {
-            image.topics().iter().map(|topic| answer.topic(topic)).collect()
+            image
+                .topics()
+                .iter()
+                .map(|topic| answer.topic(topic))
+                .collect()
         } else {
-            self.topics.iter().flatten().map(|topic| answer.asked(topic)).collect()
+            self.topics
+                .iter()
+                .flatten()
+                .map(|topic| answer.asked(topic))
+                .collect()
         };
         MetadataResponse {
             brokers: answer.brokers(),
@@ -91,7 +108,10 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     fn brokers(&self) -> Vec<MetadataResponseBroker> {
-        let endpoints = self.image.cluster().alive_endpoints(&self.context.connection.listener);
+        let endpoints = self
+            .image
+            .cluster()
+            .alive_endpoints(&self.context.connection.listener);
         endpoints
             .map(|(broker, endpoint)| MetadataResponseBroker {
                 node_id: broker.id,
@@ -106,7 +126,10 @@ impl Answer<'_> {
     fn asked(&self, asked: &MetadataRequestTopic) -> MetadataResponseTopic {
         let found = match &asked.name {
             Some(name) => self.image.topic(name).ok_or_else(|| name_error(name)),
-            None => self.image.topic_by_id(asked.topic_id).ok_or(ErrorCode::UnknownTopicId),
+            None => self
+                .image
+                .topic_by_id(asked.topic_id)
+                .ok_or(ErrorCode::UnknownTopicId),
         };
         match found {
             Ok(topic) => self.topic(topic),
@@ -119,7 +142,11 @@ impl Answer<'_> {
         MetadataResponseTopic {
             error_code: error.into(),
             is_internal: name.as_deref().is_some_and(topic_name::is_internal),
-            name: if nullable { name } else { Some(name.unwrap_or_default()) },
+            name: if nullable {
+                name
+            } else {
+                Some(name.unwrap_or_default())
+            },
             topic_id: id,
             topic_authorized_operations: authorized::NOT_REQUESTED,
             ..MetadataResponseTopic::default()
@@ -132,7 +159,9 @@ impl Answer<'_> {
             name: Some(ByteStr::from(&**topic.name())),
             topic_id: topic.id(),
             is_internal: topic_name::is_internal(topic.name()),
-            partitions: partitions.map(|(index, state)| self.partition(index, state)).collect(),
+            partitions: partitions
+                .map(|(index, state)| self.partition(index, state))
+                .collect(),
             topic_authorized_operations: authorized::if_requested(
                 self.request.include_topic_authorized_operations,
                 authorized::TOPIC,
@@ -143,7 +172,8 @@ impl Answer<'_> {
 
     fn partition(&self, index: i32, state: &PartitionImage) -> MetadataResponsePartition {
         let (leader, error) =
-            self.broker.visible_leader(self.image, state, &self.context.connection.listener);
+            self.broker
+                .visible_leader(self.image, state, &self.context.connection.listener);
         MetadataResponsePartition {
             error_code: error.into(),
             partition_index: index,

@@ -8,8 +8,8 @@
 //! To add an API: write its file, implement [`crate::dispatch::Api`] for its request, and add its
 //! line to [`BROKER_APIS`] (and to [`CONTROLLER_APIS`] if it is offered on controller listeners).
 
-use klamm_protocol::{ApiKey, Listener};
 use klamm_protocol::messages::*;
+use klamm_protocol::{ApiKey, Listener};
 
 use crate::dispatch::{Dispatch, Entry, entry};
 
@@ -186,7 +186,9 @@ impl Table {
 
     /// How to handle a request.
     pub(crate) fn find(&self, key: i16, version: i16) -> Found {
-        let entry = usize::try_from(key).ok().and_then(|key| self.by_key.get(key));
+        let entry = usize::try_from(key)
+            .ok()
+            .and_then(|key| self.by_key.get(key));
         match entry {
             Some(Some((key, dispatch))) if key.stable_versions().contains(version) => {
                 Found::Served(*dispatch)

@@ -8,6 +8,9 @@ use crate::shared::{Shared, Topics};
 
 impl Api for OffsetCommitRequest {
     async fn handle(self, broker: Arc<Shared>, context: RequestContext) -> OffsetCommitResponse {
-        broker.groups.offset_commit(&context.group(), self, &Topics(broker.image())).await
+        broker
+            .groups
+            .offset_commit(&context.group(), self, &Topics(broker.image()))
+            .await
     }
 }

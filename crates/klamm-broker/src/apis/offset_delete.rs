@@ -8,6 +8,9 @@ use crate::shared::{Shared, Topics};
 
 impl Api for OffsetDeleteRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> OffsetDeleteResponse {
-        broker.groups.offset_delete(self, &Topics(broker.image())).await
+        broker
+            .groups
+            .offset_delete(self, &Topics(broker.image()))
+            .await
     }
 }

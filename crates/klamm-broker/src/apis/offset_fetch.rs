@@ -8,6 +8,9 @@ use crate::shared::{Shared, Topics};
 
 impl Api for OffsetFetchRequest {
     async fn handle(self, broker: Arc<Shared>, context: RequestContext) -> OffsetFetchResponse {
-        broker.groups.offset_fetch(&context.group(), self, &Topics(broker.image())).await
+        broker
+            .groups
+            .offset_fetch(&context.group(), self, &Topics(broker.image()))
+            .await
     }
 }

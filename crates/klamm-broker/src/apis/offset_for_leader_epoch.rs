@@ -13,11 +13,7 @@ use crate::dispatch::Api;
 use crate::shared::Shared;
 
 impl Api for OffsetForLeaderEpochRequest {
-    async fn handle(
-        self,
-        broker: Arc<Shared>,
-        _: RequestContext,
-    ) -> OffsetForLeaderEpochResponse {
+    async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> OffsetForLeaderEpochResponse {
         let topics = self.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|asked| {
                 let current = asked.current_leader_epoch;

@@ -20,7 +20,10 @@ use crate::context::RequestContext;
 use crate::dispatch::{Entry, decode, encode};
 use crate::shared::Shared;
 
-pub(super) const ENTRY: Entry = Entry { key: ProduceRequest::API_KEY, dispatch };
+pub(super) const ENTRY: Entry = Entry {
+    key: ProduceRequest::API_KEY,
+    dispatch,
+};
 
 /// From here on topics are named by id.
 const TOPIC_ID_VERSION: i16 = 13;
@@ -32,10 +35,17 @@ fn dispatch(broker: &Arc<Shared>, context: RequestContext, body: Decoder) -> Han
         Ok(request) => request,
         Err(reply) => return Handling::Ready(reply),
     };
-    let timer = broker.metrics.request_started(ProduceRequest::API_KEY, &context);
+    let timer = broker
+        .metrics
+        .request_started(ProduceRequest::API_KEY, &context);
     let prepared = prepare(broker, &context, &request);
-    let pending = broker.replicas.append_now(prepared, request.acks, request.timeout_ms);
-    let answer = Answer { topics: request.topic_data, acks: request.acks };
+    let pending = broker
+        .replicas
+        .append_now(prepared, request.acks, request.timeout_ms);
+    let answer = Answer {
+        topics: request.topic_data,
+        acks: request.acks,
+    };
     if pending.is_ready() {
         let results = pending.into_results();
         timer.handled();
@@ -55,15 +65,31 @@ fn prepare(broker: &Shared, context: &RequestContext, request: &ProduceRequest) 
         api_version: context.api_version,
         internal_topics_allowed: &*context.client_id == ADMIN_CLIENT,
     };
-    let partitions = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
+    let partitions = request
+        .topic_data
+        .iter()
+        .map(|topic| topic.partition_data.len())
+        .sum();
     let mut prepared = Vec::with_capacity(partitions);
     for topic in &request.topic_data {
         let by_id = context.api_version >= TOPIC_ID_VERSION;
-        let name = if by_id { TopicRef::Id(topic.topic_id) } else { TopicRef::Name(&topic.name) };
+        let name = if by_id {
+            TopicRef::Id(topic.topic_id)
+        } else {
+            TopicRef::Name(&topic.name)
+        };
         for partition in &topic.partition_data {
-            let records = partition.records.as_ref().and_then(Records::as_bytes).cloned();
+            let records = partition
+                .records
+                .as_ref()
+                .and_then(Records::as_bytes)
+                .cloned();
             let records = records.unwrap_or_default();
-            prepared.push(broker.replicas.prepare(name, partition.index, records, produce));
+            prepared.push(
+                broker
+                    .replicas
+                    .prepare(name, partition.index, records, produce),
+            );
         }
     }
     prepared
@@ -85,14 +111,19 @@ impl Answer {
         let image = broker.image();
         if self.acks == 0 {
             let asked = self.topics.iter().flat_map(|topic| {
-                topic.partition_data.iter().map(move |partition| (topic, partition))
+                topic
+                    .partition_data
+                    .iter()
+                    .map(move |partition| (topic, partition))
             });
             for ((topic, partition), result) in asked.zip(&results) {
                 count(broker, &image, topic, partition, result);
             }
             // There is no answer that could carry an error: losing the connection tells a producer
             // with acks=0 that it should look at the metadata again.
-            let failed = results.iter().find(|result| result.error != ErrorCode::None);
+            let failed = results
+                .iter()
+                .find(|result| result.error != ErrorCode::None);
             return match failed {
                 None => Reply::Nothing,
                 Some(result) => {
@@ -122,8 +153,11 @@ impl Answer {
                 }
             })
             .collect();
-        let response =
-            ProduceResponse { responses, node_endpoints: nodes, ..ProduceResponse::default() };
+        let response = ProduceResponse {
+            responses,
+            node_endpoints: nodes,
+            ..ProduceResponse::default()
+        };
         encode::<ProduceRequest>(context, &response)
     }
 }
@@ -156,20 +190,21 @@ fn count(
 }
 
 fn partition_response(index: i32, result: ProduceResult) -> PartitionProduceResponse {
-    let current_leader = result.current_leader.map_or_else(LeaderIdAndEpoch::default, |leader| {
-        LeaderIdAndEpoch {
+    let current_leader = result
+        .current_leader
+        .map_or_else(LeaderIdAndEpoch::default, |leader| LeaderIdAndEpoch {
             leader_id: leader.leader_id,
             leader_epoch: leader.leader_epoch,
             ..LeaderIdAndEpoch::default()
-        }
-    });
-    let record_errors = result.record_errors.into_iter().map(|(batch_index, message)| {
-        BatchIndexAndErrorMessage {
+        });
+    let record_errors = result
+        .record_errors
+        .into_iter()
+        .map(|(batch_index, message)| BatchIndexAndErrorMessage {
             batch_index,
             batch_index_error_message: Some(message.into()),
             ..BatchIndexAndErrorMessage::default()
-        }
-    });
+        });
     PartitionProduceResponse {
         index,
         error_code: result.error.into(),
@@ -191,7 +226,9 @@ fn note_leader(
     context: &RequestContext,
     broker: &Shared,
 ) {
-    let Some(leader) = result.current_leader else { return };
+    let Some(leader) = result.current_leader else {
+        return;
+    };
     if nodes.iter().any(|node| node.node_id == leader.leader_id) {
         return;
     }

@@ -1,0 +1,76 @@
+//! Starting and stopping: what is refused, and what a refused start leaves alone.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Client, start, try_start};
+use klamm_broker::BrokerError;
+use klamm_protocol::messages::MetadataRequest;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refuses_what_is_not_there_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases: [&[(&str, &str)]; 2] = [
+        &[
+            ("listeners", "SSL://127.0.0.1:0"),
+            ("security.inter.broker.protocol", "SSL"),
+        ],
+        &[(
+            "authorizer.class.name",
+            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        )],
+    ];
+    for case in cases {
+        let refused = try_start(dir.path(), case).await;
+        assert!(
+            matches!(refused, Err(BrokerError::Unsupported { .. })),
+            "{case:?}: {refused:?}"
+        );
+    }
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "nothing was touched"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refuses_a_port_in_use_before_it_touches_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listeners = format!("PLAINTEXT://{}", other.local_addr().unwrap());
+    let refused = try_start(dir.path(), &[("listeners", &listeners)]).await;
+    assert!(matches!(refused, Err(BrokerError::Bind(_))), "{refused:?}");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "nothing was touched"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refuses_the_directory_of_another_cluster_or_node() {
+    let dir = tempfile::tempdir().unwrap();
+    start(dir.path(), &[]).await.shutdown().await;
+    let refused = try_start(dir.path(), &[("node.id", "7")]).await;
+    assert!(matches!(refused, Err(BrokerError::Logs(_))), "{refused:?}");
+    start(dir.path(), &[]).await.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_names_the_real_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    let metadata = client.ask(9, &MetadataRequest::default()).await;
+    let ports: BTreeMap<i32, i32> = metadata
+        .brokers
+        .iter()
+        .map(|broker| (broker.node_id, broker.port))
+        .collect();
+    let port = broker.address("PLAINTEXT").unwrap().port();
+    assert_eq!(ports, BTreeMap::from([(broker.node_id(), i32::from(port))]));
+    assert_eq!(metadata.controller_id, broker.node_id());
+    broker.shutdown().await;
+}

@@ -1,0 +1,432 @@
+//! The broker over loopback, request by request.
+
+mod common;
+
+use common::{Client, batch, produce_error, produce_request, start};
+use klamm_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use klamm_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
+use klamm_protocol::messages::*;
+use klamm_protocol::{ApiKey, ErrorCode, Records};
+use klamm_records::batches;
+
+fn code(error: ErrorCode) -> i16 {
+    error.into()
+}
+
+/// A fetch of partition 0 by name, without a session.
+fn fetch_request(topic: &str, offset: i64) -> FetchRequest {
+    let partition = FetchPartition {
+        fetch_offset: offset,
+        partition_max_bytes: 1 << 20,
+        ..FetchPartition::default()
+    };
+    FetchRequest {
+        max_wait_ms: 0,
+        min_bytes: 1,
+        topics: vec![FetchTopic {
+            topic: topic.into(),
+            partitions: vec![partition],
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    }
+}
+
+fn base_offsets(response: &FetchResponse) -> Vec<i64> {
+    let records = response.responses[0].partitions[0].records.as_ref();
+    let bytes = records.and_then(Records::as_bytes).unwrap();
+    batches(bytes)
+        .map(|batch| batch.unwrap().header().base_offset)
+        .collect()
+}
+
+fn named(topic: &str) -> MetadataRequest {
+    let topic = MetadataRequestTopic {
+        name: Some(topic.into()),
+        ..MetadataRequestTopic::default()
+    };
+    MetadataRequest {
+        topics: Some(vec![topic]),
+        ..MetadataRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_produced_is_fetched_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    let metadata = client.ask(9, &named("t")).await;
+    assert_eq!(metadata.topics[0].error_code, 0, "auto creation is on");
+    assert_eq!(client.produce("t", &["a", "b"]).await, 0);
+    assert_eq!(client.produce("t", &["c"]).await, 2);
+    assert_eq!(
+        base_offsets(&client.ask(12, &fetch_request("t", 0)).await),
+        [0, 2]
+    );
+    assert_eq!(
+        base_offsets(&client.ask(12, &fetch_request("t", 2)).await),
+        [2]
+    );
+    let cluster_id = broker.cluster_id().to_owned();
+    broker.shutdown().await;
+
+    let broker = start(dir.path(), &[]).await;
+    assert_eq!(broker.cluster_id(), cluster_id);
+    let mut client = Client::connect(&broker).await;
+    assert_eq!(
+        base_offsets(&client.ask(12, &fetch_request("t", 0)).await),
+        [0, 2]
+    );
+    assert_eq!(client.produce("t", &["d"]).await, 3);
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_advertised_version_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    let versions = client.ask(4, &api_versions_request()).await;
+    assert_eq!(versions.error_code, 0);
+    let advertised: Vec<(i16, i16, i16)> = versions
+        .api_keys
+        .iter()
+        .map(|api| (api.api_key, api.min_version, api.max_version))
+        .collect();
+    assert!(advertised.len() > 45, "{advertised:?}");
+    for (key, min, max) in advertised {
+        for version in min..=max {
+            let mut client = Client::connect(&broker).await;
+            answered(&mut client, key, version).await;
+        }
+    }
+    broker.shutdown().await;
+}
+
+fn api_versions_request() -> ApiVersionsRequest {
+    ApiVersionsRequest {
+        client_software_name: "test".into(),
+        client_software_version: "1".into(),
+        ..ApiVersionsRequest::default()
+    }
+}
+
+/// Sends a request with default fields and demands a response that can be read.
+async fn answered(client: &mut Client, key: i16, version: i16) {
+    macro_rules! ask {
+        ($($request:ident),* $(,)?) => {
+            match ApiKey::from_code(key).unwrap() {
+                ApiKey::ApiVersions => {
+                    let request =
+                        if version >= 3 { api_versions_request() } else { Default::default() };
+                    assert!(client.try_ask(version, &request).await.is_some());
+                }
+                // Listed from 0 for old clients of librdkafka, and refused before 3 (KAFKA-18659).
+                ApiKey::Produce if version < 3 => {}
+                // acks=0, the default, has no answer.
+                ApiKey::Produce => {
+                    let request = ProduceRequest { acks: 1, ..ProduceRequest::default() };
+                    assert!(client.try_ask(version, &request).await.is_some());
+                }
+                $(key if key == <$request as klamm_protocol::Request>::API_KEY => {
+                    let response = client.try_ask(version, &$request::default()).await;
+                    assert!(response.is_some(), "{} {version}", key.name());
+                })*
+                key => panic!("{} is advertised but not tested: add it here", key.name()),
+            }
+        };
+    }
+    ask!(
+        FetchRequest,
+        ListOffsetsRequest,
+        MetadataRequest,
+        OffsetCommitRequest,
+        OffsetFetchRequest,
+        FindCoordinatorRequest,
+        JoinGroupRequest,
+        HeartbeatRequest,
+        LeaveGroupRequest,
+        SyncGroupRequest,
+        DescribeGroupsRequest,
+        ListGroupsRequest,
+        SaslHandshakeRequest,
+        CreateTopicsRequest,
+        DeleteTopicsRequest,
+        DeleteRecordsRequest,
+        InitProducerIdRequest,
+        OffsetForLeaderEpochRequest,
+        DescribeAclsRequest,
+        CreateAclsRequest,
+        DeleteAclsRequest,
+        DescribeConfigsRequest,
+        AlterConfigsRequest,
+        AlterReplicaLogDirsRequest,
+        DescribeLogDirsRequest,
+        SaslAuthenticateRequest,
+        CreatePartitionsRequest,
+        CreateDelegationTokenRequest,
+        RenewDelegationTokenRequest,
+        ExpireDelegationTokenRequest,
+        DescribeDelegationTokenRequest,
+        DeleteGroupsRequest,
+        ElectLeadersRequest,
+        IncrementalAlterConfigsRequest,
+        AlterPartitionReassignmentsRequest,
+        ListPartitionReassignmentsRequest,
+        OffsetDeleteRequest,
+        DescribeClientQuotasRequest,
+        AlterClientQuotasRequest,
+        DescribeUserScramCredentialsRequest,
+        AlterUserScramCredentialsRequest,
+        DescribeQuorumRequest,
+        UpdateFeaturesRequest,
+        DescribeClusterRequest,
+        DescribeProducersRequest,
+        UnregisterBrokerRequest,
+        ListConfigResourcesRequest,
+        DescribeTopicPartitionsRequest,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    // Key 18, version 99, correlation id 7, no client id, no tags. The response has no tags.
+    let frame = [0, 0, 0, 11, 0, 18, 0, 99, 0, 0, 0, 7, 0xff, 0xff, 0];
+    tokio::io::AsyncWriteExt::write_all(&mut client.stream, &frame)
+        .await
+        .unwrap();
+    let answer = client.receive().await.unwrap();
+    // Correlation id, UNSUPPORTED_VERSION, one key: 18, from 0 to 4 (KIP-511).
+    assert_eq!(
+        &answer[..],
+        [0, 0, 0, 7, 0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 4]
+    );
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_keys_and_garbage_cost_their_own_connection_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut good = Client::connect(&broker).await;
+    let garbage: [&[u8]; 5] = [
+        &[0, 0, 0, 10, 0x7f, 0xff, 0, 0, 0, 0, 0, 7, 0xff, 0xff],
+        &[0, 0, 0, 10, 0, 3, 0, 99, 0, 0, 0, 7, 0xff, 0xff],
+        &[0, 0, 0, 2, 0, 3],
+        &[0xff, 0xff, 0xff, 0xff],
+        &[0x7f, 0xff, 0xff, 0xff],
+    ];
+    for bytes in garbage {
+        let mut bad = Client::connect(&broker).await;
+        tokio::io::AsyncWriteExt::write_all(&mut bad.stream, bytes)
+            .await
+            .unwrap();
+        assert!(bad.receive().await.is_none(), "{bytes:?}");
+    }
+    assert_eq!(good.ask(4, &api_versions_request()).await.error_code, 0);
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_batches_are_refused_with_kafkas_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    client.ask(9, &named("t")).await;
+    let good = batch(&["a", "b"]);
+    let damaged = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.to_vec();
+        change(&mut bytes);
+        bytes.into()
+    };
+    let cases = [
+        (
+            "bad CRC",
+            damaged(&|b| b[60] ^= 1),
+            ErrorCode::CorruptMessage,
+        ),
+        (
+            "truncated",
+            damaged(&|b| b.truncate(40)),
+            ErrorCode::CorruptMessage,
+        ),
+        (
+            "magic 1",
+            damaged(&|b| b[16] = 1),
+            ErrorCode::UnsupportedForMessageFormat,
+        ),
+        (
+            "two batches",
+            [&good[..], &good[..]].concat().into(),
+            ErrorCode::InvalidRecord,
+        ),
+    ];
+    for (what, records, expected) in cases {
+        let response = client.ask(9, &produce_request("t", records, -1)).await;
+        let got = produce_error(&response);
+        let acceptable = [code(expected), code(ErrorCode::InvalidRecord)];
+        assert!(acceptable.contains(&got), "{what}: {got}");
+    }
+    let missing = client
+        .ask(9, &produce_request("missing", good.clone(), 1))
+        .await;
+    assert_eq!(
+        produce_error(&missing),
+        code(ErrorCode::UnknownTopicOrPartition)
+    );
+    let acks = client.ask(9, &produce_request("t", good.clone(), 2)).await;
+    assert_eq!(produce_error(&acks), code(ErrorCode::InvalidRequiredAcks));
+    assert_eq!(client.produce("t", &["still served"]).await, 0);
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acks_0_has_no_answer_and_a_failure_closes_the_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    client.ask(9, &named("t")).await;
+    client
+        .send(9, &produce_request("t", batch(&["a"]), 0))
+        .await;
+    // The next answer belongs to the next request: its correlation id is checked.
+    assert_eq!(client.produce("t", &["b"]).await, 1);
+    client
+        .send(9, &produce_request("missing", batch(&["a"]), 0))
+        .await;
+    assert!(client.receive().await.is_none());
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_fetch_is_woken_by_a_produce() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut producer = Client::connect(&broker).await;
+    let mut consumer = Client::connect(&broker).await;
+    producer.ask(9, &named("t")).await;
+    // Half an hour: were it not woken, the test would hang.
+    let patient = FetchRequest {
+        max_wait_ms: 1_800_000,
+        ..fetch_request("t", 0)
+    };
+    consumer.send(12, &patient).await;
+    tokio::task::yield_now().await;
+    producer.produce("t", &["a"]).await;
+    assert!(consumer.receive().await.is_some());
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_are_found_by_their_special_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    client.ask(9, &named("t")).await;
+    client.produce("t", &["a", "b", "c"]).await;
+    for (timestamp, expected) in [(-1, 3), (-2, 0), (-4, 0), (-5, -1), (0, 0)] {
+        let partition = ListOffsetsPartition {
+            timestamp,
+            ..ListOffsetsPartition::default()
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: "t".into(),
+                partitions: vec![partition],
+                ..ListOffsetsTopic::default()
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        let response = client.ask(9, &request).await;
+        let found = &response.topics[0].partitions[0];
+        assert_eq!(
+            (found.error_code, found.offset),
+            (0, expected),
+            "timestamp {timestamp}"
+        );
+    }
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_committed_offset_survives_a_restart() {
+    use klamm_protocol::messages::offset_commit_request::{
+        OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    };
+    use klamm_protocol::messages::offset_fetch_request::{
+        OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    client.ask(9, &named("t")).await;
+    let find = FindCoordinatorRequest {
+        coordinator_keys: vec!["g".into()],
+        ..Default::default()
+    };
+    assert_eq!(client.ask(4, &find).await.coordinators[0].error_code, 0);
+    let partition = OffsetCommitRequestPartition {
+        committed_offset: 42,
+        ..Default::default()
+    };
+    let commit = OffsetCommitRequest {
+        group_id: "g".into(),
+        topics: vec![OffsetCommitRequestTopic {
+            name: "t".into(),
+            partitions: vec![partition],
+            ..Default::default()
+        }],
+        ..OffsetCommitRequest::default()
+    };
+    let loaded = until_loaded(async |client: &mut Client| {
+        let response = client.ask(8, &commit).await;
+        response.topics[0].partitions[0].error_code
+    });
+    assert_eq!(loaded(&mut client).await, 0);
+    broker.shutdown().await;
+
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    let topic = OffsetFetchRequestTopics {
+        name: "t".into(),
+        partition_indexes: vec![0],
+        ..Default::default()
+    };
+    let group = OffsetFetchRequestGroup {
+        group_id: "g".into(),
+        topics: Some(vec![topic]),
+        ..Default::default()
+    };
+    let fetch = OffsetFetchRequest {
+        groups: vec![group],
+        ..OffsetFetchRequest::default()
+    };
+    let loaded =
+        until_loaded(async |client: &mut Client| client.ask(8, &fetch).await.groups[0].error_code);
+    assert_eq!(loaded(&mut client).await, 0);
+    let response = client.ask(8, &fetch).await;
+    assert_eq!(
+        response.groups[0].topics[0].partitions[0].committed_offset,
+        42
+    );
+    broker.shutdown().await;
+}
+
+/// Repeats a request while the coordinator loads, as every client does.
+fn until_loaded<F>(ask: F) -> impl AsyncFn(&mut Client) -> i16
+where
+    F: AsyncFn(&mut Client) -> i16,
+{
+    async move |client: &mut Client| loop {
+        match ask(client).await {
+            14..=16 => tokio::task::yield_now().await,
+            other => return other,
+        }
+    }
+}
