@@ -52,6 +52,14 @@ final class ConfigTools {
         String[] all = {"--entity-type", "brokers", "--entity-default"};
         s.runSorted(TOOL, with(broker, "--describe")).exits(0);
         s.run(TOOL, with(broker, "--alter", "--add-config", "log.cleaner.threads=2")).exits(0);
+        // A broker takes up its new configs a moment after they are accepted.
+        for (int i = 0; i < 100; i++) {
+            Session.Step step = s.runUnrecorded(TOOL, with(broker, "--describe"));
+            if (step.run().out().contains("log.cleaner.threads=2 sensitive")) {
+                break;
+            }
+            Thread.sleep(50);
+        }
         s.runSorted(TOOL, with(broker, "--describe")).exits(0).prints("log.cleaner.threads=2");
         s.run(TOOL, with(all, "--alter", "--add-config", "log.retention.ms=86400000")).exits(0);
         s.runSorted(TOOL, with(all, "--describe")).exits(0).prints("log.retention.ms=86400000");
