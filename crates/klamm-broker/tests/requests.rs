@@ -354,6 +354,75 @@ async fn offsets_are_found_by_their_special_names() {
     broker.shutdown().await;
 }
 
+/// Old clients must not be told in fields that their version does not have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_answers_fit_into_every_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    client.ask(9, &named("t")).await;
+    client.produce("t", &["a"]).await;
+    for version in 1..=11 {
+        let partition = ListOffsetsPartition {
+            timestamp: -1,
+            ..ListOffsetsPartition::default()
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: "t".into(),
+                partitions: vec![partition],
+                ..ListOffsetsTopic::default()
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        let response = client.ask(version, &request).await;
+        assert_eq!(
+            response.topics[0].partitions[0].offset, 1,
+            "version {version}"
+        );
+    }
+    for version in 4..=12 {
+        assert_eq!(
+            base_offsets(&client.ask(version, &fetch_request("t", 0)).await),
+            [0]
+        );
+        let stale = client.ask(version, &fetch_request("missing", 0)).await;
+        assert_eq!(
+            stale.responses[0].partitions[0].error_code, 3,
+            "version {version}"
+        );
+    }
+    for version in 3..=12 {
+        let response = client
+            .ask(version, &produce_request("t", batch(&["b"]), 1))
+            .await;
+        assert_eq!(produce_error(&response), 0, "version {version}");
+        let response = client
+            .ask(version, &produce_request("missing", batch(&["b"]), 1))
+            .await;
+        assert_eq!(produce_error(&response), 3, "version {version}");
+    }
+    for version in 0..=6 {
+        let request = if version >= 4 {
+            FindCoordinatorRequest {
+                coordinator_keys: vec!["g".into()],
+                ..Default::default()
+            }
+        } else {
+            FindCoordinatorRequest {
+                key: "g".into(),
+                ..Default::default()
+            }
+        };
+        assert!(
+            client.try_ask(version, &request).await.is_some(),
+            "version {version}"
+        );
+    }
+    broker.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_committed_offset_survives_a_restart() {
     use klamm_protocol::messages::offset_commit_request::{

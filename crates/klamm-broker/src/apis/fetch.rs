@@ -33,6 +33,8 @@ pub(super) const ENTRY: Entry = Entry {
 const TOPIC_ID_VERSION: i16 = 13;
 /// From here on a consumer tells its rack and may be sent to a follower (KIP-392).
 const RACK_VERSION: i16 = 11;
+/// From here on an answer tells who leads instead and where that is (KIP-951).
+const LEADER_HINT_VERSION: i16 = 16;
 /// The replica id of consumers.
 const NO_REPLICA: i32 = -1;
 /// `isolation_level` of consumers that must not see open or aborted transactions.
@@ -183,7 +185,10 @@ fn respond(
     let mut files = Vec::new();
     let mut nodes: Vec<NodeEndpoint> = Vec::new();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
-    for (partition, answer) in finished.partitions {
+    for (partition, mut answer) in finished.partitions {
+        if context.api_version < LEADER_HINT_VERSION {
+            answer.current_leader = None;
+        }
         if let Some(leader) = answer.current_leader
             && nodes.iter().all(|node| node.node_id != leader.leader_id)
         {

@@ -52,7 +52,7 @@ impl Api for ListOffsetsRequest {
                     error_code: error.into(),
                     timestamp: answer.timestamp,
                     offset: answer.offset,
-                    leader_epoch: answer.leader_epoch,
+                    leader_epoch: epoch_for(answer.leader_epoch, context.api_version),
                     ..ListOffsetsPartitionResponse::default()
                 }
             });
@@ -95,6 +95,15 @@ fn find(
     broker
         .replicas
         .list_offset(topic, asked.partition_index, query)
+}
+
+/// The leader epoch came with version 4; before, it must stay at its default.
+fn epoch_for(epoch: i32, version: i16) -> i32 {
+    if version >= 4 {
+        epoch
+    } else {
+        ListOffsetsPartitionResponse::default().leader_epoch
+    }
 }
 
 /// Clients before version 5 do not know the newer error.

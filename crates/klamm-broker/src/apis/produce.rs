@@ -27,6 +27,8 @@ pub(super) const ENTRY: Entry = Entry {
 
 /// From here on topics are named by id.
 const TOPIC_ID_VERSION: i16 = 13;
+/// From here on an answer tells who leads instead and where that is (KIP-951).
+const LEADER_HINT_VERSION: i16 = 10;
 /// The client id with which tools may write to internal topics.
 const ADMIN_CLIENT: &str = "__admin_client";
 
@@ -143,7 +145,10 @@ impl Answer {
                     name: topic.name.clone(),
                     topic_id: topic.topic_id,
                     partition_responses: answers
-                        .map(|(asked, result)| {
+                        .map(|(asked, mut result)| {
+                            if context.api_version < LEADER_HINT_VERSION {
+                                result.current_leader = None;
+                            }
                             count(broker, &image, &topic, asked, &result);
                             note_leader(&mut nodes, &image, &result, context, broker);
                             partition_response(asked.index, result)
