@@ -256,9 +256,8 @@ impl<'a> PartitionChange<'a> {
 
     /// Nobody is in sync or eligible: the last leader, alive again, knows most.
     fn last_known_leader(&self) -> Option<i32> {
-        let only = match self.partition.last_known_elr[..] {
-            [only] => only,
-            _ => return None,
+        let [only] = self.partition.last_known_elr[..] else {
+            return None;
         };
         let nobody_left = self.elr.is_empty() && self.isr.is_empty();
         (self.context.image.elr_enabled() && nobody_left && self.is_fit(only)).then_some(only)

@@ -158,7 +158,7 @@ fn for_each_batch(
         file.read_exact_at(&mut bytes, position)?;
         let header = BatchHeader::parse(&bytes).map_err(io::Error::other)?;
         let size = header.size();
-        if size < HEADER_LEN || size > BATCH_LEN_MAX || size as u64 > len - position {
+        if !(HEADER_LEN..=BATCH_LEN_MAX).contains(&size) || size as u64 > len - position {
             let message = format!("a metadata snapshot has a batch of {size} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }

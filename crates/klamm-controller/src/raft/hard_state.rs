@@ -146,7 +146,7 @@ mod tests {
     fn state(term: u64) -> HardState {
         let vote = Vote {
             leader_id: LeaderId::new(term, 7),
-            committed: term % 2 == 0,
+            committed: term.is_multiple_of(2),
         };
         HardState {
             vote: Some(vote),
