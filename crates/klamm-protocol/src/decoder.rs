@@ -183,6 +183,7 @@ impl Decoder {
     }
 
     /// A length one too high, so that 0 means null.
+    #[inline]
     fn compact_length(&mut self) -> Result<Option<usize>, DecodeError> {
         Ok(self
             .unsigned_varint()?
@@ -190,6 +191,7 @@ impl Decoder {
             .map(|length| length as usize))
     }
 
+    #[inline]
     fn string_length(&mut self) -> Result<Option<usize>, DecodeError> {
         if self.flexible {
             self.compact_length()
@@ -199,6 +201,7 @@ impl Decoder {
         }
     }
 
+    #[inline]
     fn length(&mut self) -> Result<Option<usize>, DecodeError> {
         if self.flexible {
             self.compact_length()
@@ -207,6 +210,7 @@ impl Decoder {
         }
     }
 
+    #[inline]
     fn not_null<T>(&mut self, offset: usize, value: Option<T>) -> Result<T, DecodeError> {
         value.ok_or(DecodeError::UnexpectedNull { offset })
     }
@@ -268,6 +272,7 @@ impl Decoder {
     }
 
     /// The number of elements of an array; `None` for null.
+    #[inline]
     fn array_length(&mut self) -> Result<Option<usize>, DecodeError> {
         let offset = self.position;
         let length = self.length()?;
@@ -405,6 +410,14 @@ impl Decoder {
     /// The tagged fields of a struct whose schema has none.
     #[inline]
     pub fn unknown_tags(&mut self) -> Result<Option<Box<UnknownTags>>, DecodeError> {
+        if !self.flexible {
+            return Ok(None);
+        }
+        // Nearly always there is none, which is worth a short way.
+        if self.frame.get(self.position) == Some(&0) {
+            self.position += 1;
+            return Ok(None);
+        }
         self.tags(|_, _| Ok(false))
     }
 
