@@ -189,8 +189,11 @@ impl<'a> PartitionChange<'a> {
             .chain(&self.partition.isr)
             .copied()
             .collect();
+        // Unlike Kafka, which lets a replica stay eligible that a reassignment took away: should it
+        // ever be added again, it would be elected without a log.
         self.elr = candidates
             .into_iter()
+            .filter(|replica| self.replicas.contains(replica))
             .filter(|replica| !self.isr.contains(replica))
             .filter(|replica| self.uncleanly_shut_down != Some(*replica))
             .collect();
