@@ -4,6 +4,7 @@
 //! should be true, and one file for each property. A property's file opens with what it states and
 //! where that comes from. [`SCENARIOS`] lists them all; a new one adds its line.
 
+pub mod controller;
 pub mod group;
 pub mod log;
 pub mod partition;
@@ -71,7 +72,12 @@ pub struct Scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: &[Scenario] = &[log::SCENARIO, partition::SCENARIO, group::SCENARIO];
+pub const SCENARIOS: &[Scenario] = &[
+    log::SCENARIO,
+    partition::SCENARIO,
+    group::SCENARIO,
+    controller::SCENARIO,
+];
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
