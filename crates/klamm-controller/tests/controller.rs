@@ -1,5 +1,9 @@
 //! The controller as a whole, on a real disk.
-#![allow(clippy::disallowed_methods, reason = "a test looks at files and drives tasks itself")]
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test looks at files and drives tasks itself"
+)]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -24,8 +24,8 @@ use klamm_protocol::messages::{
 use super::Controller;
 use super::task::{Operation, Step};
 use crate::managers::{
-    ApiError, acls, brokers, configs, elections, features, isr, partitions, producer_ids, quotas,
-    reassignments, scram, topics,
+    ApiError, acls, brokers, configs, controllers, deletion, elections, features, isr, partitions,
+    producer_ids, quotas, reassignments, scram, topics,
 };
 
 /// Which topics' configs the asker may see.
@@ -65,7 +65,7 @@ impl Controller {
         &self,
         request: DeleteTopicsRequest,
     ) -> Result<DeleteTopicsResponse> {
-        self.decide(move |d| Ok(topics::delete_topics(&d.context, &request)))
+        self.decide(move |d| Ok(deletion::delete_topics(&d.context, &request)))
             .await
     }
 
@@ -162,14 +162,14 @@ impl Controller {
         &self,
         request: ControllerRegistrationRequest,
     ) -> Result<ControllerRegistrationResponse> {
-        self.decide(move |d| brokers::register_controller(&d.context, &request))
+        self.decide(move |d| controllers::register_controller(&d.context, &request))
             .await
     }
 
     /// Registers this controller, without waiting for it.
     pub(super) fn register_self(&self, request: ControllerRegistrationRequest) {
         let operation = Operation::Decide(Box::new(move |d| {
-            let outcome = brokers::register_controller(&d.context, &request);
+            let outcome = controllers::register_controller(&d.context, &request);
             let records = outcome.map(|outcome| outcome.records).unwrap_or_default();
             Step {
                 records,

@@ -8,12 +8,14 @@
 //!
 //! | file | requests |
 //! |---|---|
-//! | [`topics`] | `CreateTopics`, `DeleteTopics` |
+//! | [`topics`] | `CreateTopics` |
+//! | [`deletion`] | `DeleteTopics` |
 //! | [`partitions`] | `CreatePartitions`, `AssignReplicasToDirs` |
 //! | [`isr`] | `AlterPartition` |
 //! | [`elections`] | `ElectLeaders`, the elections that follow a broker's coming and going |
 //! | [`reassignments`] | `AlterPartitionReassignments`, `ListPartitionReassignments` |
-//! | [`brokers`] | `BrokerRegistration`, `BrokerHeartbeat`, `UnregisterBroker`, `ControllerRegistration` |
+//! | [`brokers`] | `BrokerRegistration`, `BrokerHeartbeat`, `UnregisterBroker` |
+//! | [`controllers`] | `ControllerRegistration` |
 //! | [`configs`] | `IncrementalAlterConfigs`, `AlterConfigs` |
 //! | [`features`] | `UpdateFeatures`, the first records of a cluster |
 //! | [`producer_ids`] | `AllocateProducerIds` |
@@ -24,6 +26,8 @@
 pub mod acls;
 pub mod brokers;
 pub mod configs;
+pub mod controllers;
+pub mod deletion;
 pub mod elections;
 pub mod features;
 pub mod isr;

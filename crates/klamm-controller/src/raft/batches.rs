@@ -13,7 +13,7 @@ use klamm_protocol::{Decoder, Encoder, Message};
 use klamm_records::control::ControlType;
 use klamm_records::{BatchBuilder, BatchOptions, BatchView, Scratch};
 
-use super::types::{Membership, RecordGroup};
+use super::types::{Membership, NodeId, RecordGroup, Voter};
 
 /// Where a batch goes, and what it is stamped with.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +50,8 @@ pub(super) fn records(stamp: Stamp, group: &RecordGroup) -> io::Result<Bytes> {
 pub(super) fn leader_change(stamp: Stamp, leader: i32, members: &Membership) -> io::Result<Bytes> {
     let voters: Vec<_> = members
         .voter_ids()
-        .map(|voter_id| leader_change_message::Voter {
-            voter_id,
+        .map(|voter| leader_change_message::Voter {
+            voter_id: voter.0,
             ..Default::default()
         })
         .collect();
@@ -85,8 +85,8 @@ fn voter_records(members: &Membership) -> io::Result<[(ControlType, Bytes); 2]> 
         k_raft_version: KRAFT_VERSION_LEVEL,
         ..KRaftVersionRecord::default()
     };
-    let voter = |(id, voter): (&i32, &super::types::Voter)| voters_record::Voter {
-        voter_id: *id,
+    let voter = |(id, voter): (&NodeId, &Voter)| voters_record::Voter {
+        voter_id: id.0,
         voter_directory_id: voter.directory_id,
         endpoints: voter
             .endpoints

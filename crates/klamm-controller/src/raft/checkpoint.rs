@@ -130,8 +130,8 @@ impl Writer<'_> {
 }
 
 /// Reads a snapshot.
-pub(super) fn read(fs: &dyn Fs, dir: &Path, id: CheckpointId) -> io::Result<Arc<MetadataImage>> {
-    let file = fs.open(&dir.join(id.file_name()), OpenMode::Read)?;
+pub(super) fn read(fs: &dyn Fs, path: &Path, id: CheckpointId) -> io::Result<Arc<MetadataImage>> {
+    let file = fs.open(path, OpenMode::Read)?;
     let mut delta = MetadataDelta::new(Arc::default());
     let mut replayer = Replayer::new(&mut delta);
     for_each_batch(&*file, &mut |batch| replayer.batch(batch))?;

@@ -13,7 +13,8 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 
 use super::types::{
-    Entry, LogId, Membership, Payload, RecordGroup, StoredMembership, Voter, VoterEndpoint, log_id,
+    Entry, LogId, Membership, NodeId, Payload, RecordGroup, StoredMembership, Voter, VoterEndpoint,
+    log_id,
 };
 
 const FORMAT: u8 = 1;
@@ -70,7 +71,8 @@ pub(super) fn decode_entry(id: LogId, value: &[u8]) -> io::Result<Entry> {
 /// Where a snapshot stands in both logs, and who the voters were.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SnapshotNote {
-    pub(super) last: LogId,
+    /// `None` for a snapshot from before the first entry.
+    pub(super) last: Option<LogId>,
     pub(super) membership: StoredMembership,
     /// Offset after the last record in the snapshot, and that record's epoch: its file name.
     pub(super) end_offset: i64,
@@ -79,7 +81,7 @@ pub(super) struct SnapshotNote {
 
 pub(super) fn encode_note(note: &SnapshotNote) -> io::Result<Vec<u8>> {
     let mut out = vec![FORMAT];
-    put_log_id(&mut out, Some(note.last));
+    put_log_id(&mut out, note.last);
     put_log_id(&mut out, *note.membership.log_id());
     put_membership(&mut out, note.membership.membership())?;
     out.extend(note.end_offset.to_be_bytes());
@@ -99,9 +101,7 @@ pub(super) fn decode_note(bytes: &[u8]) -> io::Result<SnapshotNote> {
     if reader.u8()? != FORMAT {
         return Err(corrupt("unknown format of the note on its snapshot"));
     }
-    let last = reader
-        .log_id()?
-        .ok_or_else(|| corrupt("a snapshot of nothing"))?;
+    let last = reader.log_id()?;
     let at = reader.log_id()?;
     let membership = StoredMembership::new(at, reader.membership()?);
     let note = SnapshotNote {
@@ -138,11 +138,11 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) -> io::Result<()> 
     put_len(out, configs.len())?;
     for config in configs {
         put_len(out, config.len())?;
-        config.iter().for_each(|id| out.extend(id.to_be_bytes()));
+        config.iter().for_each(|id| out.extend(id.0.to_be_bytes()));
     }
     put_len(out, membership.nodes().count())?;
     for (id, voter) in membership.nodes() {
-        out.extend(id.to_be_bytes());
+        out.extend(id.0.to_be_bytes());
         out.extend(voter.directory_id.as_bytes());
         put_len(out, voter.endpoints.len())?;
         for endpoint in &voter.endpoints {
@@ -233,13 +233,13 @@ impl Reader<'_> {
         for _ in 0..self.len()? {
             let mut config = BTreeSet::new();
             for _ in 0..self.len()? {
-                config.insert(self.i32()?);
+                config.insert(NodeId(self.i32()?));
             }
             configs.push(config);
         }
         let mut nodes = BTreeMap::new();
         for _ in 0..self.len()? {
-            let id = self.i32()?;
+            let id = NodeId(self.i32()?);
             let directory_id = Uuid::from_bytes(self.take()?);
             let mut endpoints = Vec::new();
             for _ in 0..self.len()? {
@@ -285,7 +285,11 @@ mod tests {
                 port: 9093,
             }],
         };
-        Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, voter)])).unwrap()
+        Membership::new(
+            vec![BTreeSet::from([NodeId(1)])],
+            BTreeMap::from([(NodeId(1), voter)]),
+        )
+        .unwrap()
     }
 
     fn entries() -> Vec<Entry> {
@@ -333,7 +337,7 @@ mod tests {
     #[test]
     fn refuses_a_note_with_any_bit_flipped() {
         let note = SnapshotNote {
-            last: log_id(3, 9),
+            last: Some(log_id(3, 9)),
             membership: StoredMembership::new(Some(log_id(1, 0)), membership()),
             end_offset: 40,
             epoch: 3,

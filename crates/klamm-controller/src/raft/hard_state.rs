@@ -13,7 +13,7 @@ use openraft::impls::leader_id_std::LeaderId;
 use openraft::vote::RaftLeaderId;
 
 use super::codec::{Reader, put_log_id};
-use super::types::{LogId, Vote};
+use super::types::{LogId, NodeId, Vote};
 
 /// Name of the file.
 const FILE_NAME: &str = "hard-state";
@@ -97,11 +97,11 @@ fn encode(serial: u64, state: &HardState) -> Vec<u8> {
     out.extend(serial.to_be_bytes());
     let vote = state.vote;
     out.push(u8::from(vote.is_some()));
-    let (term, node, committed) = vote.map_or((0, 0, false), |v| {
+    let (term, node, committed) = vote.map_or((0, NodeId(0), false), |v| {
         (v.leader_id.term, v.leader_id.voted_for, v.committed)
     });
     out.extend(term.to_be_bytes());
-    out.extend(i64::from(node).to_be_bytes());
+    out.extend(i64::from(node.0).to_be_bytes());
     out.push(u8::from(committed));
     put_log_id(&mut out, state.purged);
     out.extend(crc32fast::hash(&out).to_be_bytes());
@@ -120,7 +120,7 @@ fn decode(block: &[u8]) -> Option<(u64, HardState)> {
         let present = reader.u8()? != 0;
         let (term, node) = (reader.u64()?, reader.u64()? as i64);
         let committed = reader.u8()? != 0;
-        let leader_id = LeaderId::new(term, i32::try_from(node).unwrap_or_default());
+        let leader_id = LeaderId::new(term, NodeId(i32::try_from(node).unwrap_or_default()));
         let vote = present.then_some(Vote {
             leader_id,
             committed,
@@ -145,7 +145,7 @@ mod tests {
 
     fn state(term: u64) -> HardState {
         let vote = Vote {
-            leader_id: LeaderId::new(term, 7),
+            leader_id: LeaderId::new(term, NodeId(7)),
             committed: term.is_multiple_of(2),
         };
         HardState {

@@ -22,7 +22,7 @@ pub(super) fn read(
 ) -> io::Result<Option<Arc<MetadataImage>>> {
     let mut image: Arc<MetadataImage> = Arc::default();
     if let Some(id) = checkpoint::list(&*env.fs, dir)?.pop() {
-        image = checkpoint::read(&*env.fs, dir, id)?;
+        image = checkpoint::read(&*env.fs, &checkpoint::path(dir, id), id)?;
     }
     let log = projection.log();
     let (mut next, end) = (image.offset() + 1, log.log_end_offset());

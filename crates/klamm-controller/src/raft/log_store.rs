@@ -192,7 +192,7 @@ impl LogStore {
     fn read_disk(&self, range: std::ops::Range<u64>) -> io::Result<Vec<Entry>> {
         let log = &self.0.log;
         let end = offset_of(range.end)?.min(log.log_end_offset());
-        let mut next = offset_of(range.start)?;
+        let mut next = offset_of(range.start)?.max(log.log_start_offset());
         let mut entries = Vec::new();
         let mut scratch = Scratch::default();
         while next < end {
@@ -202,6 +202,10 @@ impl LogStore {
                 let from = bytes.len();
                 bytes.resize(from + part.len, 0);
                 part.file.read_exact_at(&mut bytes[from..], part.position)?;
+            }
+            if read.is_empty() {
+                // Nothing there; whoever asked looks at what came.
+                break;
             }
             let before = next;
             for batch in klamm_records::batches(&bytes) {
@@ -214,7 +218,7 @@ impl LogStore {
                 }
             }
             if next == before {
-                let message = format!("the controller's log has no entry {next}");
+                let message = format!("entry {next} of the controller's log cannot be read");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
         }
@@ -344,6 +348,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let next = last.map_or(0, |last| last.index + 1);
+        if self.last().is_none_or(|newest| newest.index < next) {
+            return Ok(());
+        }
         self.0.log.truncate_to(offset_of(next)?).map_err(io_error)?;
         let mut tail = lock(&self.0.tail);
         tail.entries.split_off(&next);

@@ -56,7 +56,9 @@ use self::network::NoNetwork;
 use self::projection::Projection;
 use self::snapshots::SnapshotStore;
 use self::state_machine::StateMachine;
-use self::types::{LogId, Membership, StoredMembership, TypeConfig, Vote, Voter, epoch_of, log_id};
+use self::types::{
+    LogId, Membership, NodeId, StoredMembership, TypeConfig, Vote, Voter, epoch_of, log_id,
+};
 
 pub(crate) use self::state_machine::Published;
 pub use self::state_machine::{MetadataPublisher, MetadataUpdate};
@@ -120,12 +122,12 @@ impl RaftNode {
             directory_id: options.directory_id,
             endpoints: options.endpoints.clone(),
         };
-        let members = BTreeMap::from([(node_id, voter)]);
+        let members = BTreeMap::from([(NodeId(node_id), voter)]);
         let snapshots = SnapshotStore::open(env, &log_dir, &raft_dir)?;
         take_over(
             env,
             &log_dir,
-            node_id,
+            NodeId(node_id),
             &members,
             &store,
             &projection,
@@ -141,7 +143,14 @@ impl RaftNode {
             snapshots,
         );
         let config = Arc::new(config().validate()?);
-        let raft = Raft::new(node_id, config, NoNetwork, store.clone(), state_machine).await?;
+        let raft = Raft::new(
+            NodeId(node_id),
+            config,
+            NoNetwork,
+            store.clone(),
+            state_machine,
+        )
+        .await?;
         if raft.is_initialized().await? {
             if !raft.is_leader() {
                 // Nobody else could be heard of first.
@@ -217,11 +226,11 @@ impl RaftNode {
         let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
         let members = metrics.membership_config.membership();
         QuorumStatus {
-            leader: metrics.current_leader,
+            leader: metrics.current_leader.map(|leader| leader.0),
             epoch: epoch_of(metrics.current_term),
             voters: members
                 .nodes()
-                .map(|(id, voter)| (*id, voter.directory_id, voter.endpoints.clone()))
+                .map(|(id, voter)| (id.0, voter.directory_id, voter.endpoints.clone()))
                 .collect(),
         }
     }
@@ -256,8 +265,8 @@ fn config() -> Config {
 fn take_over(
     env: &Env,
     log_dir: &Path,
-    node_id: i32,
-    members: &BTreeMap<i32, Voter>,
+    node_id: NodeId,
+    members: &BTreeMap<NodeId, Voter>,
     store: &LogStore,
     projection: &Projection,
     snapshots: &SnapshotStore,
@@ -278,7 +287,7 @@ fn take_over(
     let voters = BTreeSet::from([node_id]);
     let membership =
         StoredMembership::new(Some(last), Membership::new(vec![voters], members.clone())?);
-    snapshots.write(&image, last, &membership)?;
+    snapshots.write(&image, Some(last), &membership)?;
     let vote = Vote {
         leader_id: LeaderId::new(term, node_id),
         committed: false,

@@ -14,7 +14,7 @@ use openraft::raft::{
 use openraft::{AnyError, OptionalSend};
 
 use super::snapshots::{RaftSnapshot, SnapshotFile};
-use super::types::{TypeConfig, Vote, Voter};
+use super::types::{NodeId, TypeConfig, Vote, Voter};
 
 /// Reaches nobody.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ fn unreachable() -> Unreachable<TypeConfig> {
 impl RaftNetworkFactory<TypeConfig> for NoNetwork {
     type Network = NoNetwork;
 
-    async fn new_client(&mut self, _target: i32, _node: &Voter) -> NoNetwork {
+    async fn new_client(&mut self, _target: NodeId, _node: &Voter) -> NoNetwork {
         NoNetwork
     }
 }

@@ -69,22 +69,30 @@ impl SnapshotStore {
         lock(&self.current).as_ref().map(|note| self.describe(note))
     }
 
-    /// The image in a snapshot.
-    pub(super) fn read(&self, id: CheckpointId) -> io::Result<Arc<MetadataImage>> {
-        checkpoint::read(&*self.env.fs, &self.log_dir, id)
+    /// The image in a snapshot. One that came from elsewhere becomes the current one here.
+    pub(super) fn take(
+        &self,
+        file: &SnapshotFile,
+        meta: &SnapshotMeta,
+    ) -> io::Result<Arc<MetadataImage>> {
+        let image = checkpoint::read(&*self.env.fs, &file.path, file.id)?;
+        if file.path != checkpoint::path(&self.log_dir, file.id) {
+            self.write(&image, meta.last_log_id, &meta.last_membership)?;
+        }
+        Ok(image)
     }
 
     /// Writes a snapshot, and makes it the current one. Blocks on the disk.
     pub(super) fn write(
         &self,
         image: &MetadataImage,
-        last: LogId,
+        last: Option<LogId>,
         membership: &StoredMembership,
     ) -> io::Result<RaftSnapshot> {
         let fs = &*self.env.fs;
         let id = CheckpointId {
             end_offset: image.offset() + 1,
-            epoch: image.epoch(),
+            epoch: image.epoch().max(0),
         };
         checkpoint::write(fs, &self.log_dir, id, image, membership.membership())?;
         let note = SnapshotNote {
@@ -104,7 +112,7 @@ impl SnapshotStore {
         let id = id_of(note);
         Snapshot {
             meta: SnapshotMeta {
-                last_log_id: Some(note.last),
+                last_log_id: note.last,
                 last_membership: note.membership.clone(),
             },
             snapshot: SnapshotFile {
@@ -137,9 +145,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         let (store, projection) = (self.store.clone(), self.projection.clone());
         let (image, membership) = (Arc::clone(&self.image), self.membership.clone());
-        let last = self
-            .last
-            .ok_or_else(|| io::Error::other("nothing to take a snapshot of"))?;
+        let last = self.last;
         let written = tokio::task::spawn_blocking(move || {
             let snapshot = store.write(&image, last, &membership)?;
             projection.release_before(image.offset() + 1)?;

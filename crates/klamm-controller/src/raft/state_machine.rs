@@ -201,7 +201,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: SnapshotFile,
     ) -> io::Result<()> {
         tracing::debug!(node_id = self.node_id, path = %snapshot.path.display(), "metadata snapshot");
-        let image = self.snapshots.read(snapshot.id)?;
+        let image = self.snapshots.take(&snapshot, meta)?;
         self.projection.start_at(snapshot.id.end_offset)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();

@@ -13,9 +13,9 @@ openraft::declare_raft_types!(
     pub(crate) TypeConfig:
         D = RecordGroup,
         R = Applied,
-        NodeId = i32,
+        NodeId = NodeId,
         Node = Voter,
-        LeaderId = leader_id_std::LeaderId<u64, i32>,
+        LeaderId = leader_id_std::LeaderId<u64, NodeId>,
         AsyncRuntime = openraft_rt_tokio::TokioRuntime,
 );
 
@@ -23,12 +23,22 @@ pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
 pub(crate) type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
 pub(crate) type Payload = openraft::type_config::alias::PayloadOf<TypeConfig>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
-pub(crate) type Membership = openraft::Membership<i32, Voter>;
+pub(crate) type Membership = openraft::Membership<NodeId, Voter>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
 pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 
 pub(crate) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new(term.into(), index)
+}
+
+/// A node's id, as Kafka numbers nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NodeId(pub(crate) i32);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// The leader epoch that a term is in the metadata log.

@@ -5,7 +5,7 @@ use klamm_protocol::messages::delete_topics_request::DeleteTopicState;
 use klamm_protocol::messages::{CreatePartitionsRequest, DeleteTopicsRequest};
 
 use super::*;
-use crate::managers::{partitions, topics};
+use crate::managers::{deletion, partitions, topics};
 
 #[test]
 fn a_topic_gets_leaders_directories_and_configs() {
@@ -242,7 +242,7 @@ fn topics_are_deleted_by_name_and_by_id() {
         ],
         ..Default::default()
     };
-    let outcome = topics::delete_topics(&cluster.context(), &request);
+    let outcome = deletion::delete_topics(&cluster.context(), &request);
     let reply = cluster.commit(outcome);
     let codes: Vec<i16> = reply.responses.iter().map(|r| r.error_code).collect();
     use ErrorCode::{InvalidRequest, UnknownTopicId, UnknownTopicOrPartition};
@@ -275,12 +275,12 @@ fn old_versions_delete_by_plain_names() {
         topic_names: vec!["a".into()],
         ..Default::default()
     };
-    let outcome = topics::delete_topics(&cluster.context(), &request);
+    let outcome = deletion::delete_topics(&cluster.context(), &request);
     assert_eq!(cluster.commit(outcome).responses[0].error_code, 0);
     assert!(cluster.image.topics().is_empty());
     cluster.settings.delete_topic_enable = false;
     cluster.create(topic("a", 1, 1)).unwrap();
-    let reply = topics::delete_topics(&cluster.context(), &request).reply;
+    let reply = deletion::delete_topics(&cluster.context(), &request).reply;
     assert_eq!(
         reply.responses[0].error_code,
         ErrorCode::TopicDeletionDisabled.code()
