@@ -199,9 +199,11 @@ fn every_api_has_a_row_that_says_what_is_served() {
         let on_broker = expected(api, "BROKER", &broker);
         let on_controller = expected(api, "CONTROLLER", &controller);
         let says = [&row[0], &row[1], &row[2], &row[3]];
+        let is = [&key.to_string(), &api.name, &on_broker, &on_controller];
         assert_eq!(
-            says,
-            [&key.to_string(), &api.name, &on_broker, &on_controller]
+            says, is,
+            "the row of {} in {PAGE}, and what is so",
+            api.name
         );
         let anywhere = broker.contains(&api.name) || controller.contains(&api.name);
         let allowed: &[&str] = match (api.versions, anywhere) {
