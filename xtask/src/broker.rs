@@ -5,7 +5,6 @@ use crate::{Result, cache};
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -187,7 +186,7 @@ impl Broker {
         Ok(begun.elapsed())
     }
 
-    /// Starts the process only.
+    /// Starts the process only. It belongs to this one's group, so that what ends the chore ends it.
     pub fn spawn(&mut self) -> Result<()> {
         let log = File::options()
             .create(true)
@@ -197,7 +196,6 @@ impl Broker {
             .args(&self.command[1..])
             .envs(self.environment.iter().cloned())
             .current_dir(&self.spec.folder)
-            .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -98,7 +98,7 @@ fn other_cluster(against: Against, one: &Path, other: &Path) -> Result<()> {
         other.join("data").display()
     );
     let words = refused(Broker::prepare(against, spec.with("log.dirs", both))?)?;
-    says(&words, &["cluster.id", "cluster id", "clusterId"])
+    says(&words, &["cluster.id", "cluster id", "belongs to cluster"])
 }
 
 fn other_node(against: Against, folder: &Path) -> Result<()> {
@@ -109,7 +109,7 @@ fn other_node(against: Against, folder: &Path) -> Result<()> {
         .with("node.id", 2)
         .with("controller.quorum.voters", voters);
     let words = refused(Broker::prepare(against, spec)?)?;
-    says(&words, &["node.id", "node id", "nodeId"])
+    says(&words, &["node.id", "node id", "belongs to node"])
 }
 
 /// A file system of 24 MiB.
