@@ -1,5 +1,8 @@
 //! Starting and stopping: what is refused, and what a refused start leaves alone.
-#![expect(clippy::disallowed_methods, reason = "looks at what the broker left behind")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "looks at what the broker left behind"
+)]
 
 mod common;
 

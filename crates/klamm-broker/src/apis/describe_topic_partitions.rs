@@ -23,6 +23,9 @@ impl Api for DescribeTopicPartitionsRequest {
         broker: Arc<Shared>,
         context: RequestContext,
     ) -> DescribeTopicPartitionsResponse {
+        if !has_valid_cursor(&self) {
+            return refused(&self);
+        }
         let image = broker.image();
         let limit = self
             .response_partition_limit
@@ -42,7 +45,7 @@ impl Api for DescribeTopicPartitionsRequest {
             broker: &broker,
             image: &image,
             listener: &context.connection.listener,
-            left: usize::try_from(limit).unwrap_or(0),
+            left: usize::try_from(limit).unwrap_or(0).max(1),
             response: DescribeTopicPartitionsResponse::default(),
         };
         for name in names {
@@ -55,6 +58,35 @@ impl Api for DescribeTopicPartitionsRequest {
             }
         }
         page.response
+    }
+}
+
+/// Whether a cursor points into the topics that were asked for.
+fn has_valid_cursor(request: &DescribeTopicPartitionsRequest) -> bool {
+    request.cursor.as_ref().is_none_or(|cursor| {
+        let asked = || {
+            request
+                .topics
+                .iter()
+                .any(|topic| topic.name == cursor.topic_name)
+        };
+        cursor.partition_index >= 0 && (request.topics.is_empty() || asked())
+    })
+}
+
+fn refused(request: &DescribeTopicPartitionsRequest) -> DescribeTopicPartitionsResponse {
+    let refused = request
+        .topics
+        .iter()
+        .map(|topic| DescribeTopicPartitionsResponseTopic {
+            error_code: ErrorCode::InvalidRequest.into(),
+            name: Some(topic.name.clone()),
+            topic_authorized_operations: authorized::NOT_REQUESTED,
+            ..DescribeTopicPartitionsResponseTopic::default()
+        });
+    DescribeTopicPartitionsResponse {
+        topics: refused.collect(),
+        ..DescribeTopicPartitionsResponse::default()
     }
 }
 

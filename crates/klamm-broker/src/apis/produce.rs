@@ -73,6 +73,12 @@ fn prepare(broker: &Shared, context: &RequestContext, request: &ProduceRequest) 
         .map(|topic| topic.partition_data.len())
         .sum();
     let mut prepared = Vec::with_capacity(partitions);
+    let unnamed_transaction = request.transactional_id.is_none()
+        && request
+            .topic_data
+            .iter()
+            .flat_map(|topic| &topic.partition_data)
+            .any(is_transactional);
     for topic in &request.topic_data {
         let by_id = context.api_version >= TOPIC_ID_VERSION;
         let name = if by_id {
@@ -81,6 +87,18 @@ fn prepare(broker: &Shared, context: &RequestContext, request: &ProduceRequest) 
             TopicRef::Name(&topic.name)
         };
         for partition in &topic.partition_data {
+            if unnamed_transaction {
+                // As in Kafka: nobody may write to a transaction that is not named.
+                let error = ErrorCode::TransactionalIdAuthorizationFailed;
+                prepared.push(Prepared::refused(error));
+                continue;
+            }
+            if is_transactional(partition) {
+                // No coordinator here has opened a transaction that this could belong to, and
+                // none could end it: appended, it would hold the last stable offset for ever.
+                prepared.push(Prepared::refused(ErrorCode::InvalidTxnState));
+                continue;
+            }
             let records = partition
                 .records
                 .as_ref()
@@ -95,6 +113,12 @@ fn prepare(broker: &Shared, context: &RequestContext, request: &ProduceRequest) 
         }
     }
     prepared
+}
+
+fn is_transactional(partition: &PartitionProduceData) -> bool {
+    let records = partition.records.as_ref().and_then(Records::as_bytes);
+    let header = records.and_then(|records| BatchHeader::parse(records).ok());
+    header.is_some_and(|header| header.attributes.is_transactional())
 }
 
 /// What is kept of a request until it is answered.

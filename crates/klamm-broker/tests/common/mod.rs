@@ -44,7 +44,11 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(broker: &Broker) -> Client {
-        let stream = TcpStream::connect(broker.address("PLAINTEXT").unwrap())
+        Client::connect_to(broker, "PLAINTEXT").await
+    }
+
+    pub async fn connect_to(broker: &Broker, listener: &str) -> Client {
+        let stream = TcpStream::connect(broker.address(listener).unwrap())
             .await
             .unwrap();
         Client {

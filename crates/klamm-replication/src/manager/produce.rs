@@ -53,6 +53,16 @@ pub struct Prepared {
     batch: Result<PreparedBatch, ProduceResult>,
 }
 
+impl Prepared {
+    /// A partition that the caller refuses for a reason of its own.
+    pub fn refused(error: ErrorCode) -> Self {
+        Prepared {
+            partition: None,
+            batch: Err(ProduceResult::error(error)),
+        }
+    }
+}
+
 /// What a produce request answers for one partition. The values of an error are those of Kafka:
 /// mostly -1.
 #[derive(Clone, Debug, PartialEq, Eq)]
