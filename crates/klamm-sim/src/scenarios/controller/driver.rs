@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use klamm_controller::managers::{
-    brokers, elections, features, isr, partitions, producer_ids, reassignments, topics,
+    brokers, deletion, elections, features, isr, partitions, producer_ids, reassignments, topics,
 };
 use klamm_env::Rng as _;
 use klamm_protocol::messages::{AllocateProducerIdsRequest, ElectLeadersRequest};
@@ -168,7 +168,7 @@ fn delete_topic(cluster: &mut Cluster) -> Result<(), Violation> {
         return Ok(());
     };
     let request = requests::delete_topic(&name);
-    let outcome = cluster.decide(|context, _| topics::delete_topics(context, &request));
+    let outcome = cluster.decide(|context, _| deletion::delete_topics(context, &request));
     cluster.commit(outcome.records, &[], false)
 }
 
