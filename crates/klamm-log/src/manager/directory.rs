@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use klamm_env::{Env, Fs, LockGuard, Space};
+use klamm_env::{Env, Fs, FsExt, LockGuard, Space};
 use klamm_records::{TopicPartition, Uuid};
 
 use crate::checkpoints::{self, PartitionOffsets};
@@ -54,7 +54,7 @@ impl Directory {
         env: &Env,
     ) -> Result<Directory, ManagerError> {
         let fs = &*env.fs;
-        fs.create_dir_all(path).at("create", path)?;
+        create_durably(fs, path)?;
         let lock_path = path.join(LOCK_FILE);
         let guard = match fs.lock(&lock_path) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
@@ -234,4 +234,23 @@ fn identify(path: &Path, config: &LogManagerConfig, env: &Env) -> Result<Uuid, M
         properties.write(fs, path)?;
     }
     Ok(id)
+}
+
+/// Creates a directory and its parents, with names that survive a crash.
+fn create_durably(fs: &dyn Fs, path: &Path) -> Result<(), LogError> {
+    let mut missing = 0;
+    for ancestor in path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        if fs.exists(ancestor).at("inspect", ancestor)? {
+            break;
+        }
+        missing += 1;
+    }
+    fs.create_dir_all(path).at("create", path)?;
+    if missing > 0 {
+        let full = fs.canonicalize(path).at("resolve", path)?;
+        for parent in full.ancestors().skip(1).take(missing) {
+            fs.sync_dir(parent).at("sync", parent)?;
+        }
+    }
+    Ok(())
 }
