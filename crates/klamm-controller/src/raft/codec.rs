@@ -13,8 +13,7 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 
 use super::types::{
-    Entry, LogId, Membership, NodeId, Payload, RecordGroup, StoredMembership, Voter, VoterEndpoint,
-    log_id,
+    Entry, LogId, Membership, NodeId, RecordGroup, StoredMembership, Voter, VoterEndpoint, log_id,
 };
 
 const FORMAT: u8 = 1;
@@ -29,10 +28,11 @@ fn corrupt(what: &str) -> io::Error {
     )
 }
 
-/// The value of the record that holds an entry. Term and index are those of its batch.
-pub(super) fn encode_payload(payload: &Payload) -> io::Result<Vec<u8>> {
+/// The value of the record that holds an entry. Its index is the record's offset.
+pub(super) fn encode_entry(entry: &Entry) -> io::Result<Vec<u8>> {
     let mut out = vec![FORMAT];
-    match payload {
+    out.extend(entry.log_id.leader_id.to_be_bytes());
+    match &entry.payload {
         EntryPayload::Blank => out.push(BLANK),
         EntryPayload::Normal(group) => {
             out.push(NORMAL);
@@ -53,11 +53,12 @@ pub(super) fn encode_payload(payload: &Payload) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-pub(super) fn decode_entry(id: LogId, value: &[u8]) -> io::Result<Entry> {
+pub(super) fn decode_entry(index: u64, value: &[u8]) -> io::Result<Entry> {
     let mut reader = Reader(value);
     if reader.u8()? != FORMAT {
         return Err(corrupt("unknown format of an entry"));
     }
+    let id = log_id(reader.u64()?, index);
     let payload = match reader.u8()? {
         BLANK => EntryPayload::Blank,
         NORMAL => EntryPayload::Normal(reader.group()?),
@@ -317,20 +318,20 @@ mod tests {
     #[test]
     fn entries_come_back_as_they_were() {
         for entry in entries() {
-            let value = encode_payload(&entry.payload).unwrap();
-            assert_eq!(decode_entry(entry.log_id, &value).unwrap(), entry);
+            let value = encode_entry(&entry).unwrap();
+            assert_eq!(decode_entry(entry.log_id.index, &value).unwrap(), entry);
         }
     }
 
     #[test]
     fn refuses_every_entry_that_is_cut_short_or_too_long() {
         for entry in entries() {
-            let mut value = encode_payload(&entry.payload).unwrap();
+            let mut value = encode_entry(&entry).unwrap();
             for len in 0..value.len() {
-                assert!(decode_entry(entry.log_id, &value[..len]).is_err());
+                assert!(decode_entry(entry.log_id.index, &value[..len]).is_err());
             }
             value.push(0);
-            assert!(decode_entry(entry.log_id, &value).is_err());
+            assert!(decode_entry(entry.log_id.index, &value).is_err());
         }
     }
 

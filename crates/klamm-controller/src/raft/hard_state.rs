@@ -5,7 +5,7 @@
 //! other slot, which holds the state before it: nothing was promised on the torn one yet.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use klamm_env::{File, FileExt, Fs, OpenMode};
@@ -34,17 +34,19 @@ pub(super) struct HardStateFile {
     file: Arc<dyn File>,
     serial: u64,
     state: HardState,
+    /// The directory to be made durable with the first save.
+    dir: Option<(Arc<dyn Fs>, PathBuf)>,
 }
 
 impl HardStateFile {
     /// Opens the file in `dir`, or makes it.
-    pub(super) fn open(fs: &dyn Fs, dir: &Path) -> io::Result<Self> {
+    pub(super) fn open(fs: &Arc<dyn Fs>, dir: &Path) -> io::Result<Self> {
         let file = fs.open(&dir.join(FILE_NAME), OpenMode::Create)?;
         if file.is_empty()? {
             file.set_len(2 * SLOT_LEN)?;
-            file.sync_all()?;
-            fs.sync_dir(dir)?;
         }
+        // A file that a crash takes before the first vote held nothing yet; the first save makes
+        // name and length durable along with the state.
         let mut newest = (0, HardState::default());
         let mut written = false;
         for slot in 0..2 {
@@ -65,6 +67,7 @@ impl HardStateFile {
             file,
             serial: newest.0,
             state: newest.1,
+            dir: (newest.0 == 0).then(|| (Arc::clone(fs), dir.to_owned())),
         })
     }
 
@@ -77,7 +80,13 @@ impl HardStateFile {
         let serial = self.serial + 1;
         let content = encode(serial, &state);
         self.file.write_all_at(&content, (serial % 2) * SLOT_LEN)?;
-        self.file.sync_data()?;
+        match self.dir.take() {
+            Some((fs, dir)) => {
+                self.file.sync_all()?;
+                fs.sync_dir(&dir)?;
+            }
+            None => self.file.sync_data()?,
+        }
         self.serial = serial;
         self.state = state;
         Ok(())
@@ -158,11 +167,11 @@ mod tests {
     fn what_was_saved_last_is_found_again() {
         let dir = tempfile::tempdir().unwrap();
         let fs = Env::os().fs;
-        let mut file = HardStateFile::open(&*fs, dir.path()).unwrap();
+        let mut file = HardStateFile::open(&fs, dir.path()).unwrap();
         assert_eq!(file.state(), HardState::default());
         for term in 1..6 {
             file.save(state(term)).unwrap();
-            let again = HardStateFile::open(&*fs, dir.path()).unwrap();
+            let again = HardStateFile::open(&fs, dir.path()).unwrap();
             assert_eq!(again.state(), state(term));
         }
     }
@@ -172,7 +181,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fs = Env::os().fs;
         let path = dir.path().join(FILE_NAME);
-        let mut file = HardStateFile::open(&*fs, dir.path()).unwrap();
+        let mut file = HardStateFile::open(&fs, dir.path()).unwrap();
         file.save(state(1)).unwrap();
         file.save(state(2)).unwrap();
         let whole = encode(3, &state(3));
@@ -181,7 +190,7 @@ mod tests {
             raw.write_all_at(&whole[..kept], SLOT_LEN).unwrap();
             raw.write_all_at(&vec![0xff; whole.len() - kept], SLOT_LEN + kept as u64)
                 .unwrap();
-            let found = HardStateFile::open(&*fs, dir.path()).unwrap();
+            let found = HardStateFile::open(&fs, dir.path()).unwrap();
             assert_eq!(found.state(), state(2), "{kept} bytes kept");
         }
     }
@@ -190,13 +199,13 @@ mod tests {
     fn a_torn_first_write_counts_as_none() {
         let dir = tempfile::tempdir().unwrap();
         let fs = Env::os().fs;
-        HardStateFile::open(&*fs, dir.path()).unwrap();
+        HardStateFile::open(&fs, dir.path()).unwrap();
         let raw = fs
             .open(&dir.path().join(FILE_NAME), OpenMode::Write)
             .unwrap();
         raw.write_all_at(&encode(1, &state(1))[..20], SLOT_LEN)
             .unwrap();
-        let found = HardStateFile::open(&*fs, dir.path()).unwrap();
+        let found = HardStateFile::open(&fs, dir.path()).unwrap();
         assert_eq!(found.state(), HardState::default());
     }
 
@@ -204,7 +213,7 @@ mod tests {
     fn refuses_a_file_of_which_both_copies_are_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let fs = Env::os().fs;
-        let mut file = HardStateFile::open(&*fs, dir.path()).unwrap();
+        let mut file = HardStateFile::open(&fs, dir.path()).unwrap();
         file.save(state(1)).unwrap();
         file.save(state(2)).unwrap();
         let raw = fs
@@ -212,7 +221,7 @@ mod tests {
             .unwrap();
         raw.write_all_at(&[1], 30).unwrap();
         raw.write_all_at(&[1], SLOT_LEN + 30).unwrap();
-        let error = HardStateFile::open(&*fs, dir.path()).unwrap_err();
+        let error = HardStateFile::open(&fs, dir.path()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

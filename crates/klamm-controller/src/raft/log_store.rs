@@ -1,5 +1,5 @@
-//! The Raft log over `klamm-log`: an entry is a record batch of one record, its index the offset,
-//! its term the leader epoch.
+//! The Raft log over `klamm-log`: an entry is a record batch of one record, its index the offset.
+//! Its term is within: as the batch's leader epoch it would cost two syncs each time it changes.
 //!
 //! One batch per entry, so that the log can be cut behind any entry. The newest entries stay in
 //! memory: whoever applies or replicates them needs no disk.
@@ -23,7 +23,7 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 use super::codec;
 use super::flusher::{Flusher, Job, lock};
 use super::hard_state::{HardState, HardStateFile};
-use super::types::{Entry, LogId, TypeConfig, Vote, epoch_of, log_id};
+use super::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Entries kept in memory. Behind them are mostly entries that a snapshot contains.
 const CACHED_MAX: usize = 1024;
@@ -74,7 +74,7 @@ impl LogStore {
         };
         let log = Log::open(LogOpen::standalone(dir, config, env.clone())).map_err(io_error)?;
         let log = Arc::new(log);
-        let hard_state = HardStateFile::open(&*env.fs, dir)?;
+        let hard_state = HardStateFile::open(&env.fs, dir)?;
         let state = hard_state.state();
         // A purge notes how far it goes before it goes there.
         if let Some(purged) = state.purged {
@@ -102,16 +102,15 @@ impl LogStore {
     }
 
     fn find_last(&self) -> io::Result<()> {
-        let log = &self.0.log;
-        let end = log.log_end_offset();
         let purged = lock(&self.0.tail).state.purged;
         let first = purged.map_or(0, |purged| purged.index + 1);
-        let last = match log.latest_epoch() {
-            Some(epoch) if end > offset_of(first)? => Some(log_id(
-                u64::from(epoch.unsigned_abs()),
-                (end - 1).unsigned_abs(),
-            )),
-            _ => purged,
+        let end = self.0.log.log_end_offset().unsigned_abs();
+        let last = if end > first {
+            self.read_disk(end - 1..end)?
+                .pop()
+                .map(|entry| entry.log_id)
+        } else {
+            purged
         };
         lock(&self.0.tail).last = last;
         Ok(())
@@ -229,24 +228,24 @@ impl LogStore {
 fn decode(batch: &BatchView<'_>, header: &BatchHeader, scratch: &mut Scratch) -> io::Result<Entry> {
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
     batch.verify_crc().map_err(invalid)?;
-    let term = u64::from(header.partition_leader_epoch.unsigned_abs());
-    let id = log_id(term, header.base_offset.unsigned_abs());
     let mut records = batch.records(scratch).map_err(invalid)?;
     let record = records
         .next()
         .ok_or(io::ErrorKind::InvalidData)?
         .map_err(io::Error::other)?;
-    codec::decode_entry(id, record.value.unwrap_or_default())
+    codec::decode_entry(
+        header.base_offset.unsigned_abs(),
+        record.value.unwrap_or_default(),
+    )
 }
 
 fn encode(entry: &Entry, timestamp_ms: i64) -> io::Result<bytes::Bytes> {
     let options = BatchOptions {
         base_offset: offset_of(entry.log_id.index)?,
-        partition_leader_epoch: epoch_of(*entry.log_id.leader_id),
         ..BatchOptions::default()
     };
     let mut builder = BatchBuilder::new(options);
-    let value = codec::encode_payload(&entry.payload)?;
+    let value = codec::encode_entry(entry)?;
     builder
         .append(timestamp_ms, None, Some(&value), [])
         .map_err(io::Error::other)?;

@@ -30,7 +30,7 @@ pub struct MetadataUpdate {
 /// Gets all changes of the metadata in order, each before the request that caused it is answered.
 pub trait MetadataPublisher: Send + Sync {
     /// Takes a change. The next one comes when the future is done; so does the answer to whoever
-    /// caused it, so this should not take long.
+    /// caused it. So this should not take long, and must not wait for a request to the controller.
     fn publish<'a>(
         &'a self,
         update: &'a MetadataUpdate,

@@ -33,7 +33,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_store_keeps_openrafts_contract() {
     Suite::test_all(Builder).await.unwrap();
 }
