@@ -56,12 +56,21 @@ pub trait ConfigSchema: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct KafkaConfigs {
     broker: BrokerConfig,
+    /// Values of topics without configs of their own: elections ask for them once a partition.
+    topic_defaults: BTreeMap<String, String>,
 }
 
 impl KafkaConfigs {
     /// The schema for a node with this static config.
     pub fn new(broker: BrokerConfig) -> Self {
-        KafkaConfigs { broker }
+        let entries = describe_topic(&BTreeMap::new(), &broker, None).unwrap_or_default();
+        let values = entries
+            .into_iter()
+            .filter_map(|entry| Some((entry.name, entry.value?)));
+        KafkaConfigs {
+            topic_defaults: values.collect(),
+            broker,
+        }
     }
 }
 
@@ -101,10 +110,7 @@ impl ConfigSchema for KafkaConfigs {
 
     fn default_value(&self, resource_type: ResourceType, name: &str) -> Option<String> {
         match resource_type {
-            ResourceType::Topic => describe_topic(&BTreeMap::new(), &self.broker, Some(&[name]))
-                .ok()?
-                .into_iter()
-                .find_map(|entry| entry.value),
+            ResourceType::Topic => self.topic_defaults.get(name).cloned(),
             ResourceType::Broker => {
                 def::broker_config(name)?;
                 self.broker.value(name).to_text()
