@@ -74,6 +74,7 @@ pub struct Scenario {
 /// All scenarios.
 pub const SCENARIOS: &[Scenario] = &[
     log::SCENARIO,
+    log::MANAGED,
     partition::SCENARIO,
     group::SCENARIO,
     controller::SCENARIO,

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_env::{Clock as _, Env, Fs, Rng as _};
-use klamm_log::{AppendOrigin, Log, LogConfig, LogError, LogOpen};
-use klamm_records::{BatchBuilder, BatchOptions, Compression, PreparedBatch};
+use klamm_log::{AppendOrigin, Log, LogConfig, LogError, LogManager, LogManagerConfig, LogOpen};
+use klamm_records::{BatchBuilder, BatchOptions, Compression, PreparedBatch, TopicPartition, Uuid};
 
 use super::super::{Run, Violation};
 use super::model::{Model, ModelBatch};
@@ -12,6 +12,8 @@ use super::{durability, idempotence, integrity, lookup, observed, prefix};
 use crate::{Faults, SimFs, SimRng};
 
 const DIR: &str = "/data/log";
+const MANAGED_DIR: &str = "/data/logs";
+const TOPIC_ID: Uuid = Uuid::from_bytes([7; 16]);
 const STEPS: usize = 60;
 const PRODUCERS: i64 = 3;
 
@@ -23,6 +25,16 @@ pub(super) fn honest(fs: SimFs) -> Arc<dyn Fs> {
     Arc::new(fs)
 }
 
+/// Where the log lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In a directory of its own, as the Raft log does.
+    Alone,
+    /// In a log directory of a broker. Truncation is left out: a broker that does it has to
+    /// checkpoint the recovery points itself.
+    Managed,
+}
+
 /// Lets a seed decide what happens to a log, and holds it against its model.
 pub(super) struct Driver<'a> {
     run: &'a Run,
@@ -30,7 +42,9 @@ pub(super) struct Driver<'a> {
     fs: SimFs,
     env: Env,
     config: LogConfig,
-    log: Option<Log>,
+    place: Place,
+    manager: Option<LogManager>,
+    log: Option<Arc<Log>>,
     model: Model,
     epoch: i32,
     next_value: u64,
@@ -39,7 +53,11 @@ pub(super) struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    pub(super) fn new(run: &'a Run, between: Between) -> Result<Driver<'a>, Violation> {
+    pub(super) fn new(
+        run: &'a Run,
+        place: Place,
+        between: Between,
+    ) -> Result<Driver<'a>, Violation> {
         let fs = SimFs::new(run.rng.fork("fs"), run.clock.clone(), run.trace.clone());
         let rng = run.rng.fork("log");
         let config = LogConfig {
@@ -65,6 +83,8 @@ impl<'a> Driver<'a> {
             rng,
             fs,
             config,
+            place,
+            manager: None,
             log: None,
             model: Model::default(),
             epoch: 0,
@@ -105,7 +125,7 @@ impl<'a> Driver<'a> {
             93..96 => self.close()?,
             _ => self.verify(false)?,
         }
-        let log = self.log.as_ref();
+        let log = self.log.as_deref();
         if self.fs.is_off() {
             self.crash()?;
         } else if log.is_none_or(Log::is_offline) {
@@ -212,11 +232,23 @@ impl<'a> Driver<'a> {
 
     fn tick(&mut self) {
         let now = self.run.clock.wall_ms();
-        self.note("tick", |log| log.tick(now));
+        match &self.manager {
+            Some(manager) => {
+                if let Some(log) = &self.log {
+                    log.set_high_watermark(self.model.end());
+                }
+                let failed = manager.tick(now);
+                self.run.trace.note(format_args!("tick: {failed:?}"));
+                if let Some(log) = &self.log {
+                    self.model.start = log.log_start_offset();
+                }
+            }
+            None => self.note("tick", |log| log.tick(now)),
+        }
     }
 
     fn truncate(&mut self) {
-        if !self.rng.one_in(2) {
+        if !self.rng.one_in(2) || self.place == Place::Managed {
             return;
         }
         let Some(log) = &self.log else { return };
@@ -271,6 +303,7 @@ impl<'a> Driver<'a> {
 
     fn crash(&mut self) -> Result<(), Violation> {
         self.fs.crash();
+        self.manager = None;
         self.log = None;
         self.reopen()?;
         self.verify(true)
@@ -282,13 +315,20 @@ impl<'a> Driver<'a> {
             return self.crash();
         }
         self.fs.kill();
+        self.manager = None;
         self.log = None;
         self.reopen()?;
         self.verify(false)
     }
 
     fn close(&mut self) -> Result<(), Violation> {
-        self.note("close", |log| log.close());
+        match self.manager.take() {
+            Some(manager) => {
+                let closed = manager.shutdown(5).map_err(|error| error.to_string());
+                self.run.trace.note(format_args!("shutdown: {closed:?}"));
+            }
+            None => self.note("close", |log| log.close()),
+        }
         self.log = None;
         if self.fs.is_off() {
             return self.crash();
@@ -298,8 +338,16 @@ impl<'a> Driver<'a> {
 
     fn reopen(&mut self) -> Result<(), Violation> {
         self.fs.set_faults(Faults::default());
-        let open = LogOpen::standalone(DIR, self.config.clone(), self.env.clone());
-        match Log::open(open) {
+        let opened = match self.place {
+            Place::Alone => {
+                let open = LogOpen::standalone(DIR, self.config.clone(), self.env.clone());
+                Log::open(open)
+                    .map(Arc::new)
+                    .map_err(|error| error.to_string())
+            }
+            Place::Managed => self.open_managed(),
+        };
+        match opened {
             Ok(log) => {
                 self.run.trace.note(format_args!(
                     "opened {}..{}",
@@ -309,11 +357,33 @@ impl<'a> Driver<'a> {
                 self.log = Some(log);
                 Ok(())
             }
-            Err(error) => Err(Violation::new(
-                "recovery",
-                format!("the log does not open: {error}"),
-            )),
+            Err(error) => {
+                let detail = format!("the log does not open: {error}");
+                Err(Violation::new("recovery", detail))
+            }
         }
+    }
+
+    fn open_managed(&mut self) -> Result<Arc<Log>, String> {
+        let config = LogManagerConfig {
+            open_threads: 1,
+            retention_interval_ms: 2_000,
+            checkpoint_interval_ms: 3_000,
+            high_watermark_interval_ms: 1_000,
+            ..LogManagerConfig::new(vec![MANAGED_DIR.into()], "cluster", 1)
+        };
+        let of_topic = self.config.clone();
+        let manager = LogManager::open(config, self.env.clone(), |_| of_topic.clone())
+            .map_err(|error| error.to_string())?;
+        let partition = TopicPartition::new("t", 0);
+        let log = match manager.get(&partition) {
+            Some(log) => log,
+            None => manager
+                .create(&partition, Some(TOPIC_ID), self.config.clone(), None)
+                .map_err(|error| error.to_string())?,
+        };
+        self.manager = Some(manager);
+        Ok(log)
     }
 
     /// Holds the log against its model; `lossy` if the machine crashed since the last time.

@@ -18,6 +18,7 @@ mod driver;
 #[cfg(test)]
 mod tests;
 
+use self::driver::Place;
 use super::{Run, Scenario, Violation};
 
 /// The scenario.
@@ -27,6 +28,17 @@ pub const SCENARIO: Scenario = Scenario {
     run,
 };
 
+/// The same for a log in a broker's log directory.
+pub const MANAGED: Scenario = Scenario {
+    name: "log-manager",
+    about: "a log manager under crashes, failing calls and a full disk",
+    run: run_managed,
+};
+
 fn run(run: &Run) -> Result<(), Violation> {
-    driver::Driver::new(run, driver::honest)?.go()
+    driver::Driver::new(run, Place::Alone, driver::honest)?.go()
+}
+
+fn run_managed(run: &Run) -> Result<(), Violation> {
+    driver::Driver::new(run, Place::Managed, driver::honest)?.go()
 }

@@ -118,7 +118,7 @@ fn violated(between: driver::Between) -> Vec<&'static str> {
     let mut all: Vec<&'static str> = (0..40)
         .filter_map(|seed| {
             let run = Run::new(seed);
-            driver::Driver::new(&run, between)
+            driver::Driver::new(&run, Place::Alone, between)
                 .and_then(driver::Driver::go)
                 .err()
         })
