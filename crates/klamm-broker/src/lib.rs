@@ -1,7 +1,7 @@
 //! The Klamm broker: the crates below it put together into a process that Kafka's clients and tools
 //! take for Kafka.
 //!
-//! - [`Broker`] (`broker.rs`, `start.rs`): lifecycle. Locks the data directories, starts the
+//! - [`Broker`] (`broker.rs`, `start.rs`, `listeners.rs`, `membership.rs`): lifecycle. Locks the data directories, starts the
 //!   controller, registers with it, follows the metadata, opens the listeners.
 //! - `service.rs`, `dispatch.rs`, `apis/`: a request's way in. One file per API key, one table.
 //! - `shared.rs`: what handlers work with. `settings.rs`: configuration into what the crates below
@@ -22,6 +22,8 @@ mod dispatch;
 mod error;
 mod follow;
 mod group_log;
+mod listeners;
+mod membership;
 pub mod ops;
 mod producer_ids;
 mod service;

@@ -2,31 +2,23 @@
 //! and their locks, the controller, registration, the logs under the metadata, and last the
 //! listeners begin to accept.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use klamm_config::{BrokerConfig, Endpoint, SecurityProtocol};
-use klamm_controller::managers::features::SUPPORTED;
+use klamm_config::{BrokerConfig, SecurityProtocol};
 use klamm_controller::{Controller, ControllerConfig, ControllerListener, KafkaConfigs};
 use klamm_coordinator::GroupCoordinator;
 use klamm_env::Env;
 use klamm_log::meta_properties::MetaProperties;
 use klamm_log::{LogManager, LogManagerConfig};
 use klamm_net::{Listener, Shutdown};
-use klamm_protocol::ByteStr;
-use klamm_protocol::messages::{
-    BrokerHeartbeatRequest, BrokerRegistrationRequest, broker_registration_request,
-};
 use klamm_records::{TopicPartition, Uuid};
 use klamm_replication::partition::IsrProposal;
 use klamm_replication::{ProposalSink, ReplicaManager, ReplicaManagerConfig};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, warn};
 
 use crate::apis::Table;
@@ -34,6 +26,8 @@ use crate::broker::{BoundListener, Broker};
 use crate::error::BrokerError;
 use crate::follow::MetadataFollower;
 use crate::group_log::GroupLog;
+use crate::listeners::{Opened, advertised, open_listeners};
+use crate::membership;
 use crate::ops::{Health, Metrics, OpsServer, register_gauges};
 use crate::producer_ids::ProducerIds;
 use crate::service::KafkaService;
@@ -66,9 +60,10 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let mut tasks = JoinSet::new();
     tasks.spawn(shared.replicas.clone().run_timer());
     follow_metadata(&shared).await?;
-    register(&shared, &config, &opened).await?;
-    tasks.spawn(heartbeats(shared.clone()));
-    tasks.spawn(watch_in_sync_replicas(shared.clone()));
+    membership::register(&shared, &config, &opened).await?;
+    membership::complete_recovery(&shared).await;
+    tasks.spawn(membership::heartbeats(shared.clone()));
+    tasks.spawn(membership::watch_in_sync_replicas(shared.clone()));
     let upkeep = start_upkeep(&shared)?;
 
     let shutdown = Shutdown::new();
@@ -201,99 +196,6 @@ async fn follow_metadata(shared: &Arc<Shared>) -> Result<(), BrokerError> {
     Ok(())
 }
 
-/// Registers with the controller and waits until clients may see this broker.
-async fn register(
-    shared: &Shared,
-    config: &BrokerConfig,
-    opened: &[Opened],
-) -> Result<(), BrokerError> {
-    let logs = shared.replicas.logs();
-    let mut log_dirs: Vec<Uuid> = logs
-        .directories()
-        .iter()
-        .filter(|dir| dir.online)
-        .map(|dir| dir.id)
-        .collect();
-    log_dirs.sort_unstable();
-    let endpoints = advertised(config.advertised_listeners(), opened);
-    let request = BrokerRegistrationRequest {
-        broker_id: shared.node_id,
-        cluster_id: shared.cluster_id.as_str().into(),
-        incarnation_id: new_id(&shared.env),
-        listeners: endpoints
-            .iter()
-            .map(|endpoint| broker_registration_request::Listener {
-                name: endpoint.name.as_str().into(),
-                host: endpoint.host.as_str().into(),
-                port: endpoint.port,
-                security_protocol: endpoint.protocol.id(),
-                ..Default::default()
-            })
-            .collect(),
-        features: SUPPORTED
-            .iter()
-            .map(|feature| broker_registration_request::Feature {
-                name: feature.name.into(),
-                min_supported_version: feature.min,
-                max_supported_version: feature.max,
-                ..Default::default()
-            })
-            .collect(),
-        rack: config.rack().map(ByteStr::from),
-        log_dirs,
-        previous_broker_epoch: logs.previous_broker_epoch().unwrap_or(-1),
-        ..BrokerRegistrationRequest::default()
-    };
-    let answer = shared.controller.register_broker(request, true).await?;
-    shared
-        .broker_epoch
-        .store(answer.broker_epoch, Ordering::Release);
-    while heartbeat(shared, Vec::new()).await? {
-        tokio::task::yield_now().await;
-    }
-    Ok(())
-}
-
-/// Tells the controller that this broker lives; returns whether it is fenced.
-async fn heartbeat(shared: &Shared, offline_log_dirs: Vec<Uuid>) -> Result<bool, BrokerError> {
-    let request = BrokerHeartbeatRequest {
-        broker_id: shared.node_id,
-        broker_epoch: shared.epoch(),
-        current_metadata_offset: shared.image().offset(),
-        offline_log_dirs,
-        ..BrokerHeartbeatRequest::default()
-    };
-    let answer = shared.controller.broker_heartbeat(request).await?;
-    Ok(answer.is_fenced)
-}
-
-async fn heartbeats(shared: Arc<Shared>) {
-    let every = u64::try_from(shared.config().broker_heartbeat_interval_ms()).unwrap_or(2000);
-    let mut ticks = interval(Duration::from_millis(every.max(1)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let directories = shared.replicas.logs().directories();
-        let offline = directories
-            .iter()
-            .filter(|dir| !dir.online)
-            .map(|dir| dir.id)
-            .collect();
-        if let Err(failed) = heartbeat(&shared, offline).await {
-            warn!(error = %failed, "a heartbeat was refused");
-        }
-    }
-}
-
-async fn watch_in_sync_replicas(shared: Arc<Shared>) {
-    let every = u64::try_from(shared.config().replica_lag_time_max_ms() / 2).unwrap_or(15_000);
-    let mut ticks = interval(Duration::from_millis(every.max(1)));
-    loop {
-        ticks.tick().await;
-        shared.replicas.check_in_sync_replicas();
-    }
-}
-
 fn start_upkeep(shared: &Arc<Shared>) -> Result<Upkeep, BrokerError> {
     let (replicas, metrics) = (shared.replicas.clone(), shared.metrics.clone());
     let failed = move |dirs: Vec<Uuid>| {
@@ -348,102 +250,6 @@ fn check_supported(config: &BrokerConfig) -> Result<(), BrokerError> {
     Ok(())
 }
 
-/// A listening socket that nobody is served on yet.
-struct Opened {
-    name: String,
-    controller: bool,
-    listeners: Vec<Listener>,
-}
-
-impl Opened {
-    fn port(&self) -> u16 {
-        self.listeners
-            .first()
-            .map_or(0, |listener| listener.local_addr().port())
-    }
-}
-
-async fn open_listeners(config: &BrokerConfig) -> Result<Vec<Opened>, BrokerError> {
-    let budget = settings::request_budget(config);
-    let mut opened = Vec::new();
-    for endpoint in config.listeners() {
-        let mut listeners: Vec<Listener> = Vec::new();
-        for mut address in resolve(endpoint).await? {
-            if let Some(first) = listeners.first() {
-                // One host may have several addresses; they share the port that the first was given.
-                address.set_port(first.local_addr().port());
-            }
-            let options = settings::listener_config(&endpoint.name, config, budget.as_ref());
-            match Listener::bind(address, options) {
-                Ok(listener) => listeners.push(listener),
-                // `localhost` may name an address that this machine does not have.
-                Err(failed) if !listeners.is_empty() && is_absent(&failed.source) => {}
-                Err(failed) => return Err(failed.into()),
-            }
-        }
-        opened.push(Opened {
-            name: endpoint.name.clone(),
-            controller: config.controller_listener_names().contains(&endpoint.name),
-            listeners,
-        });
-    }
-    Ok(opened)
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-    )
-}
-
-async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, BrokerError> {
-    if endpoint.host.is_empty() {
-        // All interfaces, IPv4 through the IPv6 socket where there is IPv6 at all.
-        let six = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), endpoint.port);
-        let four = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), endpoint.port);
-        let has_six = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
-        return Ok(vec![if has_six { six } else { four }]);
-    }
-    let failed = |source| BrokerError::Resolve {
-        listener: endpoint.name.clone(),
-        host: endpoint.host.clone(),
-        source,
-    };
-    let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port));
-    let mut addresses: Vec<_> = found.await.map_err(failed)?.collect();
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    addresses.dedup();
-    if addresses.is_empty() {
-        return Err(failed(io::ErrorKind::NotFound.into()));
-    }
-    Ok(addresses)
-}
-
-/// What clients are told: the configured host, or this machine's name where none is configured, and
-/// the real port where the system was to choose one.
-fn advertised(endpoints: &[Endpoint], opened: &[Opened]) -> Vec<Endpoint> {
-    let real = |endpoint: &Endpoint| {
-        let mut endpoint = endpoint.clone();
-        if endpoint.host.is_empty() {
-            endpoint.host = host_name();
-        }
-        if endpoint.port == 0 {
-            let found = opened.iter().find(|opened| opened.name == endpoint.name);
-            endpoint.port = found.map_or(0, Opened::port);
-        }
-        endpoint
-    };
-    endpoints.iter().map(real).collect()
-}
-
-fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
-}
-
 /// The cluster's id: the one in the log directories, else the configured one, else a new one.
 fn cluster_id(config: &BrokerConfig, env: &Env, dirs: &[PathBuf]) -> Result<String, BrokerError> {
     for dir in dirs {
@@ -466,15 +272,7 @@ fn cluster_id(config: &BrokerConfig, env: &Env, dirs: &[PathBuf]) -> Result<Stri
     }
     Ok(config
         .cluster_id()
-        .map_or_else(|| new_id(env).to_string(), str::to_owned))
-}
-
-fn new_id(env: &Env) -> Uuid {
-    loop {
-        if let Some(id) = Uuid::from_random(env.rng.next_16_bytes()) {
-            return id;
-        }
-    }
+        .map_or_else(|| membership::new_id(env).to_string(), str::to_owned))
 }
 
 fn controller_config(

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use common::{Client, start, try_start};
 use klamm_broker::BrokerError;
-use klamm_protocol::messages::MetadataRequest;
+use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
+use klamm_protocol::messages::{DescribeTopicPartitionsRequest, MetadataRequest};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refuses_what_is_not_there_yet() {
@@ -77,4 +78,65 @@ async fn metadata_names_the_real_port() {
     assert_eq!(ports, BTreeMap::from([(broker.node_id(), i32::from(port))]));
     assert_eq!(metadata.controller_id, broker.node_id());
     broker.shutdown().await;
+}
+
+/// A broker that was killed is the only replica there is: it leads again, and what it had
+/// acknowledged is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_broker_leads_again_and_has_recovered() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    client
+        .ask(
+            9,
+            &MetadataRequest {
+                topics: Some(vec![topic("t")]),
+                ..MetadataRequest::default()
+            },
+        )
+        .await;
+    client.produce("t", &["a"]).await;
+    // What a kill leaves behind: the files as they are now.
+    copy_dir(dir.path(), copy.path());
+    broker.shutdown().await;
+
+    let broker = start(copy.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    assert_eq!(client.produce("t", &["b"]).await, 1);
+    let quorum = client
+        .ask(0, &DescribeTopicPartitionsRequest::default())
+        .await;
+    let partition = &quorum
+        .topics
+        .iter()
+        .find(|t| t.name.as_deref() == Some("t"))
+        .unwrap()
+        .partitions[0];
+    assert_eq!(
+        (partition.leader_id, &partition.isr_nodes[..]),
+        (1, &[1][..])
+    );
+    broker.shutdown().await;
+}
+
+fn topic(name: &str) -> MetadataRequestTopic {
+    MetadataRequestTopic {
+        name: Some(name.into()),
+        ..MetadataRequestTopic::default()
+    }
+}
+
+fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

@@ -1,0 +1,107 @@
+//! Listening sockets: which addresses a configured listener comes to, and what clients are told.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use klamm_config::{BrokerConfig, Endpoint};
+use klamm_net::Listener;
+
+use crate::error::BrokerError;
+use crate::settings;
+
+/// A listening socket that nobody is served on yet.
+pub(crate) struct Opened {
+    pub(crate) name: String,
+    pub(crate) controller: bool,
+    pub(crate) listeners: Vec<Listener>,
+}
+
+impl Opened {
+    fn port(&self) -> u16 {
+        self.listeners
+            .first()
+            .map_or(0, |listener| listener.local_addr().port())
+    }
+}
+
+/// Opens all listening sockets of the configuration.
+pub(crate) async fn open_listeners(config: &BrokerConfig) -> Result<Vec<Opened>, BrokerError> {
+    let budget = settings::request_budget(config);
+    let mut opened = Vec::new();
+    for endpoint in config.listeners() {
+        let mut listeners: Vec<Listener> = Vec::new();
+        for mut address in resolve(endpoint).await? {
+            if let Some(first) = listeners.first() {
+                // One host may have several addresses; they share the port that the first was given.
+                address.set_port(first.local_addr().port());
+            }
+            let options = settings::listener_config(&endpoint.name, config, budget.as_ref());
+            match Listener::bind(address, options) {
+                Ok(listener) => listeners.push(listener),
+                // `localhost` may name an address that this machine does not have.
+                Err(failed) if !listeners.is_empty() && is_absent(&failed.source) => {}
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+        opened.push(Opened {
+            name: endpoint.name.clone(),
+            controller: config.controller_listener_names().contains(&endpoint.name),
+            listeners,
+        });
+    }
+    Ok(opened)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    )
+}
+
+async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, BrokerError> {
+    if endpoint.host.is_empty() {
+        // All interfaces, IPv4 through the IPv6 socket where there is IPv6 at all.
+        let six = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), endpoint.port);
+        let four = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), endpoint.port);
+        let has_six = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+        return Ok(vec![if has_six { six } else { four }]);
+    }
+    let failed = |source| BrokerError::Resolve {
+        listener: endpoint.name.clone(),
+        host: endpoint.host.clone(),
+        source,
+    };
+    let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port));
+    let mut addresses: Vec<_> = found.await.map_err(failed)?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(failed(io::ErrorKind::NotFound.into()));
+    }
+    Ok(addresses)
+}
+
+/// What clients are told: the configured host, or this machine's name where none is configured, and
+/// the real port where the system was to choose one.
+pub(crate) fn advertised(endpoints: &[Endpoint], opened: &[Opened]) -> Vec<Endpoint> {
+    let real = |endpoint: &Endpoint| {
+        let mut endpoint = endpoint.clone();
+        if endpoint.host.is_empty() {
+            endpoint.host = host_name();
+        }
+        if endpoint.port == 0 {
+            let found = opened.iter().find(|opened| opened.name == endpoint.name);
+            endpoint.port = found.map_or(0, Opened::port);
+        }
+        endpoint
+    };
+    endpoints.iter().map(real).collect()
+}
+
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}

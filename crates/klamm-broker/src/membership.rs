@@ -1,0 +1,175 @@
+//! This broker as a member of the cluster: registration, heartbeats, what is due after an unclean
+//! restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use klamm_config::BrokerConfig;
+use klamm_controller::managers::features::SUPPORTED;
+use klamm_env::Env;
+use klamm_metadata::LeaderRecoveryState;
+use klamm_protocol::ByteStr;
+use klamm_protocol::messages::alter_partition_request::{BrokerState, PartitionData, TopicData};
+use klamm_protocol::messages::{
+    AlterPartitionRequest, BrokerHeartbeatRequest, BrokerRegistrationRequest,
+    broker_registration_request,
+};
+use klamm_records::Uuid;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::warn;
+
+use crate::error::BrokerError;
+use crate::listeners::{Opened, advertised};
+use crate::shared::Shared;
+
+/// Registers with the controller and waits until clients may see this broker.
+pub(crate) async fn register(
+    shared: &Shared,
+    config: &BrokerConfig,
+    opened: &[Opened],
+) -> Result<(), BrokerError> {
+    let logs = shared.replicas.logs();
+    let mut log_dirs: Vec<Uuid> = logs
+        .directories()
+        .iter()
+        .filter(|dir| dir.online)
+        .map(|dir| dir.id)
+        .collect();
+    log_dirs.sort_unstable();
+    let endpoints = advertised(config.advertised_listeners(), opened);
+    let request = BrokerRegistrationRequest {
+        broker_id: shared.node_id,
+        cluster_id: shared.cluster_id.as_str().into(),
+        incarnation_id: new_id(&shared.env),
+        listeners: endpoints
+            .iter()
+            .map(|endpoint| broker_registration_request::Listener {
+                name: endpoint.name.as_str().into(),
+                host: endpoint.host.as_str().into(),
+                port: endpoint.port,
+                security_protocol: endpoint.protocol.id(),
+                ..Default::default()
+            })
+            .collect(),
+        features: SUPPORTED
+            .iter()
+            .map(|feature| broker_registration_request::Feature {
+                name: feature.name.into(),
+                min_supported_version: feature.min,
+                max_supported_version: feature.max,
+                ..Default::default()
+            })
+            .collect(),
+        rack: config.rack().map(ByteStr::from),
+        log_dirs,
+        previous_broker_epoch: logs.previous_broker_epoch().unwrap_or(-1),
+        ..BrokerRegistrationRequest::default()
+    };
+    let answer = shared.controller.register_broker(request, true).await?;
+    shared
+        .broker_epoch
+        .store(answer.broker_epoch, Ordering::Release);
+    while heartbeat(shared, Vec::new()).await? {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Tells the controller that this broker lives; returns whether it is fenced.
+async fn heartbeat(shared: &Shared, offline_log_dirs: Vec<Uuid>) -> Result<bool, BrokerError> {
+    let request = BrokerHeartbeatRequest {
+        broker_id: shared.node_id,
+        broker_epoch: shared.epoch(),
+        current_metadata_offset: shared.image().offset(),
+        offline_log_dirs,
+        ..BrokerHeartbeatRequest::default()
+    };
+    let answer = shared.controller.broker_heartbeat(request).await?;
+    Ok(answer.is_fenced)
+}
+
+/// Tells the controller so every `broker.heartbeat.interval.ms`, until the task is ended.
+pub(crate) async fn heartbeats(shared: Arc<Shared>) {
+    let every = u64::try_from(shared.config().broker_heartbeat_interval_ms()).unwrap_or(2000);
+    let mut ticks = interval(Duration::from_millis(every.max(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let directories = shared.replicas.logs().directories();
+        let offline = directories
+            .iter()
+            .filter(|dir| !dir.online)
+            .map(|dir| dir.id)
+            .collect();
+        if let Err(failed) = heartbeat(&shared, offline).await {
+            warn!(error = %failed, "a heartbeat was refused");
+        }
+    }
+}
+
+/// Looks for replicas that have fallen behind, until the task is ended.
+pub(crate) async fn watch_in_sync_replicas(shared: Arc<Shared>) {
+    let every = u64::try_from(shared.config().replica_lag_time_max_ms() / 2).unwrap_or(15_000);
+    let mut ticks = interval(Duration::from_millis(every.max(1)));
+    loop {
+        ticks.tick().await;
+        shared.replicas.check_in_sync_replicas();
+    }
+}
+
+/// After an unclean shutdown the controller elects the replicas of this broker uncleanly: they are
+/// all there is, and they have to say when they have recovered. Logs are recovered before this
+/// broker registers, so that is now (KIP-704).
+pub(crate) async fn complete_recovery(shared: &Shared) {
+    let image = shared.image();
+    let mut topics: BTreeMap<Uuid, Vec<PartitionData>> = BTreeMap::new();
+    for topic in image.topics().iter() {
+        for (index, partition) in topic.partitions() {
+            let recovering = partition.leader_recovery_state == LeaderRecoveryState::Recovering;
+            if partition.leader != shared.node_id || !recovering {
+                continue;
+            }
+            let in_sync = partition.isr.iter().map(|id| BrokerState {
+                broker_id: *id,
+                broker_epoch: image.broker(*id).map_or(-1, |broker| broker.epoch),
+                ..BrokerState::default()
+            });
+            topics.entry(topic.id()).or_default().push(PartitionData {
+                partition_index: index,
+                leader_epoch: partition.leader_epoch,
+                new_isr_with_epochs: in_sync.collect(),
+                leader_recovery_state: LeaderRecoveryState::Recovered.value(),
+                partition_epoch: partition.partition_epoch,
+                ..PartitionData::default()
+            });
+        }
+    }
+    if topics.is_empty() {
+        return;
+    }
+    let topics = topics.into_iter().map(|(topic_id, partitions)| TopicData {
+        topic_id,
+        partitions,
+        ..TopicData::default()
+    });
+    let request = AlterPartitionRequest {
+        broker_id: shared.node_id,
+        broker_epoch: shared.epoch(),
+        topics: topics.collect(),
+        ..AlterPartitionRequest::default()
+    };
+    if let Err(refused) = shared.controller.alter_partition(request).await {
+        warn!(error = %refused, "the controller does not take note of recovered partitions");
+    }
+}
+
+/// A fresh random id.
+pub(crate) fn new_id(env: &Env) -> Uuid {
+    loop {
+        if let Some(id) = Uuid::from_random(env.rng.next_16_bytes()) {
+            return id;
+        }
+    }
+}
