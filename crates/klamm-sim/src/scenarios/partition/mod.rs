@@ -3,7 +3,7 @@
 //! machines of `klamm_replication::partition`; their logs and the controller are models.
 //!
 //! - [`replica_log`]: a log of values with their epochs;
-//! - [`world`]: brokers, controller, network, client, and what each delivery does;
+//! - [`world`]: brokers, controller, network and client; what a delivery does is in `delivery`;
 //! - the properties: [`committed`], [`watermark`], [`matching`], [`reads`], [`healing`].
 
 pub mod committed;
@@ -15,6 +15,7 @@ pub mod watermark;
 pub mod world;
 
 mod controller;
+mod delivery;
 mod driver;
 
 #[cfg(test)]
