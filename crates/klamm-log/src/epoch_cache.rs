@@ -24,8 +24,10 @@ pub struct EpochEnd {
 #[derive(Debug)]
 pub(crate) struct EpochCache {
     epochs: BTreeMap<i32, i64>,
-    /// Whether the file has entries that are gone.
+    /// Whether the file lacks entries or has some that are gone.
     dirty: bool,
+    /// Whether the newest entry is of an epoch that has no records, and not in the file.
+    unused: bool,
     fs: Arc<dyn Fs>,
     path: PathBuf,
 }
@@ -37,6 +39,7 @@ impl EpochCache {
         let mut cache = EpochCache {
             epochs: BTreeMap::new(),
             dirty: false,
+            unused: false,
             fs,
             path,
         };
@@ -51,13 +54,29 @@ impl EpochCache {
         self.path = dir.join(LEADER_EPOCH_CHECKPOINT);
     }
 
-    /// Notes that `epoch` starts at `start`, and makes it durable if that is news. Written at
-    /// once: an epoch that is missing after a crash could hide a divergence from the leader.
+    /// Notes that `epoch` starts at `start`, where a batch is about to be written, and makes it
+    /// durable if the file does not say so. Written before the batch: an epoch that is missing
+    /// after a crash could hide a divergence from the leader.
     pub(crate) fn assign(&mut self, epoch: i32, start: i64) -> Result<(), LogError> {
-        if epoch >= 0 && start >= 0 && self.insert(epoch, start) {
-            self.write()?;
+        if epoch >= 0 && start >= 0 {
+            self.insert(epoch, start);
+            if self.dirty || self.unused {
+                self.write()?;
+            }
         }
         Ok(())
+    }
+
+    /// Notes that `epoch` starts at `end`, the end of the log. Its first batch makes that durable;
+    /// until then a restart would drop the entry anyway, so an election costs no disk access.
+    pub(crate) fn assign_at_end(&mut self, epoch: i32, end: i64) {
+        if epoch >= 0 && end >= 0 {
+            let dirty = self.dirty;
+            if self.insert(epoch, end) {
+                self.unused = true;
+                self.dirty = dirty;
+            }
+        }
     }
 
     /// Notes an epoch without writing the file; for recovery, which writes once at its end.
@@ -164,6 +183,7 @@ impl EpochCache {
             self.epochs.iter().map(|(&epoch, &start)| (epoch, start)),
         )?;
         self.dirty = false;
+        self.unused = false;
         Ok(())
     }
 }
@@ -266,5 +286,33 @@ mod tests {
         cache.assign(3, 17).unwrap();
         let cache = EpochCache::open(dir.env.fs.clone(), dir.path()).unwrap();
         assert_eq!(cache.entries(), [(0, 0), (3, 17)]);
+    }
+
+    #[test]
+    fn an_epoch_without_records_is_written_with_its_first_batch() {
+        let dir = TestDir::new();
+        let stored = || {
+            let cache = EpochCache::open(dir.env.fs.clone(), dir.path()).unwrap();
+            cache.entries()
+        };
+        let mut cache = EpochCache::open(dir.env.fs.clone(), dir.path()).unwrap();
+        cache.assign_at_end(4, 0);
+        cache.write_if_dirty().unwrap();
+        assert_eq!((cache.latest(), stored()), (Some(4), vec![]));
+        cache.assign(4, 0).unwrap();
+        assert_eq!(stored(), [(4, 0)]);
+    }
+
+    #[test]
+    fn a_batch_after_a_truncation_takes_what_was_cut_off_out_of_the_file() {
+        let dir = TestDir::new();
+        let mut cache = EpochCache::open(dir.env.fs.clone(), dir.path()).unwrap();
+        cache.assign(5, 100).unwrap();
+        cache.assign(6, 150).unwrap();
+        cache.truncate_from_end(120);
+        // The same epoch goes on, so this is no news; the file is wrong all the same.
+        cache.assign(5, 120).unwrap();
+        let cache = EpochCache::open(dir.env.fs.clone(), dir.path()).unwrap();
+        assert_eq!(cache.entries(), [(5, 100)]);
     }
 }

@@ -1,6 +1,7 @@
 //! The directory of one log, and files in it that are opened when needed.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use klamm_env::{File, Fs, OpenMode};
@@ -22,6 +23,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct LogDir {
     pub(crate) fs: Arc<dyn Fs>,
     path: RwLock<PathBuf>,
+    /// How many files were created, and how many of them when names were last made durable.
+    files_created: AtomicU64,
+    files_synced: AtomicU64,
+    /// The directory was created, and its own name may not be durable.
+    new_dir: AtomicBool,
 }
 
 impl LogDir {
@@ -29,7 +35,31 @@ impl LogDir {
         Arc::new(LogDir {
             fs,
             path: RwLock::new(path),
+            files_created: AtomicU64::new(0),
+            files_synced: AtomicU64::new(0),
+            new_dir: AtomicBool::new(false),
         })
+    }
+
+    /// Notes that a file has been created.
+    pub(crate) fn note_new_file(&self) {
+        self.files_created.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Notes whether the directory's own name may not be durable.
+    pub(crate) fn set_new(&self, new: bool) {
+        self.new_dir.store(new, Ordering::SeqCst);
+    }
+
+    /// Whether the directory's own name may not be durable.
+    pub(crate) fn is_new(&self) -> bool {
+        self.new_dir.load(Ordering::SeqCst)
+    }
+
+    /// Whether the names of files or of the directory itself may not be durable.
+    pub(crate) fn has_new_names(&self) -> bool {
+        let created = self.files_created.load(Ordering::SeqCst);
+        created != self.files_synced.load(Ordering::SeqCst) || self.is_new()
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -52,6 +82,19 @@ impl LogDir {
         self.path().join(file_name(offset, kind))
     }
 
+    /// Opens an empty file. Returns whether there was one of that name, which was emptied.
+    pub(crate) fn create_file(&self, path: &Path) -> Result<(Arc<dyn File>, bool), LogError> {
+        let created = match self.fs.open(path, OpenMode::CreateNew) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let file = self.fs.open(path, OpenMode::Truncate);
+                (file.at("create", path)?, true)
+            }
+            created => (created.at("create", path)?, false),
+        };
+        self.note_new_file();
+        Ok(created)
+    }
+
     /// Removes a file if it is there.
     pub(crate) fn remove_if_exists(&self, path: &Path) -> Result<(), LogError> {
         match self.fs.remove_file(path) {
@@ -62,9 +105,19 @@ impl LogDir {
         }
     }
 
+    /// Makes the names of all files durable, and the directory's own if it is new.
     pub(crate) fn sync(&self) -> Result<(), LogError> {
         let path = self.path();
-        self.fs.sync_dir(&path).at("sync", &path)
+        let created = self.files_created.load(Ordering::SeqCst);
+        self.fs.sync_dir(&path).at("sync", &path)?;
+        self.files_synced.fetch_max(created, Ordering::SeqCst);
+        if self.is_new() {
+            if let Some(parent) = path.parent() {
+                self.fs.sync_dir(parent).at("sync", parent)?;
+            }
+            self.set_new(false);
+        }
+        Ok(())
     }
 }
 

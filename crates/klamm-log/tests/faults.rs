@@ -58,7 +58,7 @@ struct FaultyFile(Arc<Trouble>, Arc<dyn File>);
 
 impl Fs for FaultyFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        if mode == OpenMode::Truncate {
+        if matches!(mode, OpenMode::Truncate | OpenMode::CreateNew) {
             spend(&self.0.creates)?;
         }
         Ok(Arc::new(FaultyFile(self.0.clone(), OsFs.open(path, mode)?)))

@@ -32,6 +32,8 @@ pub(crate) struct SparseIndex<E> {
     entries_max: usize,
     /// The page that was read last, with the number of its first entry.
     page: Option<(usize, Vec<E>)>,
+    /// Whether the file changed since it was last made durable.
+    unsynced: bool,
 }
 
 impl<E: IndexEntry> SparseIndex<E> {
@@ -42,15 +44,10 @@ impl<E: IndexEntry> SparseIndex<E> {
         bytes_max: u32,
     ) -> Result<Self, LogError> {
         let path = dir.file(base_offset, E::KIND);
-        let file = dir.fs.open(&path, OpenMode::Truncate).at("create", &path)?;
-        Ok(Self::with_entries(
-            dir,
-            file,
-            base_offset,
-            bytes_max,
-            0,
-            None,
-        ))
+        let (file, emptied) = dir.create_file(&path)?;
+        let mut index = Self::with_entries(dir, file, base_offset, bytes_max, 0, None);
+        index.unsynced = emptied;
+        Ok(index)
     }
 
     /// The index in an existing file.
@@ -104,6 +101,7 @@ impl<E: IndexEntry> SparseIndex<E> {
             last,
             entries_max: bytes_max as usize / E::SIZE,
             page: None,
+            unsynced: false,
         }
     }
 
@@ -148,6 +146,7 @@ impl<E: IndexEntry> SparseIndex<E> {
         for entry in &self.tail {
             entry.encode(&mut bytes);
         }
+        self.unsynced = true;
         self.file()?
             .write_all_at(&bytes, (self.stored * E::SIZE) as u64)
             .at("write", &self.path())?;
@@ -158,10 +157,14 @@ impl<E: IndexEntry> SparseIndex<E> {
         Ok(())
     }
 
-    /// Writes what is only in memory and makes the file durable.
+    /// Writes what is only in memory and makes the file durable, if it is not.
     pub(crate) fn sync(&mut self) -> Result<(), LogError> {
         self.write_tail()?;
-        self.file()?.sync_all().at("sync", &self.path())
+        if self.unsynced {
+            self.file()?.sync_all().at("sync", &self.path())?;
+            self.unsynced = false;
+        }
+        Ok(())
     }
 
     /// Keeps the first `len` entries.
@@ -174,6 +177,7 @@ impl<E: IndexEntry> SparseIndex<E> {
             _ => Some(self.get(len - 1)?),
         };
         if len < self.stored {
+            self.unsynced = true;
             self.file()?
                 .set_len((len * E::SIZE) as u64)
                 .at("truncate", &self.path())?;

@@ -90,7 +90,10 @@ impl TxnIndex {
         // A torn entry of a failed write is overwritten.
         let end = len / ENTRY_LEN as u64 * ENTRY_LEN as u64;
         file.write_all_at(&txn.encode(), end).at("write", &path)?;
-        self.exists = true;
+        if !self.exists {
+            self.exists = true;
+            self.dir.note_new_file();
+        }
         Ok(())
     }
 

@@ -92,7 +92,6 @@ impl<'a> Loader<'a> {
             &self.open.config,
             &self.open.env,
         )?);
-        self.dir.sync()?;
         self.segments.push(segment.clone());
         Ok((segment, self.end))
     }
@@ -244,7 +243,8 @@ pub(super) fn rebuild_producers(
         }
     }
     producers.set_map_end(end);
-    producers.take_snapshot()
+    producers.take_snapshot()?;
+    Ok(())
 }
 
 fn replay(

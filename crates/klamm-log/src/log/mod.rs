@@ -127,6 +127,16 @@ impl Log {
         }
     }
 
+    /// Whether the name of the log's directory may not be durable.
+    pub(crate) fn is_new_dir(&self) -> bool {
+        self.dir.is_new()
+    }
+
+    /// Notes that the directory above was made durable.
+    pub(crate) fn set_dir_durable(&self) {
+        self.dir.set_new(false);
+    }
+
     /// The directory of the log's files.
     pub fn dir(&self) -> PathBuf {
         self.dir.path()

@@ -139,14 +139,16 @@ impl Log {
             .end_of(epoch, self.log_end_offset())
     }
 
-    /// Notes, durably, that an epoch starts at the end of the log: what a new leader does.
+    /// Notes that an epoch starts at the end of the log: what a new leader does. Durable with the
+    /// epoch's first batch.
     ///
     /// # Errors
-    /// The disk's.
+    /// [`LogError::Closed`] or [`LogError::Offline`].
     pub fn assign_epoch_start(&self, epoch: i32) -> Result<(), LogError> {
         let mut state = self.open_state()?;
         let end = self.log_end_offset();
-        state.epochs.assign(epoch, end)
+        state.epochs.assign_at_end(epoch, end);
+        Ok(())
     }
 }
 

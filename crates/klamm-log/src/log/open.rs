@@ -104,9 +104,15 @@ impl Log {
     /// [`LogError::InconsistentTopicId`], [`LogError::MalformedFile`], or the disk's.
     pub fn open(mut open: LogOpen) -> Result<Log, LogError> {
         let fs = open.env.fs.clone();
-        if !fs.exists(&open.dir).at("inspect", &open.dir)? {
+        let new = !fs.exists(&open.dir).at("inspect", &open.dir)?;
+        if new {
             fs.create_dir_all(&open.dir).at("create", &open.dir)?;
-            if let Some(parent) = open.dir.parent() {
+            // Others keep files beside a log that stands alone, and rely on its directory. The
+            // manager's are made durable by the first flush or the next tick: until then there is
+            // nothing in them that a crash may not take.
+            if open.standalone
+                && let Some(parent) = open.dir.parent()
+            {
                 fs.sync_dir(parent).at("sync", parent)?;
             }
         }
@@ -116,6 +122,11 @@ impl Log {
             None
         };
         let dir = LogDir::new(fs.clone(), open.dir.clone());
+        // A process that ended in disorder may not have made durable the names that it left.
+        dir.set_new((new || !open.clean) && !open.standalone);
+        if !open.clean {
+            dir.note_new_file();
+        }
         let topic_id = match (partition_metadata::read(&*fs, &open.dir)?, open.topic_id) {
             (Some(found), Some(expected)) if found != expected => {
                 return Err(LogError::InconsistentTopicId {
@@ -139,9 +150,11 @@ impl Log {
         if let Some((id, true)) = topic_id {
             partition_metadata::write(&*fs, &open.dir, id)?;
         }
+        // What recovery added is written now, before a recovery point can move beyond it. Entries
+        // that are to go can stay in the file until the next write: they are dropped here again.
+        loader.epochs.write_if_dirty()?;
         loader.epochs.truncate_from_end(end);
         loader.epochs.truncate_from_start(open.log_start_offset);
-        loader.epochs.write_if_dirty()?;
         let bases: Vec<i64> = loader.segments.iter().map(|s| s.base_offset).collect();
         loader.producers.remove_stray_snapshots(&bases)?;
         rebuild_producers(

@@ -84,7 +84,11 @@ impl Log {
                         .sync_snapshot(segment.base_offset)?;
                 }
             }
-            if new_names { self.dir.sync() } else { Ok(()) }
+            if new_names || self.dir.has_new_names() {
+                self.dir.sync()
+            } else {
+                Ok(())
+            }
         };
         let result = flushed();
         let mut state = lock(&self.state);
@@ -212,16 +216,15 @@ impl Log {
             .get(count)
             .map_or_else(|| self.log_end_offset(), |first| first.base_offset);
         self.raise_start(state, start);
-        if self.standalone.is_some() {
-            // Should a crash bring back some of the files, they lie below the start.
-            self.write_own_checkpoints()?;
-        }
-        let kept = self.edit_segments(|map| {
+        let removed = self.edit_segments(|map| {
             let kept = map.split_off(&start);
             std::mem::replace(map, kept)
         });
-        self.remove_segments(state, kept.into_values())?;
-        self.dir.sync()?;
+        for segment in removed.into_values() {
+            // One after the other, or a crash could bring back an old one and not its successors.
+            self.remove_segments(state, [segment])?;
+            self.dir.sync()?;
+        }
         Ok(count)
     }
 
@@ -237,7 +240,7 @@ impl Log {
         }
         self.check_status()?;
         state.epochs.write_if_dirty()?;
-        state.producers.take_snapshot()?;
+        let mut changed = state.producers.take_snapshot()?;
         state.active.seal()?;
         let end = self.log_end_offset();
         let from = self.recovery_point();
@@ -246,12 +249,17 @@ impl Log {
             let last = segment.base_offset == state.active.base_offset;
             let next = self.segment_after(segment.base_offset);
             if last || next.is_some_and(|next| next.base_offset > from) {
+                changed |= segment.has_changed();
                 segment.sync()?;
             }
             segment.release();
         }
-        state.producers.sync_snapshot(end)?;
-        self.dir.sync()?;
+        if changed {
+            state.producers.sync_snapshot(end)?;
+        }
+        if changed || self.dir.has_new_names() {
+            self.dir.sync()?;
+        }
         self.recovery_point.store(end, Ordering::SeqCst);
         self.status.store(Status::Closed as u8, Ordering::SeqCst);
         drop(state);

@@ -13,7 +13,7 @@ mod upkeep;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use klamm_env::Env;
 use klamm_records::{TopicPartition, Uuid};
@@ -71,6 +71,9 @@ pub struct LogManager {
     env: Env,
     directories: Vec<Directory>,
     logs: RwLock<BTreeMap<TopicPartition, Placed>>,
+    /// Logs that are being created, with the index of their directory.
+    creating: Mutex<BTreeMap<TopicPartition, usize>>,
+    created: Condvar,
     /// Replicas that are moving here from another directory.
     futures: RwLock<BTreeMap<TopicPartition, Placed>>,
     upkeep: Mutex<Upkeep>,
@@ -152,12 +155,19 @@ impl LogManager {
         config: LogConfig,
         directory: Option<Uuid>,
     ) -> Result<Arc<Log>, ManagerError> {
-        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(placed) = logs.get(partition) {
+        let mut creating = lock(&self.creating);
+        while creating.contains_key(partition) {
+            creating = self
+                .created
+                .wait(creating)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(log) = self.get(partition) {
+            drop(creating);
             if let Some(id) = topic_id {
-                placed.log.assign_topic_id(id)?;
+                log.assign_topic_id(id)?;
             }
-            return Ok(placed.log.clone());
+            return Ok(log);
         }
         let index = match directory {
             Some(id) => self
@@ -165,8 +175,24 @@ impl LogManager {
                 .iter()
                 .position(|directory| directory.id() == id && directory.is_online())
                 .ok_or(ManagerError::NoSuchDirectory(id))?,
-            None => self.emptiest(&logs).ok_or(ManagerError::AllOffline)?,
+            None => self.emptiest(&creating).ok_or(ManagerError::AllOffline)?,
         };
+        creating.insert(partition.clone(), index);
+        drop(creating);
+        // Others are created meanwhile: this waits for the disk.
+        let log = self.create_in(partition, topic_id, config, index);
+        lock(&self.creating).remove(partition);
+        self.created.notify_all();
+        log
+    }
+
+    fn create_in(
+        &self,
+        partition: &TopicPartition,
+        topic_id: Option<Uuid>,
+        config: LogConfig,
+        index: usize,
+    ) -> Result<Arc<Log>, ManagerError> {
         let directory = &self.directories[index];
         // A checkpoint may still speak of an earlier partition of this name.
         directory.forget(&*self.env.fs, partition)?;
@@ -187,15 +213,21 @@ impl LogManager {
             log: log.clone(),
             directory: index,
         };
+        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         logs.insert(partition.clone(), placed);
         Ok(log)
     }
 
-    fn emptiest(&self, logs: &BTreeMap<TopicPartition, Placed>) -> Option<usize> {
+    fn emptiest(&self, creating: &BTreeMap<TopicPartition, usize>) -> Option<usize> {
         let mut counts = vec![0_usize; self.directories.len()];
+        for &directory in creating.values() {
+            counts[directory] += 1;
+        }
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         for placed in logs.values() {
             counts[placed.directory] += 1;
         }
+        drop(logs);
         (0..counts.len())
             .filter(|&index| self.directories[index].is_online())
             .min_by_key(|&index| counts[index])

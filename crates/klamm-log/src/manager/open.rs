@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use klamm_env::Env;
 use klamm_records::TopicPartition;
@@ -107,6 +107,8 @@ impl LogManager {
             env,
             directories,
             logs: RwLock::new(logs),
+            creating: Mutex::new(BTreeMap::new()),
+            created: Condvar::new(),
             futures: RwLock::new(futures),
             upkeep: Mutex::new(Upkeep {
                 // The first round of retention comes soon, like Kafka's after 30 seconds.

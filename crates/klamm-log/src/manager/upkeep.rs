@@ -4,7 +4,7 @@ use klamm_records::Uuid;
 
 use crate::checkpoints::PartitionOffsets;
 use crate::clean_shutdown;
-use crate::error::LogError;
+use crate::error::{IoContext, LogError};
 use crate::manager::{LogManager, ManagerError, Placed};
 use crate::storage::lock;
 
@@ -42,6 +42,9 @@ impl LogManager {
             (retention, checkpoint, high_watermark, due)
         };
         let online: Vec<bool> = self.directories.iter().map(|d| d.is_online()).collect();
+        for index in 0..self.directories.len() {
+            self.fail_on_disk_error(index, self.sync_new_dirs(index));
+        }
         for placed in self.placed() {
             if placed.log.is_offline() {
                 self.fail_directory(placed.directory);
@@ -87,6 +90,12 @@ impl LogManager {
     pub fn shutdown(&self, broker_epoch: i64) -> Result<(), ManagerError> {
         let mut first_error = None;
         let mut clean: Vec<bool> = self.directories.iter().map(|d| d.is_online()).collect();
+        for (index, clean) in clean.iter_mut().enumerate() {
+            if let Err(error) = self.sync_new_dirs(index) {
+                *clean = false;
+                first_error.get_or_insert(error);
+            }
+        }
         for placed in self.placed() {
             if !self.directories[placed.directory].is_online() {
                 continue;
@@ -119,6 +128,22 @@ impl LogManager {
             directory.unlock();
         }
         first_error.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Makes the names of the logs that were created in a directory durable, all at once.
+    fn sync_new_dirs(&self, index: usize) -> Result<(), LogError> {
+        let directory = &self.directories[index];
+        let mut new = self.placed();
+        new.retain(|placed| placed.directory == index && placed.log.is_new_dir());
+        if new.is_empty() || !directory.is_online() {
+            return Ok(());
+        }
+        let path = directory.path();
+        self.env.fs.sync_dir(path).at("sync", path)?;
+        for placed in new {
+            placed.log.set_dir_durable();
+        }
+        Ok(())
     }
 
     /// Writes recovery points and start offsets of a directory, as far as they changed.

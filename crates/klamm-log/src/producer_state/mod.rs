@@ -214,15 +214,18 @@ impl ProducerStates {
     }
 
     /// Writes a snapshot at the current end, unless the newest one is there already. Not synced:
-    /// [`sync_snapshot`](Self::sync_snapshot) does that off the append path.
-    pub(crate) fn take_snapshot(&mut self) -> Result<(), LogError> {
-        if self.map_end > self.snapshot_end {
+    /// [`sync_snapshot`](Self::sync_snapshot) does that off the append path. Returns whether one
+    /// was written.
+    pub(crate) fn take_snapshot(&mut self) -> Result<bool, LogError> {
+        let due = self.map_end > self.snapshot_end;
+        if due {
             let path = self.dir.file(self.map_end, FileKind::Snapshot);
             snapshot::write(&*self.dir.fs, &path, &self.producers)?;
             self.snapshots.insert(self.map_end);
             self.snapshot_end = self.map_end;
+            self.dir.note_new_file();
         }
-        Ok(())
+        Ok(due)
     }
 
     pub(crate) fn snapshot_offsets(&self) -> Vec<i64> {

@@ -84,7 +84,9 @@ impl Segment {
         self.max_timestamp_in(&mut state).map_err(unwritten)?;
         self.times_in(&mut state).map_err(unwritten)?;
         drop(state);
-        if let Err(error) = file.write_all_vectored_at(bytes, position) {
+        let written = file.write_all_vectored_at(bytes, position);
+        self.note_change();
+        if let Err(error) = written {
             // A torn batch would end recovery where acknowledged batches may follow it.
             let undone = file.set_len(position).is_ok();
             let error = Err(error).at("append to", &self.path());
@@ -146,6 +148,7 @@ impl Segment {
         self.size.store(position, Ordering::Release);
         let file = self.file()?;
         file.set_len(position).at("truncate", &self.path())?;
+        self.note_change();
         // What was cut off must not come back behind batches that are written in its place.
         file.sync_data().at("sync", &self.path())?;
         if position == 0 {

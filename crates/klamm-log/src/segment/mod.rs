@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use klamm_env::{Env, File, OpenMode};
+use klamm_env::{Env, File};
 
 use crate::config::LogConfig;
 use crate::error::{IoContext, LogError};
@@ -50,6 +50,9 @@ pub(crate) struct Segment {
     index_bytes_max: u32,
     roll_jitter_ms: i64,
     preallocate: bool,
+    /// How often the file of batches was changed, and how often when it was last made durable.
+    changes: AtomicU64,
+    synced: AtomicU64,
     state: Mutex<SegmentState>,
     txn: Mutex<TxnIndex>,
 }
@@ -78,7 +81,7 @@ impl Segment {
         env: &Env,
     ) -> Result<Segment, LogError> {
         let path = dir.file(base_offset, FileKind::Log);
-        let file = dir.fs.open(&path, OpenMode::Truncate).at("create", &path)?;
+        let (file, emptied) = dir.create_file(&path)?;
         if config.preallocate {
             file.set_len(config.segment_bytes_max())
                 .at("allocate", &path)?;
@@ -88,6 +91,7 @@ impl Segment {
         let times = TimeIndex::create(dir.clone(), base_offset, config.segment_index_bytes)?;
         let mut segment = Self::unloaded(dir, base_offset, 0, false, config, env);
         segment.file = LazyFile::opened(file);
+        segment.changes = AtomicU64::new((emptied || config.preallocate).into());
         segment.preallocate = config.preallocate;
         let state = segment
             .state
@@ -120,6 +124,8 @@ impl Segment {
             index_bytes_max: config.segment_index_bytes,
             roll_jitter_ms: config.roll_jitter_ms(&*env.rng),
             preallocate: false,
+            changes: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
             state: Mutex::new(SegmentState {
                 offsets: None,
                 times: None,
@@ -164,14 +170,30 @@ impl Segment {
         ))
     }
 
-    /// Makes batches durable.
-    pub(crate) fn sync_batches(&self) -> Result<(), LogError> {
-        self.file()?.sync_data().at("sync", &self.path())
+    /// Notes that the file of batches was changed.
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Makes batches and indexes durable.
+    /// Whether the file of batches was changed since it was last made durable.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changes.load(Ordering::SeqCst) != self.synced.load(Ordering::SeqCst)
+    }
+
+    /// Makes batches durable.
+    pub(crate) fn sync_batches(&self) -> Result<(), LogError> {
+        let changes = self.changes.load(Ordering::SeqCst);
+        self.file()?.sync_data().at("sync", &self.path())?;
+        self.synced.fetch_max(changes, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Makes batches and indexes durable, as far as they changed since they last were. Nobody may
+    /// append meanwhile, or what is appended may be left out.
     pub(crate) fn sync(&self) -> Result<(), LogError> {
-        self.sync_batches()?;
+        if self.has_changed() {
+            self.sync_batches()?;
+        }
         let mut state = lock(&self.state);
         if let Some(index) = &mut state.offsets {
             index.sync()?;
@@ -199,6 +221,7 @@ impl Segment {
         }
         drop(state);
         if self.preallocate {
+            self.note_change();
             self.file()?
                 .set_len(self.size())
                 .at("truncate", &self.path())?;

@@ -33,6 +33,8 @@ impl Segment {
     /// Verifies every batch, cuts the file before the first damaged one, and builds the indexes
     /// anew. The segment must not be in use.
     pub(crate) fn recover(&self, with: RecoveryState<'_>) -> Result<SegmentRecovery, LogError> {
+        // What is found may be in the page cache alone.
+        self.note_change();
         let mut indexes = IndexBuilder::new(self)?;
         self.txn_index().reset()?;
         let mut next_offset = self.base_offset;

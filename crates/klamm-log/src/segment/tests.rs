@@ -4,7 +4,7 @@ use super::scan::{HEADERS, Verified};
 use super::*;
 use crate::error::BatchFault;
 use crate::test_support::{TestDir, batch, batch_with};
-use klamm_env::FileExt;
+use klamm_env::{FileExt, OpenMode};
 use klamm_records::BatchOptions;
 
 /// A file with batches whose bodies have these sizes.
