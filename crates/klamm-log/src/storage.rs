@@ -46,6 +46,13 @@ impl LogDir {
         self.files_created.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Notes that the names of all files were made durable, by another way than
+    /// [`sync`](Self::sync).
+    pub(crate) fn note_names_durable(&self) {
+        let created = self.files_created.load(Ordering::SeqCst);
+        self.files_synced.fetch_max(created, Ordering::SeqCst);
+    }
+
     /// Notes whether the directory's own name may not be durable.
     pub(crate) fn set_new(&self, new: bool) {
         self.new_dir.store(new, Ordering::SeqCst);

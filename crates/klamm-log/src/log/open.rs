@@ -149,6 +149,8 @@ impl Log {
         let (active, end) = loader.active()?;
         if let Some((id, true)) = topic_id {
             partition_metadata::write(&*fs, &open.dir, id)?;
+            // With the name of this file those of the segment's.
+            dir.note_names_durable();
         }
         // What recovery added is written now, before a recovery point can move beyond it. Entries
         // that are to go can stay in the file until the next write: they are dropped here again.
