@@ -215,7 +215,7 @@ fn refuses(folder: &Path) -> Result<()> {
     for (setting, wanted) in [
         ("num.partitions=0", "num.partitions"),
         ("num.partitions=many", "num.partitions"),
-        ("listeners=nonsense", "listeners"),
+        ("listeners=nonsense", "listener"),
     ] {
         let mut broker = bare(folder, &["--override", setting], &[])?;
         if broker.start_again().is_ok() {

@@ -16,5 +16,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .args(["run", "--quiet", "--release", "-p", "klamm-sim", "--"])
         .args(args)
         .status()?;
-    if status.success() { Ok(()) } else { Err("a property was violated".into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err("a property was violated".into())
+    }
 }

@@ -18,6 +18,7 @@ pub struct Kind {
     /// Batches on their way at once: Kafka remembers five of a producer, but only the last one
     /// across a restart when its segment was closed in between.
     pub in_flight: usize,
+    pub bytes_per_s: f64,
 }
 
 /// A batch that is not acknowledged yet.
@@ -52,6 +53,7 @@ impl Lane {
             producer: (-1, -1),
             next: 0,
             pending: VecDeque::new(),
+            free_at: Instant::now(),
         };
         if kind.idempotent {
             sender.producer = sender.producer_id()?;
@@ -100,6 +102,8 @@ struct Sender {
     producer: (i64, i16),
     next: u64,
     pending: VecDeque<Pending>,
+    /// When the pace allows the next batch.
+    free_at: Instant,
 }
 
 impl Sender {
@@ -153,6 +157,7 @@ impl Sender {
         loop {
             while self.pending.len() < self.kind.in_flight && !stop.load(Ordering::Relaxed) {
                 let batch = self.new_batch();
+                self.pace(batch.bytes.len());
                 self.pending.push_back(batch);
             }
             if self.pending.is_empty() {
@@ -188,6 +193,17 @@ impl Sender {
                     return Err(format!("batch from {first:?} answered with error {code}").into());
                 }
             }
+        }
+    }
+
+    /// Keeps to the pace, counted over the lane's life: time lost to a kill is not made up for.
+    fn pace(&mut self, bytes: usize) {
+        let due = Duration::from_secs_f64(bytes as f64 / self.kind.bytes_per_s);
+        self.free_at = self.free_at.max(Instant::now()) + due;
+        let ahead = self.free_at.saturating_duration_since(Instant::now());
+        // Short naps only, so that the pipeline stays full.
+        if ahead > Duration::from_millis(20) {
+            std::thread::sleep(ahead);
         }
     }
 

@@ -16,14 +16,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub const USAGE: &str =
-    "kill [--against klamm] [--rounds 50] [--prefill-mib 0] [--ready-limit-ms 1000] [--seed 1]";
+pub const USAGE: &str = "kill [--against klamm] [--rounds 50] [--prefill-mib 0] [--ready-limit-ms 1000] [--lane-mib-per-s 2] [--seed 1]";
 
 const FILLED: &str = "filled";
 const FILLED_PARTITIONS: i32 = 4;
 
 pub fn run(args: &[String]) -> Result<()> {
-    let known = ["against", "rounds", "prefill-mib", "ready-limit-ms", "seed"];
+    let known = [
+        "against",
+        "rounds",
+        "prefill-mib",
+        "ready-limit-ms",
+        "lane-mib-per-s",
+        "seed",
+    ];
     let flags = Flags::parse(args, &known)?;
     let against = Against::parse(flags.get("against").unwrap_or("klamm"))?;
     let rounds: u32 = flags.number("rounds", 50)?;
@@ -39,7 +45,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let spec = Spec::new(cache::scratch(&format!("kill-{against}"))?)?;
     let mut broker = Broker::start(against, spec)?;
     let port = broker.spec.port;
-    let kinds = create_topics(port)?;
+    let kinds = create_topics(port, flags.number("lane-mib-per-s", 2.0)?)?;
     if prefill_mib > 0 {
         report.test("kill.prefill", || prefill(port, prefill_mib));
     }
@@ -109,7 +115,7 @@ impl Random {
 }
 
 /// One topic whose segments roll all the time, and one that keeps to its first.
-fn create_topics(port: u16) -> Result<Vec<Kind>> {
+fn create_topics(port: u16, mib_per_s: f64) -> Result<Vec<Kind>> {
     let mut connection = Connection::open(port)?;
     let rolling = [("segment.bytes", "1048576"), ("retention.ms", "-1")];
     let topics = [
@@ -129,6 +135,7 @@ fn create_topics(port: u16) -> Result<Vec<Kind>> {
         acks,
         idempotent,
         in_flight,
+        bytes_per_s: mib_per_s * f64::from(1 << 20),
     };
     Ok(vec![
         kind("kill-rolling", 0, -1, true, 1),

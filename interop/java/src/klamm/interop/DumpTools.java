@@ -92,7 +92,8 @@ final class DumpTools {
                 continue;
             }
             for (Path file : list(folder, "*.{log,index,timeindex,txnindex,snapshot}")) {
-                if (file.toString().endsWith(".log")) {
+                // What is printed is held in memory; of large files the batches alone are looked at.
+                if (file.toString().endsWith(".log") && Files.size(file) < 32 << 20) {
                     dump(s, file, "--print-data-log", "--deep-iteration");
                 } else {
                     dump(s, file);
