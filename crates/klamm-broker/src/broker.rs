@@ -20,6 +20,9 @@ use crate::upkeep::Upkeep;
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long the controller is asked to move leaders away.
 const CONTROLLED_SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long to wait between two such questions: first, and at most.
+const CONTROLLED_SHUTDOWN_PAUSES: (Duration, Duration) =
+    (Duration::from_millis(1), Duration::from_millis(100));
 
 /// A running broker, with its controller where the configuration gives it that role.
 ///
@@ -118,6 +121,7 @@ impl Broker {
 /// Controlled shutdown: the controller moves leaders off this broker and says when it may go.
 async fn leave_cluster(shared: &Shared) {
     let deadline = Instant::now() + CONTROLLED_SHUTDOWN_MAX;
+    let (mut pause, pause_max) = CONTROLLED_SHUTDOWN_PAUSES;
     while Instant::now() < deadline {
         let request = BrokerHeartbeatRequest {
             broker_id: shared.node_id,
@@ -130,7 +134,8 @@ async fn leave_cluster(shared: &Shared) {
             Ok(answer) if !answer.should_shut_down => {}
             Ok(_) | Err(_) => return,
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(pause_max);
     }
     warn!("the controller did not let go of this broker in time; shutting down all the same");
 }
