@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 11] = [
+const SUITES: [&str; 12] = [
     "tools",
+    "versions",
     "java",
     "librdkafka",
     "aiokafka",
@@ -104,6 +105,7 @@ impl Run {
     fn shared_broker_suites(&mut self) -> Result<()> {
         let shared = [
             "tools",
+            "versions",
             "java",
             "librdkafka",
             "aiokafka",
@@ -127,6 +129,9 @@ impl Run {
         let java = Java::prepare();
         if self.wants("tools") {
             self.java(&java, "tools", &broker, &[]);
+        }
+        if self.wants("versions") {
+            self.java(&java, "versions", &broker, &[]);
         }
         let clients: Vec<&str> = CLIENTS.into_iter().filter(|c| self.wants(c)).collect();
         for client in clients {

@@ -24,6 +24,7 @@ public final class Main {
                 BrokerTools.add(suite, options);
                 DumpTools.add(suite, options);
             }
+            case "versions" -> VersionSweep.add(suite, options);
             case "dump" -> DumpTools.addStopped(suite, options);
             case "java" -> ClientSuite.add(suite, options);
             case "cross" -> ClientSuite.addCross(suite, options);
