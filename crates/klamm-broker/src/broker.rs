@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use klamm_config::BrokerConfig;
 use klamm_env::Env;
+use klamm_metadata::MetadataImage;
 use klamm_net::Shutdown;
 use klamm_protocol::messages::BrokerHeartbeatRequest;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -84,6 +85,11 @@ impl Broker {
     /// Where metrics and health are served.
     pub fn ops_addresses(&self) -> &[SocketAddr] {
         self.ops.local_addrs()
+    }
+
+    /// The cluster's metadata as this broker knows it now.
+    pub fn metadata(&self) -> Arc<MetadataImage> {
+        self.shared.image()
     }
 
     /// What the broker counts.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use common::{Client, start, try_start};
 use klamm_broker::BrokerError;
+use klamm_metadata::LeaderRecoveryState;
 use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
 use klamm_protocol::messages::{DescribeTopicPartitionsRequest, MetadataRequest};
 
@@ -103,6 +104,12 @@ async fn a_killed_broker_leads_again_and_has_recovered() {
     broker.shutdown().await;
 
     let broker = start(copy.path(), &[]).await;
+    let image = broker.metadata();
+    let partition = image.partition("t", 0).unwrap();
+    assert_eq!(
+        partition.leader_recovery_state,
+        LeaderRecoveryState::Recovered
+    );
     let mut client = Client::connect(&broker).await;
     assert_eq!(client.produce("t", &["b"]).await, 1);
     let quorum = client
