@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use klamm_config::BrokerConfig;
+use klamm_config::table::TOPIC_CONFIGS;
 use klamm_controller::{MetadataPublisher, MetadataUpdate};
 use klamm_coordinator::GroupCoordinator;
 use klamm_coordinator::group::DeletedTopic;
@@ -37,6 +38,9 @@ impl MetadataFollower {
     /// file system.
     pub(crate) fn apply(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
         self.update_config(delta, image);
+        if !delta.changed_quotas().is_empty() {
+            warn!("client quotas are kept and described but not enforced yet");
+        }
         let config = self.config.load_full();
         let changes = self.replicas.apply_metadata(delta, image, &|topic| {
             topic_settings(topic, image.config(&ConfigResource::topic(topic)), &config)
@@ -56,6 +60,18 @@ impl MetadataFollower {
             return;
         }
         let config = self.config.load_full();
+        for name in image
+            .config(&cluster)
+            .keys()
+            .chain(image.config(&own).keys())
+        {
+            if !is_topic_default(name) {
+                warn!(
+                    config = name,
+                    "a dynamic value without effect: Klamm reads this at start only, or not yet"
+                );
+            }
+        }
         match config.with_dynamic(image.config(&cluster), image.config(&own)) {
             Ok(config) => self.config.store(Arc::new(config)),
             Err(refused) => warn!(error = %refused, "a dynamic configuration is ignored"),
@@ -103,6 +119,12 @@ impl MetadataFollower {
     }
 }
 
+/// Whether topics inherit a broker's value, which is what dynamic values take effect through.
+fn is_topic_default(name: &str) -> bool {
+    let mut synonyms = TOPIC_CONFIGS.iter().flat_map(|topic| topic.synonyms);
+    synonyms.any(|synonym| synonym.name == name)
+}
+
 impl MetadataPublisher for MetadataFollower {
     fn publish<'a>(
         &'a self,
@@ -119,5 +141,24 @@ impl MetadataPublisher for MetadataFollower {
                 error!(error = %failed, "a change of the metadata was not applied in full");
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_dynamic_values_with_effect_from_those_without() {
+        for name in [
+            "log.retention.ms",
+            "message.max.bytes",
+            "min.insync.replicas",
+        ] {
+            assert!(is_topic_default(name), "{name}");
+        }
+        for name in ["max.connections", "num.io.threads", "nonsense"] {
+            assert!(!is_topic_default(name), "{name}");
+        }
     }
 }
