@@ -1,4 +1,5 @@
-//! Where fetched and built things of the suites are kept: `$KLAMM_CACHE`, or `target/interop-cache`.
+//! Where fetched and built things of the suites are kept: `$KLAMM_CACHE`, or
+//! `target/interop-cache`; and where their brokers keep data.
 
 use crate::Result;
 use std::fs;
@@ -25,9 +26,12 @@ pub fn folder(name: &str) -> Result<PathBuf> {
     Ok(folder.canonicalize()?)
 }
 
-/// A new empty folder for one run; earlier ones of this name are removed.
+/// A new empty folder for the data of one run; earlier ones of this name are removed. It lies in
+/// `$KLAMM_SUITE_DATA`, or in `target/interop`.
 pub fn scratch(name: &str) -> Result<PathBuf> {
-    let folder = root().join("target/interop").join(name);
+    let base = std::env::var_os("KLAMM_SUITE_DATA")
+        .map_or_else(|| root().join("target/interop"), PathBuf::from);
+    let folder = base.join(name);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }

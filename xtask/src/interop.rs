@@ -4,12 +4,12 @@
 use crate::broker::{Against, Broker, Spec, cluster_id};
 use crate::report::{Outcome, Report};
 use crate::runtimes::{self, Java};
-use crate::{Flags, Result, bad_input, cache, hello};
+use crate::{Flags, Result, bad_input, cache, hello, snapshot};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 pub const USAGE: &str =
@@ -31,6 +31,8 @@ const SUITES: [&str; 12] = [
 ];
 const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
 const SUITE_LIMIT: Duration = Duration::from_secs(600);
+/// A test that takes longer than this is looked into.
+const LOOK_AFTER: Duration = Duration::from_secs(25);
 
 pub fn run(args: &[String]) -> Result<()> {
     let flags = Flags::parse(args, &["against", "only", "records", "record"])?;
@@ -175,7 +177,7 @@ impl Run {
             Ok(mut command) => {
                 command.args(arguments).args(self.only_of(client));
                 self.wrote.push(client);
-                self.child(client, command);
+                self.child(client, command, broker);
             }
             Err(e) => self.report.missing(client, &e.to_string()),
         }
@@ -205,12 +207,21 @@ impl Run {
             command.args(["--record", "true"]);
         }
         command.args(more);
-        self.child(suite, command);
+        self.child(suite, command, broker);
     }
 
-    fn child(&mut self, suite: &str, command: Command) {
+    fn child(&mut self, suite: &str, command: Command, broker: &Broker) {
         let log = self.folder.join(format!("{suite}.log"));
-        if let Err(e) = run_child(command, suite, &log, &mut self.report) {
+        let clients = self.folder.join(format!("{suite}.clients.log"));
+        let look = || {
+            format!(
+                "{}broker log:\n{}\nclients' log:\n{}",
+                broker.pid().map(snapshot::of_process).unwrap_or_default(),
+                snapshot::tail(&broker.spec.folder.join("log"), 12),
+                snapshot::tail(&clients, 12),
+            )
+        };
+        if let Err(e) = run_child(command, suite, &log, &mut self.report, look) {
             self.report.tell(
                 suite,
                 Outcome::Fail(format!("{e}; see {}", log.display())),
@@ -222,7 +233,16 @@ impl Run {
 
 /// Runs a suite that is a program of its own: each line `pass|fail|skip TAB name TAB detail` of its
 /// output is a test; the rest goes to the log.
-fn run_child(mut command: Command, suite: &str, log: &Path, report: &mut Report) -> Result<()> {
+///
+/// `look` tells what the broker is doing; it is asked when a test takes long, and told if that test
+/// then fails.
+fn run_child(
+    mut command: Command,
+    suite: &str,
+    log: &Path,
+    report: &mut Report,
+    look: impl Fn() -> String,
+) -> Result<()> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -243,7 +263,17 @@ fn run_child(mut command: Command, suite: &str, log: &Path, report: &mut Report)
     });
     let end = Instant::now() + SUITE_LIMIT;
     let mut told = 0;
-    while let Ok(line) = incoming.recv_timeout(end.saturating_duration_since(Instant::now())) {
+    let mut looked = None;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let line = match incoming.recv_timeout(left.min(LOOK_AFTER)) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) if left > LOOK_AFTER => {
+                looked.get_or_insert_with(&look);
+                continue;
+            }
+            Err(_) => break,
+        };
         let mut fields = line.splitn(3, '\t');
         let (kind, name) = (fields.next().unwrap_or_default(), fields.next());
         let detail = unescape(fields.next().unwrap_or_default());
@@ -254,10 +284,14 @@ fn run_child(mut command: Command, suite: &str, log: &Path, report: &mut Report)
         let took = detail.strip_suffix(" ms").and_then(|ms| ms.parse().ok());
         let outcome = match kind {
             "pass" => Outcome::Pass,
-            "fail" => Outcome::Fail(detail),
+            "fail" => Outcome::Fail(match looked.take() {
+                Some(looked) => format!("{detail}\nwhile it ran:\n{looked}"),
+                None => detail,
+            }),
             _ => Outcome::Skip(detail),
         };
         report.tell(name, outcome, took.map(Duration::from_millis));
+        looked = None;
     }
     let timed_out = child.try_wait()?.is_none() && Instant::now() >= end;
     if timed_out {

@@ -22,6 +22,7 @@ mod oracle;
 mod report;
 mod runtimes;
 mod sim;
+mod snapshot;
 mod wire;
 
 use flags::Flags;
