@@ -1,6 +1,8 @@
 //! `cargo xtask interop`: Kafka's own tools and everybody's clients against Klamm, and the same
 //! suites against a real Kafka, which is how the suites themselves are tested.
 
+mod handover;
+
 use crate::broker::{Against, Broker, Spec, cluster_id};
 use crate::report::{Outcome, Report};
 use crate::runtimes::{self, Java};
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 12] = [
+const SUITES: [&str; 13] = [
     "tools",
     "versions",
     "java",
@@ -28,6 +30,7 @@ const SUITES: [&str; 12] = [
     "bad-input",
     "hello",
     "compose",
+    "handover",
 ];
 const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
 const SUITE_LIMIT: Duration = Duration::from_secs(600);
@@ -52,6 +55,7 @@ pub fn run(args: &[String]) -> Result<()> {
         folder: cache::scratch(&format!("{against}"))?,
         report: Report::new(),
         wrote: Vec::new(),
+        prefix: None,
     };
     if against == Against::Klamm {
         crate::broker::klamm_binary()?;
@@ -71,6 +75,10 @@ pub fn run(args: &[String]) -> Result<()> {
     if run.wants("compose") {
         hello::settings(against, &run.folder, &mut run.report);
     }
+    // Against Kafka alone there is nobody to hand over to.
+    if run.wants("handover") && against == Against::Klamm {
+        run.handover()?;
+    }
     run.report.close()
 }
 
@@ -83,6 +91,8 @@ struct Run {
     report: Report,
     /// The clients whose records lie on the broker.
     wrote: Vec<&'static str>,
+    /// What the names of tests are told with, where a suite runs as a part of another.
+    prefix: Option<&'static str>,
 }
 
 impl Run {
@@ -221,7 +231,7 @@ impl Run {
                 snapshot::tail(&clients, 12),
             )
         };
-        if let Err(e) = run_child(command, suite, &log, &mut self.report, look) {
+        if let Err(e) = run_child(command, suite, &log, self.prefix, &mut self.report, look) {
             self.report.tell(
                 suite,
                 Outcome::Fail(format!("{e}; see {}", log.display())),
@@ -240,6 +250,7 @@ fn run_child(
     mut command: Command,
     suite: &str,
     log: &Path,
+    prefix: Option<&str>,
     report: &mut Report,
     look: impl Fn() -> String,
 ) -> Result<()> {
@@ -290,7 +301,8 @@ fn run_child(
             }),
             _ => Outcome::Skip(detail),
         };
-        report.tell(name, outcome, took.map(Duration::from_millis));
+        let name = prefix.map_or_else(|| name.to_string(), |prefix| format!("{prefix}.{name}"));
+        report.tell(&name, outcome, took.map(Duration::from_millis));
         looked = None;
     }
     let timed_out = child.try_wait()?.is_none() && Instant::now() >= end;
