@@ -126,6 +126,28 @@ pub fn free_port() -> Result<u16> {
     Err("no free port between 19700 and 19999".into())
 }
 
+/// CPU seconds of a process up to some moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Cpu {
+    /// Of the whole process, in steps of 10 ms.
+    ticks: f64,
+    /// Of the threads that live, to the nanosecond.
+    threads: f64,
+}
+
+impl Cpu {
+    /// The seconds from `earlier` to here: the threads' account, unless some have ended and taken
+    /// theirs along.
+    pub fn since(self, earlier: Cpu) -> f64 {
+        let (ticks, threads) = (self.ticks - earlier.ticks, self.threads - earlier.threads);
+        if threads < ticks - 0.03 {
+            ticks
+        } else {
+            threads
+        }
+    }
+}
+
 /// A broker process. Dropping it ends it.
 pub struct Broker {
     pub against: Against,
@@ -290,8 +312,8 @@ impl Broker {
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
 
-    /// Seconds of CPU used so far, of user and system together.
-    pub fn cpu_seconds(&self) -> Result<f64> {
+    /// What the process has used of the CPU so far.
+    pub fn cpu(&self) -> Result<Cpu> {
         let pid = self.pid().ok_or("not running")?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let after = stat.rsplit(") ").next().unwrap_or_default();
@@ -302,8 +324,24 @@ impl Broker {
                 .and_then(|f| f.parse::<f64>().ok())
                 .unwrap_or(0.0)
         };
+        let mut threads = 0.0;
+        for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread may end while the list is read.
+            let stat = fs::read_to_string(entry?.path().join("schedstat")).unwrap_or_default();
+            let nanos = stat.split(' ').next().and_then(|f| f.parse::<f64>().ok());
+            threads += nanos.unwrap_or(0.0) / 1e9;
+        }
         // utime and stime, in hundredths: Linux fixes USER_HZ at 100.
-        Ok((ticks(11) + ticks(12)) / 100.0)
+        let ticks = (ticks(11) + ticks(12)) / 100.0;
+        Ok(Cpu { ticks, threads })
+    }
+
+    /// Bytes that the process had the disk read so far.
+    pub fn disk_read_bytes(&self) -> Result<f64> {
+        let pid = self.pid().ok_or("not running")?;
+        let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+        let line = io.lines().find_map(|l| l.strip_prefix("read_bytes: "));
+        Ok(line.ok_or("no read_bytes")?.parse()?)
     }
 
     /// Resident memory in MiB: now and at its highest.

@@ -8,13 +8,23 @@ pub struct Flags(Vec<(String, String)>);
 impl Flags {
     /// Refuses every name that is not among the known.
     pub fn parse(args: &[String], known: &[&str]) -> Result<Flags> {
+        Flags::with_switches(args, known, &[])
+    }
+
+    /// The same, where some names stand alone: present means "true".
+    pub fn with_switches(args: &[String], known: &[&str], switches: &[&str]) -> Result<Flags> {
         let mut found = Vec::new();
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {
-            let name = arg.strip_prefix("--").filter(|n| known.contains(n));
-            let name = name.ok_or_else(|| {
-                format!("unknown argument '{arg}'; known: --{}", known.join(", --"))
-            })?;
+            let name = arg.strip_prefix("--").unwrap_or_default();
+            if switches.contains(&name) {
+                found.push((name.to_string(), "true".to_string()));
+                continue;
+            }
+            if !known.contains(&name) {
+                let known = [known, switches].concat().join(", --");
+                return Err(format!("unknown argument '{arg}'; known: --{known}").into());
+            }
             let value = rest
                 .next()
                 .ok_or_else(|| format!("--{name} needs a value"))?;
@@ -29,6 +39,11 @@ impl Flags {
             .rev()
             .find(|(n, _)| n == name)
             .map(|(_, v)| v.as_str())
+    }
+
+    /// Whether a switch was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
     }
 
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {

@@ -52,6 +52,8 @@ fn main() -> ExitCode {
         "interop" => interop::run(rest),
         "kill" => kill::run(rest),
         "bench" => bench::run(rest),
+        // A process that `bench` starts.
+        "bench-floor" => bench::serve_floor(rest),
         "sim" => sim::run(rest),
         _ => {
             let usages = [

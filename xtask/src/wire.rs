@@ -213,6 +213,38 @@ impl Connection {
         r.i16()
     }
 
+    /// How many partitions of a topic have a leader (Metadata v1).
+    pub fn led_partitions(&mut self, topic: &str) -> io::Result<i32> {
+        let mut body = Writer::default();
+        body.i32(1).string(topic);
+        let answer = self.call(3, 1, &body)?;
+        let mut r = Reader(&answer);
+        for _ in 0..r.i32()? {
+            r.i32()?;
+            r.string()?;
+            r.i32()?;
+            r.string()?;
+        }
+        r.i32()?;
+        if r.i32()? != 1 {
+            return Err(bad("another number of topics than asked for".into()));
+        }
+        r.i16()?;
+        r.string()?;
+        r.i8()?;
+        let mut led = 0;
+        for _ in 0..r.i32()? {
+            let error = r.i16()?;
+            r.i32()?;
+            led += i32::from(r.i32()? >= 0 && error == 0);
+            for _ in 0..2 {
+                let nodes = r.i32()?;
+                r.take(usize::try_from(nodes).unwrap_or(0) * 4)?;
+            }
+        }
+        Ok(led)
+    }
+
     /// InitProducerId v1 without a transactional id.
     pub fn init_producer_id(&mut self) -> io::Result<(i64, i16)> {
         let mut body = Writer::default();

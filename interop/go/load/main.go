@@ -1,98 +1,112 @@
-// A load for `cargo xtask bench`.   load BOOTSTRAP TOPIC produce|consume RECORDS SIZE ACKS
-// Prints records, bytes and seconds.
+// The load of `cargo xtask bench`, over franz-go.
+//
+//	load VERB -bootstrap HOST:PORT -topic TOPIC [flags]
+//
+//	produce  records as fast as the broker takes them            bulk.go
+//	consume  a topic from its start, at a pace if one is given   bulk.go
+//	paced    requests of one record each at a fixed rate         paced.go
+//	idle     connections that hardly say anything                idle.go
+//
+// Prints one line of JSON: what was done, in how many seconds, and how long it took if that is
+// what the verb measures.
 package main
 
 import (
 	"context"
+	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// Options of all verbs; each uses those that mean something to it.
+type options struct {
+	bootstrap, topic, acks, codec string
+	records, size, clients, batch int
+	pinned, endToEnd              bool
+	rate, seconds, mbPerS         float64
+	connections                   int
+}
+
 func main() {
-	bootstrap, topic, verb := os.Args[1], os.Args[2], os.Args[3]
-	records, size := number(os.Args[4]), number(os.Args[5])
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	if len(os.Args) < 2 {
+		fail(fmt.Errorf("usage: load produce|consume|paced|idle [flags]"))
+	}
+	o := options{}
+	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
+	flags.StringVar(&o.bootstrap, "bootstrap", "127.0.0.1:9092", "address of the broker")
+	flags.StringVar(&o.topic, "topic", "load", "topic, which must exist")
+	flags.StringVar(&o.acks, "acks", "all", "all or 1")
+	flags.StringVar(&o.codec, "codec", "none", "none, gzip, snappy, lz4 or zstd")
+	flags.IntVar(&o.records, "records", 0, "records in all")
+	flags.IntVar(&o.size, "size", 1000, "bytes of a value")
+	flags.IntVar(&o.clients, "clients", 1, "clients that share the load")
+	flags.IntVar(&o.batch, "batch", 1_000_000, "bytes of a batch at most")
+	flags.BoolVar(&o.pinned, "pinned", false, "client n writes to partition n alone")
+	flags.BoolVar(&o.endToEnd, "end-to-end", false, "read the records, too, and time their way")
+	flags.Float64Var(&o.rate, "rate", 0, "requests a second; 0: as many as go")
+	flags.Float64Var(&o.seconds, "seconds", 5, "how long")
+	flags.Float64Var(&o.mbPerS, "mb-per-s", 0, "pace of reading; 0: none")
+	flags.IntVar(&o.connections, "connections", 1000, "connections to hold")
+	_ = flags.Parse(os.Args[2:])
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	var err error
-	begun := time.Now()
-	if verb == "produce" {
-		err = produce(ctx, bootstrap, topic, records, size, os.Args[6])
-	} else {
-		err = consume(ctx, bootstrap, topic, records)
+	verbs := map[string]func(context.Context, options) (map[string]float64, error){
+		"produce": produce, "consume": consume, "paced": paced, "idle": idle,
 	}
+	verb := verbs[os.Args[1]]
+	if verb == nil {
+		fail(fmt.Errorf("no such verb: %s", os.Args[1]))
+	}
+	result, err := verb(ctx, o)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		fail(err)
 	}
-	fmt.Printf("%d %d %.3f\n", records, records*size, time.Since(begun).Seconds())
+	line, _ := json.Marshal(result)
+	fmt.Println(string(line))
 }
 
-func number(text string) int {
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		panic(err)
-	}
-	return n
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
-func produce(ctx context.Context, bootstrap, topic string, records, size int, acks string) error {
-	options := []kgo.Opt{
-		kgo.SeedBrokers(bootstrap), kgo.DefaultProduceTopic(topic),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(5 * time.Millisecond),
-		kgo.MaxBufferedRecords(50_000),
+// What all producers of the loads have in common. Acks 1 goes without idempotence, as it must.
+func (o options) producer() []kgo.Opt {
+	codecs := map[string]kgo.CompressionCodec{
+		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
 	}
-	if acks == "1" {
-		options = append(options, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(o.bootstrap), kgo.DefaultProduceTopic(o.topic),
+		kgo.ProducerBatchCompression(codecs[o.codec]), kgo.ProducerBatchMaxBytes(int32(o.batch)),
+		kgo.MaxBufferedRecords(50_000), kgo.MaxBufferedBytes(64 << 20),
+		// A topic that the broker has only just been told of is asked for again soon.
+		kgo.MetadataMinAge(50 * time.Millisecond),
 	}
-	cl, err := kgo.NewClient(options...)
-	if err != nil {
-		return err
+	if o.acks == "1" {
+		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
 	}
-	defer cl.Close()
-	value := make([]byte, size)
-	rand.New(rand.NewSource(1)).Read(value)
-	failed := make(chan error, 1)
-	for i := 0; i < records; i++ {
-		cl.Produce(ctx, &kgo.Record{Value: value}, func(_ *kgo.Record, err error) {
-			if err != nil {
-				select {
-				case failed <- err:
-				default:
-				}
-			}
-		})
-	}
-	if err := cl.Flush(ctx); err != nil {
-		return err
-	}
-	select {
-	case err := <-failed:
-		return err
-	default:
-		return nil
-	}
+	return opts
 }
 
-func consume(ctx context.Context, bootstrap, topic string, records int) error {
-	cl, err := kgo.NewClient(
-		kgo.SeedBrokers(bootstrap), kgo.ConsumeTopics(topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-	)
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	for read := 0; read < records; {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			return err
+// A thousand values of one size that look like events and shrink like them.
+func values(size int) [][]byte {
+	random := rand.New(rand.NewSource(1))
+	actions := []string{"click", "view", "purchase", "search", "logout"}
+	pool := make([][]byte, 1000)
+	for i := range pool {
+		value := make([]byte, 0, size+128)
+		for len(value) < size {
+			value = fmt.Appendf(value, `{"user":%d,"session":"%08x","action":"%s","page":"/item/%d","ms":%d}`,
+				random.Intn(1_000_000), random.Uint32(), actions[random.Intn(len(actions))],
+				random.Intn(10_000), random.Intn(5_000))
 		}
-		read += fetches.NumRecords()
+		pool[i] = value[:size]
 	}
-	return nil
+	return pool
 }
