@@ -35,7 +35,7 @@ const SUITES: [&str; 13] = [
 const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
 const SUITE_LIMIT: Duration = Duration::from_secs(600);
 /// A test that takes longer than this is looked into.
-const LOOK_AFTER: Duration = Duration::from_secs(25);
+const LOOK_AFTER: Duration = Duration::from_secs(40);
 
 pub fn run(args: &[String]) -> Result<()> {
     let flags = Flags::parse(args, &["against", "only", "records", "record"])?;
@@ -241,7 +241,7 @@ impl Run {
     }
 }
 
-/// Runs a suite that is a program of its own: each line `pass|fail|skip TAB name TAB detail` of its
+/// Runs a suite that is a program of its own: each line `pass|fail|skip|stall TAB name TAB detail` of its
 /// output is a test; the rest goes to the log.
 ///
 /// `look` tells what the broker is doing; it is asked when a test takes long, and told if that test
@@ -288,22 +288,25 @@ fn run_child(
         let mut fields = line.splitn(3, '\t');
         let (kind, name) = (fields.next().unwrap_or_default(), fields.next());
         let detail = unescape(fields.next().unwrap_or_default());
-        let (Some(name), true) = (name, ["pass", "fail", "skip"].contains(&kind)) else {
+        let (Some(name), true) = (name, ["pass", "fail", "skip", "stall"].contains(&kind)) else {
             continue;
+        };
+        let detail = match (kind, looked.take()) {
+            ("fail" | "stall", Some(looked)) => {
+                format!("{detail}\nwhile it ran:\n{looked}\nnow:\n{}", look())
+            }
+            _ => detail,
         };
         told += 1;
         let took = detail.strip_suffix(" ms").and_then(|ms| ms.parse().ok());
         let outcome = match kind {
             "pass" => Outcome::Pass,
-            "fail" => Outcome::Fail(match looked.take() {
-                Some(looked) => format!("{detail}\nwhile it ran:\n{looked}"),
-                None => detail,
-            }),
+            "fail" => Outcome::Fail(detail),
+            "stall" => Outcome::Stall(detail),
             _ => Outcome::Skip(detail),
         };
         let name = prefix.map_or_else(|| name.to_string(), |prefix| format!("{prefix}.{name}"));
         report.tell(&name, outcome, took.map(Duration::from_millis));
-        looked = None;
     }
     let timed_out = child.try_wait()?.is_none() && Instant::now() >= end;
     if timed_out {

@@ -8,6 +8,8 @@ pub enum Outcome {
     Pass,
     Fail(String),
     Skip(String),
+    /// It made no headway and is run once more; what comes of that is told by itself.
+    Stall(String),
 }
 
 /// Counts what was told, and prints it.
@@ -15,6 +17,7 @@ pub enum Outcome {
 pub struct Report {
     passed: usize,
     skipped: usize,
+    stalled: usize,
     failed: Vec<String>,
     /// Whether a missing runtime is a failure (on CI, where everything can be installed).
     strict: bool,
@@ -43,6 +46,13 @@ impl Report {
                     why.replace('\n', "\n      ")
                 );
                 self.failed.push(name.into());
+            }
+            Outcome::Stall(why) => {
+                println!(
+                    "STALL {name}, once more\n      {}",
+                    why.replace('\n', "\n      ")
+                );
+                self.stalled += 1;
             }
             Outcome::Skip(why) => {
                 println!("skip  {name}: {why}");
@@ -78,6 +88,9 @@ impl Report {
         }
         let (passed, failed, skipped) = (self.passed, self.failed.len(), self.skipped);
         println!("\n{passed} passed, {failed} failed, {skipped} skipped");
+        if self.stalled > 0 {
+            println!("{} stalled and ran once more", self.stalled);
+        }
         if failed > 0 {
             Err(format!("{failed} failed").into())
         } else {

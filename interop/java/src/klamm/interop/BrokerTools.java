@@ -36,7 +36,7 @@ final class BrokerTools {
         suite.test("broker-api-versions", () -> apiVersions(options));
         recorded(suite, options, "cluster", s -> cluster(s, options));
         recorded(suite, options, "metadata-quorum", BrokerTools::quorum);
-        suite.test("perf-tests", () -> perf(options));
+        suite.testUnderLoad("perf-tests", attempt -> perf(options, attempt));
         suite.test("verifiable", () -> verifiable(options));
     }
 
@@ -157,22 +157,23 @@ final class BrokerTools {
         s.run("kafka-metadata-quorum", "describe").exits(1);
     }
 
-    private static void perf(Options options) throws Exception {
+    private static void perf(Options options, int attempt) throws Exception {
         Session s = new Session(options, "tools.perf");
-        TopicTools.create(s, "bt-perf", 3);
+        String topic = "bt-perf-" + attempt;
+        TopicTools.create(s, topic, 3);
         s.runUnrecorded(
-                        "kafka-producer-perf-test", "--topic", "bt-perf", "--num-records", "20000",
+                        "kafka-producer-perf-test", "--topic", topic, "--num-records", "20000",
                         "--record-size", "200", "--throughput", "-1", "--command-property",
                         "acks=all", "linger.ms=5")
                 .exits(0)
                 .matches("^20000 records sent, [0-9.]+ records/sec");
         s.runUnrecorded(
-                        "kafka-consumer-perf-test", "--topic", "bt-perf", "--num-records", "20000",
+                        "kafka-consumer-perf-test", "--topic", topic, "--num-records", "20000",
                         "--timeout", "20000")
                 .exits(0)
                 .matches("^start.time, end.time, data.consumed.in.MB")
                 .matches(", 20\\d{3}, ");
-        s.runUnrecorded("kafka-get-offsets", "--topic", "bt-perf").exits(0);
+        s.runUnrecorded("kafka-get-offsets", "--topic", topic).exits(0);
     }
 
     private static void verifiable(Options options) throws Exception {

@@ -5,12 +5,18 @@ import java.util.Map;
 
 /**
  * Named tests, run in the order they were added. Each prints one line that {@code cargo xtask
- * interop} reads: {@code pass|fail|skip}, the name, and the time it took or why it did not pass, parted by tabs.
+ * interop} reads: {@code pass|fail|skip|stall}, the name, and the time it took or why it did not pass,
+ * parted by tabs.
  */
 final class Suite {
     /** A test: throws when it fails. */
     interface Body {
         void run() throws Exception;
+    }
+
+    /** A test that may be told to run again: {@code attempt} is 1, then 2. */
+    interface LoadBody {
+        void run(int attempt) throws Exception;
     }
 
     private final String prefix;
@@ -27,6 +33,24 @@ final class Suite {
         if (tests.put(prefix + "." + name, body) != null) {
             throw new IllegalStateException("two tests named " + name);
         }
+    }
+
+    /**
+     * A test of throughput. If a tool stalls, all that is known is told and the test runs once more,
+     * so that a disk which stands still for a while is not taken for a fault of the broker's. A wrong
+     * answer fails at once.
+     */
+    void testUnderLoad(String name, LoadBody body) {
+        test(
+                name,
+                () -> {
+                    try {
+                        body.run(1);
+                    } catch (Tool.Stalled e) {
+                        Tool.console().println("stall\t" + prefix + "." + name + "\t" + oneLine(e));
+                        body.run(2);
+                    }
+                });
     }
 
     void run() {

@@ -69,6 +69,15 @@ final class Tool {
     /** What a tool did: its exit code and everything it printed. */
     record Run(int exit, String out, String err) {}
 
+    /** A tool made no headway: the machine's fault as easily as the broker's. */
+    static final class Stalled extends AssertionError {
+        private static final long serialVersionUID = 1;
+
+        Stalled(String message) {
+            super(message);
+        }
+    }
+
     /** The code a tool asked to leave with; null while it has not. */
     private static volatile Integer exitCode;
 
@@ -138,7 +147,7 @@ final class Tool {
                     where.append("\n\tin ").append(element);
                 }
                 thread.interrupt();
-                throw new AssertionError(
+                throw new Stalled(
                         name + " did not end in " + LIMIT_MS + " ms; printed so far:\n"
                                 + out.toString(StandardCharsets.UTF_8) + where);
             }
