@@ -1,77 +1,89 @@
-//! A log inside a program, with no Kafka around it: one thread appends, another follows the tail.
+//! A log inside a program: one thread appends, another follows, a task follows, too, and the next
+//! start finds everything again.
 //!
 //! ```text
 //! cargo run -p klamm-log --example embedded_log [DIRECTORY]
 //! ```
 
-use std::error::Error;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
-use klamm_env::{Env, FileExt};
-use klamm_log::{AppendOrigin, Log, LogConfig, LogOpen};
-use klamm_records::{BatchBuilder, BatchOptions, PreparedBatch, Scratch, batches};
+use klamm_log::{Journal, JournalError};
 
-fn main() -> Result<(), Box<dyn Error>> {
+const ORDERS: u64 = 12;
+
+fn main() -> Result<(), JournalError> {
     let dir = std::env::args_os().nth(1).map_or_else(
         || std::env::temp_dir().join("klamm-embedded-log"),
         PathBuf::from,
     );
-    let env = Env::os();
-    let log = Log::open(LogOpen::standalone(&dir, LogConfig::default(), env.clone()))?;
-    let log = Arc::new(log);
-    let first = log.log_end_offset();
+    let journal = Journal::open(&dir)?;
+    let first = journal.end();
     say(&format!(
         "{} holds offsets {}..{first}",
         dir.display(),
-        log.log_start_offset()
+        journal.start()
     ));
 
-    let follower = std::thread::spawn({
-        let log = log.clone();
-        move || follow(&log, first, first + 30).map_err(|error| error.to_string())
+    // A thread that follows sleeps until there is something to read.
+    let follower = thread::spawn({
+        let mut follower = journal.follow(first);
+        move || follower.by_ref().take(ORDERS as usize).map(show).collect()
     });
-    for n in 0..10 {
-        let mut batch = BatchBuilder::new(BatchOptions::default());
-        for part in ["a", "b", "c"] {
-            let value = format!("event {n}{part}");
-            batch.append(env.clock.wall_ms(), None, Some(value.as_bytes()), [])?;
-        }
-        let mut batch = [PreparedBatch::trusted(batch.build()?)?];
-        log.append_as_leader(&mut batch, 0, env.clock.wall_ms(), AppendOrigin::Client)?;
+    // So does a task, on whatever runtime there is.
+    let mut tail = journal.tail(first);
+    let task = thread::spawn(move || block_on(async move { tail.next().await }));
+
+    for n in 0..ORDERS {
+        journal.append(format!("order-{}", n % 4), format!("state {n}"))?;
     }
     // On disk, not only in the page cache.
-    log.flush(i64::MAX)?;
-    follower.join().map_err(|_| "the follower panicked")??;
-    log.close()?;
-    Ok(())
+    journal.flush()?;
+
+    let heard: Result<Vec<u64>, JournalError> = join(follower);
+    assert_eq!(heard?.len() as u64, ORDERS);
+    let woken = join(task).transpose()?.map(|entry| entry.offset);
+    assert_eq!(woken, Some(first));
+    journal.close()
 }
 
-/// Prints the records from `next` on until `end`, as they come.
-fn follow(log: &Log, mut next: i64, end: i64) -> Result<(), Box<dyn Error>> {
-    let mut scratch = Scratch::new();
-    while next < end {
-        if !log.wait_for(next, Duration::from_secs(10)) {
-            return Err("nothing came".into());
-        }
-        for part in log.read(next, 1 << 20, i64::MAX, true)?.parts {
-            let mut bytes = vec![0; part.len];
-            part.file.read_exact_at(&mut bytes, part.position)?;
-            for batch in batches(&bytes) {
-                for record in batch?.records(&mut scratch)? {
-                    let record = record?;
-                    // A batch may begin before the offset asked for.
-                    if record.offset >= next {
-                        let value = String::from_utf8_lossy(record.value.unwrap_or_default());
-                        say(&format!("{}: {value}", record.offset));
-                        next = record.offset + 1;
-                    }
-                }
-            }
+fn show(entry: Result<klamm_log::Entry, JournalError>) -> Result<u64, JournalError> {
+    let entry = entry?;
+    let text = |field: Option<bytes::Bytes>| {
+        String::from_utf8_lossy(&field.unwrap_or_default()).into_owned()
+    };
+    let (key, value) = (text(entry.key), text(entry.value));
+    say(&format!("{}: {key} = {value}", entry.offset));
+    Ok(entry.offset)
+}
+
+fn join<T>(thread: thread::JoinHandle<T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The smallest of async runtimes: a thread that sleeps until its task is woken.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
         }
     }
-    Ok(())
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]

@@ -1,11 +1,13 @@
 //! Kafka's storage engine as a crate: segments, indexes, recovery, retention.
 //!
-//! A [`Log`] is one partition in one directory, in Kafka's format to the byte; [`LogManager`]
+//! A [`Journal`] is a log of keys and values for a program of one's own, with nothing of Kafka to
+//! know. What it is made of: a [`Log`] is one partition in one directory, in Kafka's format to the byte; [`LogManager`]
 //! looks after the directories of a broker. Both are synchronous and use no threads of their own:
 //! whoever embeds them decides where they may block.
 //!
 //! What lives where:
 //!
+//! - [`Journal`]: open, append, read, follow, compact (`journal/`);
 //! - [`Log`]: append, read, find, truncate, flush, retain (`log/`);
 //! - segments: one file of batches with its indexes (`segment/`, `index/`);
 //! - producer state: sequence numbers and transactions (`producer_state/`);
@@ -32,6 +34,7 @@ mod config;
 mod epoch_cache;
 mod error;
 mod index;
+mod journal;
 mod log;
 mod manager;
 pub mod meta_properties;
@@ -48,6 +51,8 @@ pub use config::LogConfig;
 pub use epoch_cache::EpochEnd;
 pub use error::{BatchFault, FileProblem, LogError};
 pub use index::txn::AbortedTxn;
+pub use journal::{Entries, Entry, Follower, Journal, JournalError, Options, Tail};
+pub use klamm_records::Compression;
 pub use log::{
     AppendInfo, Log, LogOpen, LogRead, LogSlice, OffsetAndTimestamp, RecoveryReport, Truncation,
     UNKNOWN_LEADER_EPOCH,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::storage::lock;
 
-/// Called with the new log end offset after each append. Runs on the appending thread, so it must
+/// Called with the log end offset after each append, and at the close. Runs on the appending thread, so it must
 /// only hand the news on: wake a task, send on a channel.
 pub type EndListener = dyn Fn(i64) + Send + Sync;
 

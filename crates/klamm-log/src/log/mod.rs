@@ -232,16 +232,21 @@ impl Log {
             .compare_exchange(open, offline, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Calls `listener` with the end of the log after each append, for as long as it is held
-    /// elsewhere. It runs on the appending thread and must only pass the news on.
+    /// Calls `listener` with the end of the log after each append, and when the log is closed,
+    /// for as long as it is held elsewhere. It runs on the appending thread and must only pass the news on.
     pub fn subscribe(&self, listener: &Arc<EndListener>) {
         self.watch.subscribe(listener);
     }
 
-    /// Sleeps until the log holds `offset`, for at most `timeout`. Returns whether it does.
+    /// Sleeps until the log holds `offset` or is closed, for at most `timeout`. Returns whether
+    /// it holds the offset.
     pub fn wait_for(&self, offset: i64, timeout: Duration) -> bool {
-        self.log_end_offset() > offset
-            || self.watch.wait(timeout, || self.log_end_offset() > offset)
+        let holds = || self.log_end_offset() > offset;
+        if !holds() {
+            self.watch
+                .wait(timeout, || holds() || self.status() != Status::Open);
+        }
+        holds()
     }
 
     fn status(&self) -> Status {
@@ -250,6 +255,10 @@ impl Log {
             1 => Status::Offline,
             _ => Status::Closed,
         }
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), LogError> {
+        self.check_status()
     }
 
     fn check_status(&self) -> Result<(), LogError> {

@@ -263,6 +263,8 @@ impl Log {
         self.recovery_point.store(end, Ordering::SeqCst);
         self.status.store(Status::Closed as u8, Ordering::SeqCst);
         drop(state);
+        // Whoever waits for more waits in vain.
+        self.watch.notify(end);
         if self.standalone.is_some() {
             self.write_own_checkpoints()?;
             clean_shutdown::write(&*self.dir.fs, &self.dir.path(), -1)?;
