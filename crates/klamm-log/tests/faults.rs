@@ -22,6 +22,8 @@ struct Trouble {
     syncs: AtomicI64,
     /// Files that may still be created.
     creates: AtomicI64,
+    /// Files that may still be renamed.
+    renames: AtomicI64,
 }
 
 impl Trouble {
@@ -31,11 +33,13 @@ impl Trouble {
             set_lens: AtomicI64::new(i64::MAX),
             syncs: AtomicI64::new(i64::MAX),
             creates: AtomicI64::new(i64::MAX),
+            renames: AtomicI64::new(i64::MAX),
         })
     }
 
     fn end(&self) {
-        for budget in [&self.room, &self.set_lens, &self.syncs, &self.creates] {
+        let others = [&self.set_lens, &self.syncs, &self.creates, &self.renames];
+        for budget in others.into_iter().chain([&self.room]) {
             budget.store(i64::MAX, Ordering::SeqCst);
         }
     }
@@ -70,6 +74,7 @@ impl Fs for FaultyFs {
         OsFs.read_dir(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        spend(&self.0.renames)?;
         OsFs.rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -248,6 +253,20 @@ fn a_write_that_cannot_be_undone_takes_the_log_offline() {
 }
 
 #[test]
+fn a_write_that_is_undone_is_undone_on_disk() {
+    let f = Fixture::new();
+    let log = f.open();
+    append(&log).unwrap();
+    log.flush(2).unwrap();
+    f.trouble.room.store(100, Ordering::SeqCst);
+    f.trouble.syncs.store(0, Ordering::SeqCst);
+    assert!(append(&log).is_err());
+    f.trouble.end();
+    // All below the recovery point is taken for sound: what is behind it must not come back.
+    assert!(log.is_offline(), "the cut could not be made durable");
+}
+
+#[test]
 fn a_failed_sync_takes_the_log_offline() {
     let f = Fixture::new();
     let log = f.open();
@@ -281,6 +300,27 @@ fn a_failed_roll_changes_nothing() {
         (log.log_end_offset(), &log.recovery_report().truncation),
         (end, &None)
     );
+}
+
+#[test]
+fn a_failed_removal_of_segments_takes_the_log_offline() {
+    let f = Fixture::new();
+    let log = f.open();
+    for _ in 0..3 {
+        append(&log).unwrap();
+        log.roll().unwrap();
+    }
+    log.set_high_watermark(6);
+    log.delete_records_before(4).unwrap();
+    // The second segment's file stays, though it is no longer part of the log: a flush would
+    // vouch for what it never looked at.
+    f.trouble.renames.store(4, Ordering::SeqCst);
+    assert!(log.apply_retention(0, 6).unwrap_err().is_storage_failure());
+    f.trouble.end();
+    assert!(matches!(log.flush(6), Err(LogError::Offline { .. })));
+    drop(log);
+    let log = f.open();
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (2, 6));
 }
 
 #[test]

@@ -18,6 +18,6 @@ mod trace;
 
 pub use clock::SimClock;
 pub use executor::{Executor, Sleep, Stalled, poll_once};
-pub use fs::{Faults, SimFs};
+pub use fs::{Errno, Faults, SimFs};
 pub use rng::SimRng;
 pub use trace::Trace;

@@ -42,7 +42,7 @@ impl Log {
         self.offline_if_failed(result)
     }
 
-    fn offline_if_failed(&self, result: Result<(), LogError>) -> Result<(), LogError> {
+    pub(super) fn offline_if_failed(&self, result: Result<(), LogError>) -> Result<(), LogError> {
         if result.is_err() {
             self.set_offline();
         }

@@ -156,7 +156,7 @@ impl Log {
     /// start of the log moves with them.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's. The log goes offline if a removal was under way.
     pub fn apply_retention(&self, now_ms: i64, high_watermark: i64) -> Result<usize, LogError> {
         self.set_high_watermark(high_watermark);
         let mut state = self.open_state()?;
@@ -220,12 +220,24 @@ impl Log {
             let kept = map.split_off(&start);
             std::mem::replace(map, kept)
         });
-        for segment in removed.into_values() {
-            // One after the other, or a crash could bring back an old one and not its successors.
+        // Files that stay would be taken for the log's when it is opened again, and no flush looks
+        // at them any more.
+        let result = self.remove_one_by_one(state, removed.into_values());
+        self.offline_if_failed(result)?;
+        Ok(count)
+    }
+
+    /// Or a crash could bring back an old segment and not its successors.
+    fn remove_one_by_one(
+        &self,
+        state: &mut State,
+        segments: impl Iterator<Item = Arc<Segment>>,
+    ) -> Result<(), LogError> {
+        for segment in segments {
             self.remove_segments(state, [segment])?;
             self.dir.sync()?;
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Closes the log in order: everything is made durable, and a snapshot of the producers

@@ -87,8 +87,12 @@ impl Segment {
         let written = file.write_all_vectored_at(bytes, position);
         self.note_change();
         if let Err(error) = written {
-            // A torn batch would end recovery where acknowledged batches may follow it.
-            let undone = file.set_len(position).is_ok();
+            // A torn batch would end recovery where acknowledged batches may follow it. The cut
+            // must be durable: the next flush may find nothing to do in this file.
+            let undone = file
+                .set_len(position)
+                .and_then(|()| file.sync_data())
+                .is_ok();
             let error = Err(error).at("append to", &self.path());
             return error.map_err(|error| WriteFailure { error, undone });
         }

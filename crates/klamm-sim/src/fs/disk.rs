@@ -4,13 +4,12 @@ use std::path::Path;
 
 use klamm_env::{Clock as _, DirEntry, Metadata, OpenMode, Rng as _};
 
-use super::Faults;
+use super::faults::{Call, Gremlin};
 use super::tree::{DirNode, DirOp, FileNode, Inode, WriteOp, names};
 use crate::trace::digest;
 use crate::{SimClock, SimRng, Trace};
 
 const ROOT: u64 = 1;
-const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
 /// The state behind [`SimFs`](super::SimFs).
@@ -23,7 +22,7 @@ pub(super) struct Disk {
     pub(super) locks: BTreeSet<u64>,
     /// Counts crashes; files opened before one are dead.
     pub(super) generation: u64,
-    pub(super) faults: Faults,
+    pub(super) gremlin: Gremlin,
     /// Calls that changed anything.
     pub(super) changes: u64,
     pub(super) power_off_at: Option<u64>,
@@ -33,10 +32,6 @@ pub(super) struct Disk {
     rng: SimRng,
     pub(super) clock: SimClock,
     trace: Trace,
-}
-
-fn eio() -> io::Error {
-    io::Error::from_raw_os_error(EIO)
 }
 
 fn power_is_off() -> io::Error {
@@ -51,7 +46,7 @@ impl Disk {
             dir_ops: Vec::new(),
             locks: BTreeSet::new(),
             generation: 0,
-            faults: Faults::default(),
+            gremlin: Gremlin::new(rng.fork("gremlin"), trace.clone()),
             changes: 0,
             power_off_at: None,
             off: false,
@@ -146,14 +141,6 @@ impl Disk {
         Ok(())
     }
 
-    fn fails(&self, per_million: u32, what: &str) -> io::Result<()> {
-        if self.rng.chance(per_million) {
-            self.trace.note(format_args!("EIO in {what}"));
-            return Err(eio());
-        }
-        Ok(())
-    }
-
     pub(super) fn used_bytes(&self) -> u64 {
         let len = |node: &Inode| match node {
             Inode::File(file) => file.current.len() as u64,
@@ -176,6 +163,7 @@ impl Disk {
             (None, OpenMode::Read | OpenMode::Write) => return Err(io::ErrorKind::NotFound.into()),
             (Some(inode), _) => {
                 self.file(inode, self.generation)?;
+                self.gremlin.call(Call::Name)?;
                 if mode == OpenMode::Truncate {
                     self.set_len(inode, self.generation, 0)?;
                 }
@@ -184,6 +172,7 @@ impl Disk {
             (None, _) => {
                 let (dir, name) = self.parent(path)?;
                 self.before_change()?;
+                self.gremlin.call(Call::NewName)?;
                 let inode = self.new_inode(Inode::File(FileNode::new(self.clock.wall_ms())));
                 self.change_names(DirOp::Link { dir, name, inode });
                 inode
@@ -201,6 +190,7 @@ impl Disk {
                 Some(&inode) => inode,
                 None => {
                     self.before_change()?;
+                    self.gremlin.call(Call::NewName)?;
                     let new = self.new_inode(Inode::Dir(DirNode::default()));
                     self.change_names(DirOp::Link {
                         dir: inode,
@@ -217,8 +207,9 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+    pub(super) fn read_dir(&mut self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.check_power()?;
+        self.gremlin.call(Call::Name)?;
         let dir = self.dir(self.lookup(path)?)?;
         let entry = |(name, inode): (&String, &u64)| DirEntry {
             name: name.clone(),
@@ -237,6 +228,7 @@ impl Disk {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
         self.before_change()?;
+        self.gremlin.call(Call::NewName)?;
         self.trace.note(format_args!(
             "rename {} to {}",
             from.display(),
@@ -257,6 +249,7 @@ impl Disk {
         self.file(inode, self.generation)?;
         let (dir, name) = self.parent(path)?;
         self.before_change()?;
+        self.gremlin.call(Call::Name)?;
         self.trace.note(format_args!("remove {}", path.display()));
         self.change_names(DirOp::Unlink { dir, name });
         Ok(())
@@ -275,6 +268,7 @@ impl Disk {
         self.dir(inode)?;
         let (dir, name) = self.parent(path)?;
         self.before_change()?;
+        self.gremlin.call(Call::Name)?;
         self.trace.note(format_args!("rmdir {}", path.display()));
         self.change_names(DirOp::Unlink { dir, name });
         Ok(())
@@ -288,6 +282,7 @@ impl Disk {
         }
         let (dir, name) = self.parent(to)?;
         self.before_change()?;
+        self.gremlin.call(Call::NewName)?;
         self.trace
             .note(format_args!("link {} to {}", from.display(), to.display()));
         self.change_names(DirOp::Link { dir, name, inode });
@@ -298,7 +293,7 @@ impl Disk {
         let dir = self.lookup(path)?;
         self.dir(dir)?;
         self.before_change()?;
-        self.fails(self.faults.sync_errors, "sync of a directory")?;
+        self.gremlin.call(Call::Sync)?;
         self.trace.note(format_args!("sync {}/", path.display()));
         // What came before on the same name goes along, or it could come back later.
         let mut chosen = vec![false; self.dir_ops.len()];
@@ -323,9 +318,10 @@ impl Disk {
         Ok(())
     }
 
-    pub(super) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+    pub(super) fn metadata(&mut self, path: &Path) -> io::Result<Metadata> {
         self.check_power()?;
         let inode = self.lookup(path)?;
+        self.gremlin.call(Call::Name)?;
         Ok(match self.inodes.get(&inode) {
             Some(Inode::File(file)) => Metadata {
                 len: file.current.len() as u64,
@@ -355,6 +351,11 @@ impl Disk {
         }
     }
 
+    pub(super) fn len(&mut self, inode: u64, generation: u64) -> io::Result<u64> {
+        self.gremlin.call(Call::Name)?;
+        Ok(self.file(inode, generation)?.current.len() as u64)
+    }
+
     pub(super) fn read_at(
         &mut self,
         inode: u64,
@@ -362,15 +363,17 @@ impl Disk {
         buf: &mut [u8],
         offset: u64,
     ) -> io::Result<usize> {
-        self.fails(self.faults.read_errors, "read")?;
-        let short = self.rng.chance(self.faults.short_reads);
-        let cut = self.rng.clone();
+        self.gremlin.call(Call::Read)?;
+        let start = self
+            .file(inode, generation)?
+            .current
+            .len()
+            .min(offset as usize);
+        let len = buf
+            .len()
+            .min(self.file(inode, generation)?.current.len() - start);
+        let len = self.gremlin.shorten(Call::Read, len);
         let file = self.file(inode, generation)?;
-        let start = (offset as usize).min(file.current.len());
-        let mut len = buf.len().min(file.current.len() - start);
-        if short && len > 1 {
-            len = 1 + cut.index(len - 1);
-        }
         buf[..len].copy_from_slice(&file.current[start..start + len]);
         Ok(len)
     }
@@ -384,12 +387,10 @@ impl Disk {
     ) -> io::Result<usize> {
         let file_len = self.file(inode, generation)?.current.len();
         self.before_change()?;
-        self.fails(self.faults.write_errors, "write")?;
+        let failed = self.gremlin.call(Call::Write);
         let offset = offset as usize;
-        if self.rng.chance(self.faults.short_writes) && data.len() > 1 {
-            data.truncate(1 + self.rng.index(data.len() - 1));
-        }
-        if let Some(space) = self.faults.space_bytes {
+        data.truncate(self.gremlin.shorten(Call::Write, data.len()));
+        if let Some(space) = self.gremlin.faults.space_bytes {
             let free = space.saturating_sub(self.used_bytes()) as usize;
             let room = (file_len + free).saturating_sub(offset);
             if room == 0 && !data.is_empty() {
@@ -397,6 +398,10 @@ impl Disk {
                 return Err(io::Error::from_raw_os_error(ENOSPC));
             }
             data.truncate(room);
+        }
+        if failed.is_err() {
+            // The pages before the one that failed may have been taken.
+            data.truncate(self.rng.index(data.len() + 1));
         }
         let len = data.len();
         self.trace.note(format_args!(
@@ -406,13 +411,13 @@ impl Disk {
         let now_ms = self.clock.wall_ms();
         self.file(inode, generation)?
             .change(WriteOp::Write { offset, data }, now_ms);
-        Ok(len)
+        failed.map(|()| len)
     }
 
     pub(super) fn set_len(&mut self, inode: u64, generation: u64, len: u64) -> io::Result<()> {
         self.file(inode, generation)?;
         self.before_change()?;
-        self.fails(self.faults.write_errors, "truncate")?;
+        self.gremlin.call(Call::SetLen)?;
         self.trace.note(format_args!("set_len {inode} {len}"));
         let now_ms = self.clock.wall_ms();
         let op = WriteOp::SetLen(usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?);
@@ -423,7 +428,7 @@ impl Disk {
     pub(super) fn sync(&mut self, inode: u64, generation: u64) -> io::Result<()> {
         self.file(inode, generation)?;
         self.before_change()?;
-        if let Err(error) = self.fails(self.faults.sync_errors, "sync") {
+        if let Err(error) = self.gremlin.call(Call::Sync) {
             self.lost_writes |= self.file(inode, generation)?.sync_failed();
             return Err(error);
         }

@@ -27,12 +27,7 @@ impl File for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self
-            .fs
-            .disk()
-            .file(self.inode, self.generation)?
-            .current
-            .len() as u64)
+        self.fs.disk().len(self.inode, self.generation)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -1,15 +1,23 @@
 //! A file system in memory that behaves as badly as a real one may.
 //!
-//! Every write and every change of a name is first *pending*; a sync makes it durable. A
-//! [`SimFs::crash`] keeps some of what is pending and forgets the rest: single sectors of a write,
-//! truncations, and names independent of the files they name, in any order or (as a journal
-//! would) up to some moment. [`Faults`] make calls fail or fall short, [`SimFs::power_off_after`]
-//! pulls the plug in the middle of whatever the program is doing.
+//! Every write and every change of a name is first *pending*; a sync makes it durable.
+//!
+//! - [`SimFs::kill`] ends the process: the page cache stays, pending or not.
+//! - [`SimFs::crash`] is a power cut. It keeps some of what is pending and forgets the rest: single
+//!   sectors of a write; its length without its content, which is zeros then, or what lay on the
+//!   disk before; truncations; names, independent of the files they name; in any order, or (as a
+//!   journal would) up to some moment. A sync of a file says nothing of its name, one of a
+//!   directory nothing of the content of its files.
+//! - [`SimFs::power_off_after`] pulls the plug in the middle of whatever the program is doing.
+//! - [`Faults`] make calls fail or fall short by chance, [`SimFs::fail_after`] one of them exactly:
+//!   with EIO or ENOSPC.
+//! - [`SimFs::rot`] flips bits of what lies there.
 //!
 //! A failed sync loses what it should have made durable, though reads go on showing it, as Linux
 //! does; only a program that stops trusting the file is safe.
 
 mod disk;
+mod faults;
 mod file;
 mod tree;
 
@@ -24,24 +32,8 @@ use klamm_env::{DirEntry, File, Fs, LockGuard, Metadata, OpenMode, Space};
 
 use crate::{SimClock, SimRng, Trace};
 use disk::Disk;
+pub use faults::{Errno, Faults};
 use file::SimFile;
-
-/// How often calls go wrong, in cases per million.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    /// Reads that fail with EIO.
-    pub read_errors: u32,
-    /// Writes and truncations that fail with EIO and change nothing.
-    pub write_errors: u32,
-    /// Syncs of files and directories that fail with EIO.
-    pub sync_errors: u32,
-    /// Reads that give fewer bytes than they could.
-    pub short_reads: u32,
-    /// Writes that take fewer bytes than given.
-    pub short_writes: u32,
-    /// Bytes that all files together may have; writes beyond fail with ENOSPC.
-    pub space_bytes: Option<u64>,
-}
 
 /// The file system. Clones share it.
 #[derive(Clone, Debug)]
@@ -57,9 +49,20 @@ impl SimFs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets calls go wrong from now on.
+    /// Lets calls go wrong from now on; takes back what [`SimFs::fail_after`] asked for.
     pub fn set_faults(&self, faults: Faults) {
-        self.disk().faults = faults;
+        self.disk().gremlin.set_faults(faults);
+    }
+
+    /// Lets one call fail, whichever it is: the one after the next `calls`. With
+    /// [`Errno::NoSpace`] the first after them that needs room.
+    pub fn fail_after(&self, calls: u64, errno: Errno) {
+        self.disk().gremlin.fail_after(calls, errno);
+    }
+
+    /// Calls so far that could have failed.
+    pub fn calls(&self) -> u64 {
+        self.disk().gremlin.calls
     }
 
     /// Pulls the plug before the `calls`-th call from now that changes anything: that call and
@@ -145,9 +148,9 @@ impl Fs for SimFs {
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
-        let disk = self.disk();
+        let mut disk = self.disk();
         disk.metadata(path)?;
-        let total_bytes = disk.faults.space_bytes.unwrap_or(1 << 40);
+        let total_bytes = disk.gremlin.faults.space_bytes.unwrap_or(1 << 40);
         Ok(Space {
             total_bytes,
             usable_bytes: total_bytes.saturating_sub(disk.used_bytes()),
@@ -168,7 +171,7 @@ impl Fs for SimFs {
     }
 
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        let disk = self.disk();
+        let mut disk = self.disk();
         disk.metadata(path)?;
         let mut full = PathBuf::from("/");
         full.extend(tree::names(path)?);

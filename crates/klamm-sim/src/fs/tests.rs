@@ -56,7 +56,7 @@ fn what_was_synced_survives_every_crash() {
 /// What may be lost is lost for some seed, and kept for another, and torn for a third.
 #[test]
 fn what_was_not_synced_may_be_lost_kept_or_torn() {
-    let (mut lost, mut kept, mut torn, mut unnamed) = (0, 0, 0, 0);
+    let (mut lost, mut kept, mut torn, mut unnamed, mut garbage) = (0, 0, 0, 0, 0);
     for seed in 0..300 {
         let fs = fs(seed);
         let file = fs.open(p("/f"), OpenMode::Create).unwrap();
@@ -69,6 +69,7 @@ fn what_was_not_synced_may_be_lost_kept_or_torn() {
             Err(_) => unnamed += 1,
             Ok(content) if content.is_empty() => lost += 1,
             Ok(content) if content.len() == 2100 && content[100..] == [7; 2000] => kept += 1,
+            Ok(content) if content.iter().any(|byte| ![0, 7].contains(byte)) => garbage += 1,
             Ok(content) => {
                 torn += 1;
                 let sectors: Vec<&[u8]> = content.chunks(512).collect();
@@ -80,7 +81,7 @@ fn what_was_not_synced_may_be_lost_kept_or_torn() {
             }
         }
     }
-    assert!(lost > 10 && kept > 10 && torn > 10 && unnamed > 10);
+    assert!(lost > 10 && kept > 10 && torn > 10 && unnamed > 10 && garbage > 3);
 }
 
 #[test]
@@ -206,4 +207,95 @@ fn a_seed_repeats_itself() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
+}
+
+/// Calls of every kind on two files.
+fn many_calls(fs: &SimFs) -> io::Result<()> {
+    fs.create_dir_all(p("/d"))?;
+    let file = fs.open(p("/d/f"), OpenMode::Create)?;
+    file.write_all_at(&[1; 100], 0)?;
+    file.len()?;
+    file.set_len(50)?;
+    file.sync_all()?;
+    file.read_exact_at(&mut [0; 50], 0)?;
+    fs.metadata(p("/d/f"))?;
+    fs.rename(p("/d/f"), p("/d/g"))?;
+    fs.hard_link(p("/d/g"), p("/d/h"))?;
+    fs.sync_dir(p("/d"))?;
+    fs.read_dir(p("/d"))?;
+    fs.open(p("/d/g"), OpenMode::Read)?;
+    fs.remove_dir_all(p("/d"))
+}
+
+#[test]
+fn any_call_can_fail() {
+    let calls = {
+        let fs = fs(6);
+        many_calls(&fs).unwrap();
+        fs.calls()
+    };
+    assert!(calls >= 15, "{calls}");
+    for call in 0..calls {
+        let fs = fs(6);
+        fs.fail_after(call, Errno::Io);
+        let error = many_calls(&fs).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5), "call {call}");
+        fs.calls();
+        let _ = fs.remove_dir_all(p("/d"));
+        many_calls(&fs).unwrap();
+    }
+    let full = (0..calls).filter(|&call| {
+        let fs = fs(6);
+        fs.fail_after(call, Errno::NoSpace);
+        many_calls(&fs).is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
+    });
+    assert!(full.count() >= 8, "the next call that needs room fails");
+}
+
+#[test]
+fn calls_on_names_fail_by_chance() {
+    let fs = fs(7);
+    fs.set_faults(Faults {
+        name_errors: 300_000,
+        space_errors: 300_000,
+        ..Faults::default()
+    });
+    let (mut io, mut space) = (0, 0);
+    for round in 0..100 {
+        match fs.open(p(&format!("/{round}")), OpenMode::Create) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => space += 1,
+            Err(_) => io += 1,
+        }
+    }
+    assert!(io > 10 && space > 10, "{io} {space}");
+}
+
+#[test]
+fn a_failing_write_may_leave_a_part() {
+    let left = |seed| {
+        let fs = fs(seed);
+        let file = fs.open(p("/f"), OpenMode::Create).unwrap();
+        fs.fail_after(0, Errno::Io);
+        file.write_all_at(&[1; 1000], 0).unwrap_err();
+        file.len().unwrap()
+    };
+    assert!((0..20).any(|seed| left(seed) > 0));
+}
+
+/// A file whose length reached the disk and whose content did not.
+#[test]
+fn a_crash_can_leave_zeros_and_garbage() {
+    let (mut zeros, mut garbage) = (0, 0);
+    for seed in 0..300 {
+        let fs = fs(seed);
+        let file = fs.open(p("/f"), OpenMode::Create).unwrap();
+        fs.sync_dir(p("/")).unwrap();
+        file.write_all_at(&[7; 400], 0).unwrap();
+        fs.crash();
+        let content = fs.read(p("/f")).unwrap();
+        zeros += usize::from(content == [0; 400]);
+        garbage += usize::from(content.len() == 400 && content.iter().any(|b| ![0, 7].contains(b)));
+    }
+    assert!(zeros > 10 && garbage > 3, "{zeros} {garbage}");
 }

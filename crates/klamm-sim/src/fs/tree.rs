@@ -59,8 +59,20 @@ impl WriteOp {
         };
         let sectors = sectors(*offset, data.len());
         let kept_first = rng.index(sectors.len() + 1);
-        match rng.index(4) {
+        match rng.index(5) {
             0 => {}
+            4 => {
+                // The length was noted and the content never written.
+                let from = content.len().max(*offset);
+                let end = offset + data.len();
+                if content.len() < end {
+                    content.resize(end, 0);
+                    if rng.one_in(4) {
+                        let garbage = rng.bytes(end - from);
+                        write(content, from, &garbage);
+                    }
+                }
+            }
             1 => self.apply(content),
             2 => {
                 for (start, end) in &sectors[..kept_first] {

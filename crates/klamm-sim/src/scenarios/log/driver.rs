@@ -9,7 +9,7 @@ use klamm_records::{BatchBuilder, BatchOptions, Compression, PreparedBatch, Topi
 use super::super::{Run, Violation};
 use super::model::{Model, ModelBatch};
 use super::{durability, idempotence, integrity, lookup, observed, prefix};
-use crate::{Faults, SimFs, SimRng};
+use crate::{Errno, Faults, SimFs, SimRng};
 
 const DIR: &str = "/data/log";
 const MANAGED_DIR: &str = "/data/logs";
@@ -118,7 +118,11 @@ impl<'a> Driver<'a> {
             66..70 => self.tick(),
             70..74 => self.truncate(),
             74..77 => self.delete(),
-            77..82 => self.set_faults(),
+            77..80 => self.set_faults(),
+            80..82 => {
+                let errno = [Errno::Io, Errno::NoSpace][self.rng.index(2)];
+                self.fs.fail_after(self.rng.below(30), errno);
+            }
             82..86 => self.fs.power_off_after(self.rng.below(40)),
             86..90 => self.crash()?,
             90..93 => self.kill()?,
@@ -297,6 +301,8 @@ impl<'a> Driver<'a> {
             sync_errors: rare,
             short_reads: often,
             short_writes: often,
+            name_errors: if self.rng.one_in(2) { rare } else { 0 },
+            space_errors: if self.rng.one_in(4) { rare } else { 0 },
             space_bytes: self.rng.one_in(5).then(|| 20_000 + self.rng.below(200_000)),
         });
     }
@@ -305,8 +311,33 @@ impl<'a> Driver<'a> {
         self.fs.crash();
         self.manager = None;
         self.log = None;
+        self.fail_to_open();
         self.reopen()?;
         self.verify(true)
+    }
+
+    /// Now and then recovery itself meets a power cut or a failing disk, and has to be begun again.
+    fn fail_to_open(&mut self) {
+        while self.rng.one_in(3) {
+            self.fs.set_faults(Faults::default());
+            match self.rng.index(3) {
+                0 => self.fs.power_off_after(self.rng.below(20)),
+                1 => self.fs.fail_after(self.rng.below(60), Errno::Io),
+                _ => self.fs.fail_after(self.rng.below(60), Errno::NoSpace),
+            }
+            let opened = match self.place {
+                Place::Alone => {
+                    let open = LogOpen::standalone(DIR, self.config.clone(), self.env.clone());
+                    Log::open(open).map(drop).map_err(|error| error.to_string())
+                }
+                Place::Managed => self.open_managed().map(drop),
+            };
+            self.run
+                .trace
+                .note(format_args!("a troubled opening: {opened:?}"));
+            self.manager = None;
+            self.fs.crash();
+        }
     }
 
     fn kill(&mut self) -> Result<(), Violation> {
