@@ -5,7 +5,7 @@ use std::path::Path;
 use klamm_env::{Clock as _, DirEntry, Metadata, OpenMode, Rng as _};
 
 use super::faults::{Call, Gremlin};
-use super::tree::{DirNode, DirOp, FileNode, Inode, WriteOp, names};
+use super::tree::{DirNode, DirOp, FileNode, Inode, WriteOp, forget_unreachable, names};
 use crate::trace::digest;
 use crate::{SimClock, SimRng, Trace};
 
@@ -471,27 +471,12 @@ impl Disk {
                 Inode::Dir(dir) => dir.current.clone_from(&dir.durable),
             }
         }
-        self.forget_unreachable();
+        forget_unreachable(&mut self.inodes, ROOT);
         self.trace.note(format_args!(
             "{} inodes, {} bytes are left",
             self.inodes.len(),
             self.used_bytes()
         ));
-    }
-
-    fn forget_unreachable(&mut self) {
-        let mut reachable = BTreeSet::from([ROOT]);
-        let mut queue = vec![ROOT];
-        while let Some(inode) = queue.pop() {
-            if let Some(Inode::Dir(dir)) = self.inodes.get(&inode) {
-                queue.extend(
-                    dir.current
-                        .values()
-                        .filter(|&&below| reachable.insert(below)),
-                );
-            }
-        }
-        self.inodes.retain(|inode, _| reachable.contains(inode));
     }
 
     pub(super) fn rot(&mut self, path: &Path, offset: u64, mask: u8) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Inodes, and the two views of each: what programs see and what is on the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path};
 
@@ -232,4 +232,20 @@ pub(super) fn names(path: &Path) -> io::Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// Drops inodes that no name leads to.
+pub(super) fn forget_unreachable(inodes: &mut BTreeMap<u64, Inode>, root: u64) {
+    let mut reachable = BTreeSet::from([root]);
+    let mut queue = vec![root];
+    while let Some(inode) = queue.pop() {
+        if let Some(Inode::Dir(dir)) = inodes.get(&inode) {
+            queue.extend(
+                dir.current
+                    .values()
+                    .filter(|&&below| reachable.insert(below)),
+            );
+        }
+    }
+    inodes.retain(|inode, _| reachable.contains(inode));
 }
