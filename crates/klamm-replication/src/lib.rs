@@ -4,6 +4,7 @@
 //! - [`partition`]: the rules of replication as state machines: leader, follower, ISR, high
 //!   watermark, truncation. No I/O, no clock.
 //! - [`fetch_session`]: fetch sessions (KIP-227). No I/O, no clock.
+//! - [`fetcher`]: following leaders on other brokers, round by round.
 //! - [`waiters`]: who waits for acknowledgements, bytes or time, as data structures.
 //! - [`manager`]: [`ReplicaManager`], the driver over logs and metadata that a broker calls.
 //!
@@ -16,14 +17,16 @@
 #![forbid(unsafe_code)]
 
 pub mod fetch_session;
+pub mod fetcher;
 pub mod manager;
 pub mod partition;
 pub mod waiters;
 
 pub use manager::{
     CoordinatorAppend, DeletedRecords, Elected, FetchParams, FetchSlices, FetchedPartition,
-    LeaderHint, LeaderStatus, LoadedRange, OffsetAnswer, OffsetQuery, PendingProduce, Prepared,
-    ProduceContext, ProduceResult, ProposalSink, ReadIsolation, ReplicaChanges, ReplicaManager,
-    ReplicaManagerConfig, ReplicaOffsets, ReplicaStatus, TopicRef, TopicSettings,
+    FollowError, Followed, FollowerWish, LeaderHint, LeaderStatus, LoadedRange, OffsetAnswer,
+    OffsetQuery, PendingProduce, Prepared, ProduceContext, ProduceResult, ProposalSink,
+    ReadIsolation, ReplicaChanges, ReplicaManager, ReplicaManagerConfig, ReplicaOffsets,
+    ReplicaStatus, TopicRef, TopicSettings,
 };
 pub use waiters::Isolation;

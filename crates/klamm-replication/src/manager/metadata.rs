@@ -43,6 +43,10 @@ pub struct ReplicaChanges {
     /// Partitions that this broker led until now, with the epoch in which it does not lead any
     /// more; `None` if the replica is gone.
     pub resigned: Vec<(TopicPartition, Option<i32>)>,
+    /// Partitions that this broker follows in a new epoch.
+    pub following: Vec<Following>,
+    /// Partitions that this broker has no replica of any more, with their topics' ids.
+    pub removed: Vec<(TopicPartition, Uuid)>,
     /// Replicas that could not be opened; they answer with `KAFKA_STORAGE_ERROR`.
     pub failed: Vec<(TopicPartition, ManagerError)>,
 }
@@ -56,6 +60,17 @@ pub struct Elected {
     pub topic_id: Uuid,
     /// The new leader epoch.
     pub leader_epoch: i32,
+}
+
+/// A partition that this broker follows in a new epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// Its topic's id.
+    pub topic_id: Uuid,
+    /// Whom it follows; `None` while there is no leader.
+    pub leader: Option<i32>,
 }
 
 /// A replica of this broker as the metadata wants it.
@@ -192,6 +207,8 @@ impl ReplicaManager {
         for (_, made) in done {
             changes.elected.extend(made.elected);
             changes.resigned.extend(made.resigned);
+            changes.following.extend(made.following);
+            changes.removed.extend(made.removed);
             changes.failed.extend(made.failed);
         }
     }
@@ -239,12 +256,18 @@ impl ReplicaManager {
                         topic_id: topic.id(),
                         leader_epoch: metadata.leader_epoch,
                     }),
-                    Transition::Following { resigned: true } => {
-                        changes.resigned.push((name, Some(metadata.leader_epoch)));
+                    Transition::Following { resigned } => {
+                        if resigned {
+                            let epoch = Some(metadata.leader_epoch);
+                            changes.resigned.push((name.clone(), epoch));
+                        }
+                        changes.following.push(Following {
+                            partition: name,
+                            topic_id: topic.id(),
+                            leader: (metadata.leader >= 0).then_some(metadata.leader),
+                        });
                     }
-                    Transition::Following { resigned: false }
-                    | Transition::Stale
-                    | Transition::Unchanged => {}
+                    Transition::Stale | Transition::Unchanged => {}
                 }
             }
             Err(error) => {
@@ -365,6 +388,7 @@ impl ReplicaManager {
             Some(Hosted::Offline) => {}
             None => return,
         }
+        changes.removed.push((name.clone(), topic_id));
         if let Err(error) = inner.logs.delete(&name) {
             tracing::error!(partition = %name, %error, "cannot delete the log");
             changes.failed.push((name, error));

@@ -4,6 +4,7 @@
 //! - `metadata`: which replicas there are and in which role, as the metadata says.
 //! - `produce`, `fetch`, `offsets`, `delete_records`, `coordinator`, `describe`: what
 //!   requests ask for, one file each; `fetched` is the answer to a fetch.
+//! - `follow`: what fetchers bring from leaders of other brokers.
 //! - `partition`: one replica: its log, the state machine of its role, its waiting lists.
 //! - `map`: finding a replica by topic name or id.
 //! - `wait`, `timer`: how requests sleep, and the one timer that wakes them in the end.
@@ -18,6 +19,7 @@ mod describe;
 mod error;
 mod fetch;
 mod fetched;
+mod follow;
 mod map;
 mod metadata;
 mod offsets;
@@ -44,7 +46,8 @@ pub use delete_records::DeletedRecords;
 pub use describe::{LeaderStatus, ReplicaStatus};
 pub use fetch::FetchParams;
 pub use fetched::{FetchSlices, FetchedPartition};
-pub use metadata::{Elected, ReplicaChanges, TopicSettings};
+pub use follow::{FollowError, Followed, FollowerWish};
+pub use metadata::{Elected, Following, ReplicaChanges, TopicSettings};
 pub use offsets::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_PENDING_UPLOAD_TIMESTAMP, EARLIEST_TIMESTAMP,
     LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP, OffsetAnswer, OffsetQuery,

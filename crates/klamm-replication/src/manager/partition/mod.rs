@@ -7,11 +7,13 @@
 //!
 //! - [`core`]: what the core lock guards, and what follows from a change of it.
 //! - [`append`], [`read`]: records in and out.
+//! - [`following`]: records in from the leader, and cuts where the logs part.
 //! - [`replication`]: roles, followers, ISR.
 //! - [`waiting`]: entering and leaving the waiting lists.
 
 mod append;
 mod core;
+mod following;
 mod read;
 mod replication;
 mod waiting;

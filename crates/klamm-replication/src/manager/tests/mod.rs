@@ -2,6 +2,7 @@
 //! futures are polled by hand, so that each test says exactly when what happens.
 
 mod fetching;
+mod following;
 mod histories;
 mod offsets;
 mod producing;
@@ -42,6 +43,7 @@ impl ProposalSink for Sink {
 }
 
 struct Broker {
+    node: i32,
     dir: tempfile::TempDir,
     clock: Arc<ManualClock>,
     manager: ReplicaManager,
@@ -50,25 +52,35 @@ struct Broker {
     settings: TopicSettings,
 }
 
-fn start(dir: &std::path::Path, clock: &Arc<ManualClock>, sink: &Arc<Sink>) -> ReplicaManager {
+fn start(
+    node: i32,
+    dir: &std::path::Path,
+    clock: &Arc<ManualClock>,
+    sink: &Arc<Sink>,
+) -> ReplicaManager {
     let env = Env {
         clock: Arc::clone(clock) as _,
         rng: Arc::new(SplitMix64::new(7)),
         fs: Arc::new(OsFs),
     };
-    let config = LogManagerConfig::new(vec![dir.join("data")], "cluster", NODE);
+    let config = LogManagerConfig::new(vec![dir.join("data")], "cluster", node);
     let logs = LogManager::open(config, env.clone(), |_| LogConfig::default()).unwrap();
-    let config = ReplicaManagerConfig::new(NODE);
+    let config = ReplicaManagerConfig::new(node);
     ReplicaManager::new(config, Arc::new(logs), Arc::clone(sink) as _, env)
 }
 
 impl Broker {
     fn new() -> Self {
+        Broker::of_node(NODE)
+    }
+
+    fn of_node(node: i32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(START_MS));
         let sink = Arc::new(Sink::default());
-        let manager = start(dir.path(), &clock, &sink);
+        let manager = start(node, dir.path(), &clock, &sink);
         Broker {
+            node,
             dir,
             clock,
             manager,
@@ -88,7 +100,7 @@ impl Broker {
     /// Starts anew on the same files and metadata, after an orderly shutdown.
     fn restart(self) -> Self {
         self.manager.logs().shutdown(5).unwrap();
-        let manager = start(self.dir.path(), &self.clock, &self.sink);
+        let manager = start(self.node, self.dir.path(), &self.clock, &self.sink);
         let delta = MetadataDelta::from_nothing(&self.image);
         let settings = self.settings.clone();
         let changes = manager.apply_metadata(&delta, &self.image, &|_| settings.clone());
