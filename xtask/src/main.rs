@@ -18,6 +18,7 @@ mod golden;
 mod hello;
 mod interop;
 mod kill;
+mod micro;
 mod oracle;
 mod report;
 mod runtimes;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         "interop" => interop::run(rest),
         "kill" => kill::run(rest),
         "bench" => bench::run(rest),
+        "micro" => micro::run(rest),
         // A process that `bench` starts.
         "bench-floor" => bench::serve_floor(rest),
         "sim" => sim::run(rest),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
                 interop::USAGE,
                 kill::USAGE,
                 bench::USAGE,
+                micro::USAGE,
                 sim::USAGE,
             ];
             Err(format!("{USAGE}  {}", usages.join("\n  ")).into())

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use klamm_env::{Env, FileExt, OpenMode};
-use klamm_log::{AppendOrigin, Log, LogConfig, LogOpen};
+use klamm_log::{AppendOrigin, Journal, Log, LogConfig, LogOpen};
 use klamm_records::{BatchBuilder, BatchOptions, PreparedBatch, TopicPartition};
 
 fn batch(bytes: usize) -> PreparedBatch {
@@ -140,5 +140,37 @@ fn recovery(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, appends, reads, recovery);
+/// What the plain face costs: entries instead of parts of files.
+fn journal(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::open(dir.path()).expect("the journal opens");
+    let records = || (0..100).map(|n: u32| (n.to_be_bytes(), [b'x'; 100]));
+    let mut group = c.benchmark_group("journal");
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("append 100 x 100", |b| {
+        b.iter_batched(
+            || {
+                // So that the disk does not fill up.
+                let end = journal.end();
+                if journal.size_bytes() > 512 << 20 {
+                    journal.drop_before(end).expect("dropped");
+                }
+            },
+            |()| journal.append_all(records()).expect("appended"),
+            BatchSize::SmallInput,
+        );
+    });
+    journal.drop_before(journal.end()).expect("dropped");
+    let first = journal.end();
+    for _ in 0..1000 {
+        journal.append_all(records()).expect("appended");
+    }
+    group.throughput(Throughput::Elements(100_000));
+    group.bench_function("read 100000 x 100", |b| {
+        b.iter(|| journal.read(first).map(|e| e.expect("read").offset).max());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, appends, reads, recovery, journal);
 criterion_main!(benches);

@@ -9,8 +9,10 @@ use klamm_records::{BatchError, BatchView, Scratch};
 use super::{Journal, JournalError};
 use crate::error::{IoContext, LogError};
 
-/// Bytes asked for at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes asked for at first: enough for who wants a record or two.
+const CHUNK_BYTES_MIN: usize = 16 << 10;
+/// Bytes asked for in the end by who goes on and on.
+const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// A record with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Entries {
     until: i64,
     /// What was read from files and not decoded yet: batches, the last one possibly cut.
     bytes: Bytes,
+    /// How much to ask for next.
+    chunk_bytes: usize,
     /// What was decoded and not given out yet.
     decoded: VecDeque<Entry>,
     scratch: Scratch,
@@ -50,6 +54,7 @@ impl Entries {
             next: signed(from),
             until: signed(until),
             bytes: Bytes::new(),
+            chunk_bytes: CHUNK_BYTES_MIN,
             decoded: VecDeque::new(),
             scratch: Scratch::new(),
             failed: false,
@@ -133,14 +138,15 @@ impl Entries {
 
     /// Reads the next piece of the files. False at the end.
     fn read_chunk(&mut self) -> Result<bool, JournalError> {
-        self.bytes.clear();
+        // If all entries of the last piece are gone, its memory serves again.
+        let old = std::mem::take(&mut self.bytes).try_into_mut();
         let log = &self.journal.inner.log;
         let read = loop {
             self.next = self.next.max(log.log_start_offset());
             if self.next >= self.until.min(log.log_end_offset()) {
                 return Ok(false);
             }
-            match log.read(self.next, CHUNK_BYTES, self.until, true) {
+            match log.read(self.next, self.chunk_bytes, self.until, true) {
                 // Dropped while it was looked for.
                 Err(LogError::OffsetOutOfRange { .. }) if self.next < log.log_start_offset() => {}
                 read => break read?,
@@ -151,7 +157,9 @@ impl Entries {
             self.next = self.until.min(read.log_end_offset);
             return Ok(false);
         }
-        let mut bytes = vec![0; read.len];
+        let mut bytes = old.unwrap_or_default();
+        bytes.clear();
+        bytes.resize(read.len, 0);
         let mut rest = &mut bytes[..];
         for part in read.parts {
             let (head, tail) = rest.split_at_mut(part.len);
@@ -160,7 +168,8 @@ impl Entries {
                 .at("read", &log.dir())?;
             rest = tail;
         }
-        self.bytes = bytes.into();
+        self.bytes = bytes.freeze();
+        self.chunk_bytes = (self.chunk_bytes * 4).min(CHUNK_BYTES_MAX);
         Ok(true)
     }
 }
