@@ -108,6 +108,15 @@ pub trait File: Debug + Send + Sync {
     /// Whether the range is in memory, so that reading it won't wait for a device. A guess:
     /// `true` where the system cannot tell.
     fn is_resident(&self, offset: u64, len: u64) -> io::Result<bool>;
+    /// As [`File::read_at`], but only as far as the range is in memory: `None` if already its
+    /// first byte is not, so that the call never waits for a device.
+    fn read_resident_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        if self.is_resident(offset, buf.len() as u64)? {
+            self.read_at(buf, offset).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
     /// The descriptor, where there is one, for `sendfile`.
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         None

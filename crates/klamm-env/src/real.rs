@@ -221,6 +221,26 @@ impl File for OsFile {
         is_resident(&self.0, offset, len)
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_resident_at(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        let len = buf.len() as u64;
+        let mut bufs = [io::IoSliceMut::new(buf)];
+        match preadv2(&self.0, &mut bufs, offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(Some(read)),
+            Err(Errno::AGAIN) => Ok(None),
+            // A file system without it, or a signal: ask first, then read.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => {
+                if is_resident(&self.0, offset, len)? {
+                    self.read_at(buf, offset).map(Some)
+                } else {
+                    Ok(None)
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
     }
@@ -306,6 +326,9 @@ mod tests {
         file.sync_data().unwrap();
         assert_eq!(fs.read(&path).unwrap(), b"hello world");
         assert!(file.is_resident(0, 11).unwrap());
+        let mut resident = [0; 20];
+        assert_eq!(file.read_resident_at(&mut resident, 6).unwrap(), Some(5));
+        assert_eq!(&resident[..5], b"world");
         assert_eq!(
             fs.open(&path, OpenMode::CreateNew).unwrap_err().kind(),
             io::ErrorKind::AlreadyExists

@@ -1,15 +1,20 @@
 //! The task of one connection: read, handle, answer, in order.
 
 use std::collections::VecDeque;
+use std::future::{Future as _, poll_fn};
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::write::send;
+use crate::shutdown::Stop;
+use crate::write::{ColdReads, send};
 use crate::{ByteBudget, FrameError, FrameReader, Handling, Part, Reply, ReplyFuture, Service};
 
 /// Answers gathered before they are sent although more frames are waiting.
@@ -41,6 +46,7 @@ pub(crate) struct Limits {
     pub(crate) pipeline_max: usize,
     pub(crate) idle_max: Option<Duration>,
     pub(crate) budget: Option<ByteBudget>,
+    pub(crate) cold_reads: ColdReads,
 }
 
 enum Pending {
@@ -51,7 +57,7 @@ enum Pending {
 /// What ended a wait.
 enum Event {
     Answered(Reply),
-    Readable(io::Result<()>),
+    Readable,
     Timer,
 }
 
@@ -69,7 +75,7 @@ pub(crate) struct Connection<'a, S: Service> {
     /// What the frame being read, or the ones being handled, take of the budget.
     permits: Vec<OwnedSemaphorePermit>,
     last_active: Instant,
-    shutdown: watch::Receiver<bool>,
+    stop: Stop,
 }
 
 impl<'a, S: Service> Connection<'a, S> {
@@ -78,7 +84,7 @@ impl<'a, S: Service> Connection<'a, S> {
         service: &'a Arc<S>,
         session: &'a mut S::Session,
         limits: Limits,
-        shutdown: watch::Receiver<bool>,
+        stop: Stop,
     ) -> Self {
         Connection {
             stream,
@@ -91,7 +97,7 @@ impl<'a, S: Service> Connection<'a, S> {
             out_bytes: 0,
             permits: Vec::new(),
             last_active: Instant::now(),
-            shutdown,
+            stop,
         }
     }
 
@@ -111,32 +117,42 @@ impl<'a, S: Service> Connection<'a, S> {
     }
 
     /// Handles what is buffered, sends what is answered, then waits for either to change.
-    async fn turn(&mut self, timer: std::pin::Pin<&mut Sleep>) -> Result<(), Closed> {
+    async fn turn(&mut self, mut timer: Pin<&mut Sleep>) -> Result<(), Closed> {
         self.handle_buffered().await?;
         self.flush().await?;
         if self.pending.is_empty() {
             self.permits.clear();
         }
-        let may_read = self.pending.len() < self.limits.pipeline_max;
-        let event = tokio::select! {
-            biased;
-            reply = front(&mut self.pending), if !self.pending.is_empty() => Event::Answered(reply),
-            ready = self.stream.readable(), if may_read => Event::Readable(ready),
-            () = timer_fired(timer), if self.pending.is_empty() => Event::Timer,
-            () = stopped(&mut self.shutdown) => return Err(Closed::Shutdown),
-        };
-        match event {
+        match poll_fn(|cx| self.poll_event(timer.as_mut(), cx)).await? {
             Event::Answered(reply) => {
                 self.pending.pop_front();
                 self.accept(reply)?;
             }
-            Event::Readable(ready) => {
-                ready?;
-                self.read().await?;
-            }
+            Event::Readable => self.read().await?,
             Event::Timer => {}
         }
         self.check_idle()
+    }
+
+    /// One function and not a `select!`: it runs with every request, and what it asks keeps its
+    /// place in the lists of those to wake from one request to the next.
+    fn poll_event(
+        &mut self,
+        timer: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Event, Closed>> {
+        if let Poll::Ready(reply) = poll_front(&mut self.pending, cx) {
+            return Poll::Ready(Ok(Event::Answered(reply)));
+        }
+        if self.pending.len() < self.limits.pipeline_max
+            && let Poll::Ready(ready) = self.stream.poll_read_ready(cx)
+        {
+            return Poll::Ready(ready.map(|()| Event::Readable).map_err(Closed::Io));
+        }
+        if self.pending.is_empty() && poll_timer(timer, cx).is_ready() {
+            return Poll::Ready(Ok(Event::Timer));
+        }
+        self.stop.poll(cx).map(|()| Err(Closed::Shutdown))
     }
 
     async fn handle_buffered(&mut self) -> Result<(), Closed> {
@@ -160,8 +176,8 @@ impl<'a, S: Service> Connection<'a, S> {
     async fn pass_barrier(&mut self, reply: ReplyFuture) -> Result<(), Closed> {
         while !self.pending.is_empty() {
             let earlier = tokio::select! {
-                reply = front(&mut self.pending) => reply,
-                () = stopped(&mut self.shutdown) => return Err(Closed::Shutdown),
+                reply = poll_fn(|cx| poll_front(&mut self.pending, cx)) => reply,
+                () = self.stop.wait() => return Err(Closed::Shutdown),
             };
             self.pending.pop_front();
             self.accept(earlier)?;
@@ -170,7 +186,7 @@ impl<'a, S: Service> Connection<'a, S> {
         let reply = tokio::select! {
             biased;
             reply = reply => reply,
-            () = stopped(&mut self.shutdown) => return Err(Closed::Shutdown),
+            () = self.stop.wait() => return Err(Closed::Shutdown),
         };
         self.last_active = Instant::now();
         self.accept(reply)
@@ -200,8 +216,8 @@ impl<'a, S: Service> Connection<'a, S> {
         self.out_bytes = 0;
         tokio::select! {
             biased;
-            sent = send(&self.stream, &mut self.out) => sent?,
-            () = stopped(&mut self.shutdown) => return Err(Closed::Shutdown),
+            sent = send(&self.stream, &mut self.out, &self.limits.cold_reads) => sent?,
+            () = self.stop.wait() => return Err(Closed::Shutdown),
         }
         self.last_active = Instant::now();
         Ok(())
@@ -209,11 +225,18 @@ impl<'a, S: Service> Connection<'a, S> {
 
     async fn read(&mut self) -> Result<(), Closed> {
         let before = self.frames.pending_frame_bytes()?;
-        match self.stream.try_read_buf(self.frames.spare()?) {
-            Ok(0) => return Err(Closed::ByClient),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
+        let mut spare = self.frames.spare()?;
+        let read = {
+            // Asked once: that it is readable may have been wrong. A read that does not fill the
+            // room spares the call that would find nothing more.
+            let mut read = pin!(self.stream.read_buf(&mut spare));
+            poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await
+        };
+        match read {
+            Poll::Ready(Ok(0)) => return Err(Closed::ByClient),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Err(error.into()),
+            Poll::Pending => return Ok(()),
         }
         self.last_active = Instant::now();
         // The budget is asked once per frame, as soon as its length is known and before more of
@@ -241,28 +264,20 @@ impl<'a, S: Service> Connection<'a, S> {
     }
 }
 
-async fn front(pending: &mut VecDeque<Pending>) -> Reply {
+fn poll_front(pending: &mut VecDeque<Pending>, cx: &mut Context<'_>) -> Poll<Reply> {
     match pending.front_mut() {
-        Some(Pending::Future(reply)) => reply.await,
-        Some(ready @ Pending::Ready(_)) => {
-            match std::mem::replace(ready, Pending::Ready(Reply::Nothing)) {
-                Pending::Ready(reply) => reply,
-                Pending::Future(reply) => reply.await,
-            }
-        }
-        None => std::future::pending().await,
+        Some(Pending::Future(reply)) => reply.as_mut().poll(cx),
+        Some(Pending::Ready(reply)) => Poll::Ready(std::mem::replace(reply, Reply::Nothing)),
+        None => Poll::Pending,
     }
-}
-
-async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, and with it everything that could be served.
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// Waits for the timer and sets it again. The timer is coarse: it says when to look, not how long
 /// the connection has been idle.
-async fn timer_fired(mut timer: std::pin::Pin<&mut Sleep>) {
-    timer.as_mut().await;
-    let next = Instant::now() + RELEASE_AFTER * 6;
-    timer.reset(next);
+fn poll_timer(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    let fired = timer.as_mut().poll(cx);
+    if fired.is_ready() {
+        timer.reset(Instant::now() + RELEASE_AFTER * 6);
+    }
+    fired
 }

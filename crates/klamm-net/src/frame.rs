@@ -1,10 +1,14 @@
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::buf::Limit;
+use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 
 /// Bytes reserved for a frame before any of its body has arrived; beyond this the buffer at most
 /// doubles what has really come in.
 const TRUSTED_BYTES: usize = 1024 * 1024;
 /// What a connection reads with when it does not know what comes.
 const FIRST_READ_BYTES: usize = 4 * 1024;
+/// Frames from this size on are read up to their last byte and no further: what came along of the
+/// next one would have to be copied to where that one is gathered.
+const LARGE_FRAME_BYTES: usize = 64 * 1024;
 const LENGTH_BYTES: usize = 4;
 
 /// Why a byte stream cannot be cut into frames. The connection has to be closed: there is no way
@@ -83,16 +87,30 @@ impl FrameReader {
     ///
     /// # Errors
     /// As [`FrameReader::pending_frame_bytes`].
-    pub fn spare(&mut self) -> Result<&mut BytesMut, FrameError> {
-        let wanted = match self.pending_frame_bytes()? {
+    pub fn spare(&mut self) -> Result<Limit<&mut BytesMut>, FrameError> {
+        let likely = self.last_frame_bytes;
+        let (room, read) = match self.pending_frame_bytes()? {
             Some(len) => {
                 let missing = (LENGTH_BYTES + len).saturating_sub(self.buffer.len());
-                missing.min(TRUSTED_BYTES.max(self.buffer.len()))
+                // A client that has sent as much before is trusted to do so again.
+                let trusted = TRUSTED_BYTES.max(self.buffer.len()).max(likely);
+                let missing = missing.min(trusted).max(1);
+                if len < LARGE_FRAME_BYTES {
+                    (missing.max(FIRST_READ_BYTES), missing.max(FIRST_READ_BYTES))
+                } else {
+                    (missing, missing)
+                }
             }
-            None => (LENGTH_BYTES + self.last_frame_bytes).clamp(FIRST_READ_BYTES, TRUSTED_BYTES),
+            // The first piece of a large frame tells its length; room for all of it is made at
+            // once, and a little more because the next is not exactly like the last.
+            None if likely >= LARGE_FRAME_BYTES => (likely + likely / 8, FIRST_READ_BYTES),
+            None => {
+                let wanted = (LENGTH_BYTES + likely).max(FIRST_READ_BYTES);
+                (wanted, wanted)
+            }
         };
-        self.buffer.reserve(wanted.max(1));
-        Ok(&mut self.buffer)
+        self.buffer.reserve(room);
+        Ok((&mut self.buffer).limit(read))
     }
 
     /// Whether nothing is buffered.
@@ -115,7 +133,7 @@ mod tests {
 
     fn reader_with(bytes: &[u8]) -> FrameReader {
         let mut reader = FrameReader::new(1000);
-        reader.spare().unwrap().extend_from_slice(bytes);
+        reader.spare().unwrap().put_slice(bytes);
         reader
     }
 
@@ -126,7 +144,7 @@ mod tests {
             let mut reader = FrameReader::new(1000);
             let mut frames = Vec::new();
             for piece in [&stream[..cut], &stream[cut..]] {
-                reader.spare().unwrap().extend_from_slice(piece);
+                reader.spare().unwrap().put_slice(piece);
                 while let Some(frame) = reader.next_frame().unwrap() {
                     frames.push(frame);
                 }
@@ -134,6 +152,28 @@ mod tests {
             assert_eq!(frames, [&b"ab"[..], b"", b"c"]);
             assert!(reader.is_empty());
         }
+    }
+
+    #[test]
+    fn a_large_frame_is_read_to_its_end_and_no_further() {
+        let frame = vec![7; LARGE_FRAME_BYTES];
+        let mut stream = (LARGE_FRAME_BYTES as u32).to_be_bytes().to_vec();
+        stream.extend_from_slice(&frame);
+        let stream = stream.repeat(3);
+        let mut reader = FrameReader::new(1 << 20);
+        let (mut sent, mut received) = (0, 0);
+        while received < 3 {
+            let mut spare = reader.spare().unwrap();
+            let step = spare.remaining_mut().min(stream.len() - sent);
+            spare.put_slice(&stream[sent..sent + step]);
+            sent += step;
+            if let Some(got) = reader.next_frame().unwrap() {
+                assert_eq!(got, frame);
+                assert!(received == 0 || reader.is_empty(), "frame {received}");
+                received += 1;
+            }
+        }
+        assert_eq!(sent, stream.len());
     }
 
     #[test]
@@ -159,11 +199,9 @@ mod tests {
     #[test]
     fn does_not_allocate_on_the_word_of_a_length_field() {
         let mut reader = FrameReader::new(100 << 20);
-        reader
-            .spare()
-            .unwrap()
-            .extend_from_slice(&(100_i32 << 20).to_be_bytes());
-        assert!(reader.spare().unwrap().capacity() <= 2 * TRUSTED_BYTES);
+        let claim = (100_i32 << 20).to_be_bytes();
+        reader.spare().unwrap().put_slice(&claim);
+        assert!(reader.spare().unwrap().into_inner().capacity() <= 2 * TRUSTED_BYTES);
     }
 
     #[test]

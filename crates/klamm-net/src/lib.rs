@@ -28,9 +28,11 @@ mod connection;
 mod frame;
 mod listener;
 mod service;
+mod shutdown;
 mod write;
 
 pub use budget::ByteBudget;
 pub use frame::{FrameError, FrameReader};
-pub use listener::{BindError, Listener, ListenerConfig, Shutdown};
+pub use listener::{BindError, Listener, ListenerConfig};
 pub use service::{ConnectionInfo, Handling, Part, Reply, ReplyFuture, Service};
+pub use shutdown::Shutdown;

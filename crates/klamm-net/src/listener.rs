@@ -1,20 +1,24 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::connection::{Closed, Connection, Limits};
-use crate::{ByteBudget, ConnectionInfo, Service};
+use crate::write::ColdReads;
+use crate::{ByteBudget, ConnectionInfo, Service, Shutdown};
 
 /// How long to wait after a failed accept (out of file descriptors, say) before the next.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Threads per listener that read ranges ahead which are not in the page cache: a few keep a
+/// device busy, and more would only be more of them to wait for it.
+const COLD_READS_MAX: usize = 8;
 
 static NEXT_CONNECTION_ID: AtomicU64 = AtomicU64::new(0);
 
@@ -75,48 +79,6 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// Tells listeners and connections to stop, and whether they have.
-#[derive(Clone, Debug)]
-pub struct Shutdown {
-    signal: Arc<watch::Sender<bool>>,
-    open: Arc<AtomicUsize>,
-}
-
-impl Shutdown {
-    /// A signal that has not been given.
-    pub fn new() -> Self {
-        Shutdown {
-            signal: Arc::new(watch::Sender::new(false)),
-            open: Arc::default(),
-        }
-    }
-
-    /// Gives the signal: no more accepts; connections close after the request at hand.
-    pub fn stop(&self) {
-        self.signal.send_replace(true);
-    }
-
-    /// Whether the signal was given.
-    pub fn is_stopped(&self) -> bool {
-        *self.signal.borrow()
-    }
-
-    /// Connections that are open now.
-    pub fn open_connections(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    fn subscribe(&self) -> watch::Receiver<bool> {
-        self.signal.subscribe()
-    }
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        Shutdown::new()
-    }
-}
-
 /// An open listening socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -153,14 +115,17 @@ impl Listener {
     /// Accepts and serves until `shutdown` is signalled.
     pub async fn run<S: Service>(self, service: Arc<S>, shutdown: Shutdown) {
         let mut stop = shutdown.subscribe();
+        let cold_reads = ColdReads::new(COLD_READS_MAX);
         let per_ip = Arc::new(PerIp::default());
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.wait() => return,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, &service, &shutdown, &per_ip),
+                Ok((stream, peer)) => {
+                    self.admit(stream, peer, &service, &shutdown, &per_ip, &cold_reads);
+                }
                 Err(error) => {
                     warn!(listener = %self.config.name, %error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -181,6 +146,7 @@ impl Listener {
         service: &Arc<S>,
         shutdown: &Shutdown,
         per_ip: &Arc<PerIp>,
+        cold_reads: &ColdReads,
     ) {
         if shutdown.open_connections() >= self.config.connections_max {
             warn!(%peer, limit = self.config.connections_max, "refused: max.connections reached");
@@ -202,9 +168,9 @@ impl Listener {
             pipeline_max: self.config.pipeline_max.max(1),
             idle_max: self.config.idle_max,
             budget: self.config.queued_bytes_max.clone(),
+            cold_reads: cold_reads.clone(),
         };
-        let (service, stop, open) = (service.clone(), shutdown.subscribe(), shutdown.open.clone());
-        open.fetch_add(1, Ordering::Relaxed);
+        let (service, stop, open) = (service.clone(), shutdown.subscribe(), shutdown.enter());
         tokio::spawn(async move {
             let mut session = service.open(info);
             let closed = Connection::new(stream, &service, &mut session, limits, stop)
@@ -215,8 +181,7 @@ impl Listener {
                 closed => debug!(%peer, reason = %closed, "connection closed"),
             }
             service.closed(session);
-            open.fetch_sub(1, Ordering::Relaxed);
-            drop(seat);
+            drop((open, seat));
         });
     }
 }

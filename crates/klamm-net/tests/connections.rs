@@ -60,6 +60,15 @@ impl Service for Script {
                     len: 300_000,
                 },
             ])),
+            b"piece" => Handling::Ready(Reply::Send(vec![
+                Part::Bytes(Bytes::copy_from_slice(&1_003_u32.to_be_bytes())),
+                Part::File {
+                    file: self.file.clone().unwrap(),
+                    position: 100,
+                    len: 1_000,
+                },
+                Part::Bytes(Bytes::from_static(b"end")),
+            ])),
             other => Handling::Ready(answer(other)),
         }
     }
@@ -139,6 +148,23 @@ async fn file_ranges_arrive_whole() {
     assert_eq!(receive(&mut client).await, &content[7..300_007]);
     assert_eq!(receive(&mut client).await, b"hi");
     assert_eq!(receive(&mut client).await, &content[7..300_007]);
+}
+
+#[tokio::test]
+async fn short_file_ranges_arrive_in_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = Env::os()
+        .fs
+        .open(&dir.path().join("f"), OpenMode::Create)
+        .unwrap();
+    let content: Vec<u8> = (0..2_000_u32).map(|i| (i % 251) as u8).collect();
+    file.write_all_at(&content, 0).unwrap();
+    let server = serve(ListenerConfig::named("TEST"), Some(file));
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    send(&mut client, &[b"piece", b"hi"]).await;
+    let expected = [&content[100..1_100], b"end"].concat();
+    assert_eq!(receive(&mut client).await, expected);
+    assert_eq!(receive(&mut client).await, b"hi");
 }
 
 #[tokio::test]
