@@ -54,6 +54,12 @@ impl EpochCache {
         self.path = dir.join(LEADER_EPOCH_CHECKPOINT);
     }
 
+    /// Goes on in a directory whose file may lack entries.
+    pub(crate) fn move_to(&mut self, dir: &std::path::Path) {
+        self.set_dir(dir);
+        self.dirty = true;
+    }
+
     /// Notes that `epoch` starts at `start`, where a batch is about to be written, and makes it
     /// durable if the file does not say so. Written before the batch: an epoch that is missing
     /// after a crash could hide a divergence from the leader.

@@ -173,6 +173,36 @@ impl LogError {
                 | LogError::Io { .. }
         )
     }
+
+    /// Whether the disk itself is failing, so that nothing else on it can be relied on either. A
+    /// full disk is none, nor is a process that has run out of descriptors or memory: there the
+    /// next call may do.
+    pub fn is_disk_failure(&self) -> bool {
+        use io::ErrorKind;
+        /// Too many open files, in the process and in the system.
+        const DESCRIPTORS: [i32; 2] = [24, 23];
+        match self {
+            LogError::Io { source, .. } => {
+                let passing = matches!(
+                    source.kind(),
+                    ErrorKind::StorageFull
+                        | ErrorKind::QuotaExceeded
+                        | ErrorKind::FileTooLarge
+                        | ErrorKind::OutOfMemory
+                        | ErrorKind::Interrupted
+                        | ErrorKind::WouldBlock
+                        | ErrorKind::UnexpectedEof
+                        | ErrorKind::NotFound
+                        | ErrorKind::AlreadyExists
+                );
+                let descriptors = source
+                    .raw_os_error()
+                    .is_some_and(|n| DESCRIPTORS.contains(&n));
+                !passing && !descriptors
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What is wrong with a batch.

@@ -54,8 +54,8 @@ pub use index::txn::AbortedTxn;
 pub use journal::{Entries, Entry, Follower, Journal, JournalError, Options, Tail};
 pub use klamm_records::Compression;
 pub use log::{
-    AppendInfo, Log, LogOpen, LogRead, LogSlice, OffsetAndTimestamp, RecoveryReport, Truncation,
-    UNKNOWN_LEADER_EPOCH,
+    AppendInfo, CopyStep, Log, LogOpen, LogRead, LogSlice, MoveError, MoveSide, OffsetAndTimestamp,
+    RecoveryReport, Truncation, UNKNOWN_LEADER_EPOCH,
 };
 pub use manager::{DirectoryInfo, LogManager, LogManagerConfig, ManagerError};
 pub use producer_state::{ActiveProducer, AppendOrigin};

@@ -209,7 +209,7 @@ impl Log {
             if !undone {
                 self.set_offline();
             }
-            return Err(error);
+            return Err(self.note_failure(error));
         }
         self.end.store(last.next_offset(), Ordering::SeqCst);
         for update in updates {

@@ -7,6 +7,7 @@
 //! - [`offsets`]: finding offsets by time and epoch, stable offsets, aborted transactions.
 //! - [`truncate`]: cutting at the end and at the start.
 //! - [`upkeep`]: rolling, flushing, retention, closing.
+//! - [`relocate`]: moving to another directory while open; [`place`] is where the log is now.
 //!
 //! Who may do what at once: everything that changes the log holds the state lock, which is held
 //! over one write and otherwise briefly. Readers take their segment out of the map of segments
@@ -16,7 +17,9 @@ mod append;
 mod loader;
 mod offsets;
 mod open;
+mod place;
 mod read;
+mod relocate;
 mod tidy;
 mod truncate;
 mod upkeep;
@@ -36,14 +39,17 @@ use crate::error::LogError;
 use crate::partition_metadata;
 use crate::producer_state::{ActiveProducer, ProducerStates};
 use crate::segment::Segment;
-use crate::storage::{LogDir, lock};
+use crate::storage::lock;
 use crate::watch::{EndListener, Watch};
+
+use place::Place;
 
 pub use append::AppendInfo;
 pub use offsets::{OffsetAndTimestamp, UNKNOWN_LEADER_EPOCH};
 pub(crate) use open::LOCK_FILE;
 pub use open::{LogOpen, RecoveryReport, Truncation};
 pub use read::{LogRead, LogSlice};
+pub use relocate::{CopyStep, MoveError, MoveSide};
 
 /// One partition's log: batches in segments, with their indexes and producer state. Also of use
 /// without any Kafka around it: see the crate's example.
@@ -54,7 +60,7 @@ pub use read::{LogRead, LogSlice};
 pub struct Log {
     topic_partition: TopicPartition,
     env: Env,
-    dir: Arc<LogDir>,
+    dir: Place,
     status: AtomicU8,
     state: Mutex<State>,
     segments: RwLock<BTreeMap<i64, Arc<Segment>>>,
@@ -64,7 +70,8 @@ pub struct Log {
     recovery_point: AtomicI64,
     /// Whether transactions may hold back the last stable offset; spares readers the lock.
     has_transactions: AtomicBool,
-    /// Counts truncations, so that a flush which one overtook does not vouch for what came after.
+    /// Counts truncations and moves, so that a flush which one overtook does not vouch for what
+    /// came after, and a read does not put together what does not fit.
     truncations: AtomicU64,
     /// Keeps its own recovery point, start offset and clean-shutdown marker.
     standalone: Option<Box<dyn LockGuard>>,
@@ -247,6 +254,15 @@ impl Log {
                 .wait(timeout, || holds() || self.status() != Status::Open);
         }
         holds()
+    }
+
+    /// Takes the log out of service if `error` means that its disk is failing. A later
+    /// [`tick`](crate::LogManager::tick) finds it, and takes all logs of the directory offline.
+    fn note_failure(&self, error: LogError) -> LogError {
+        if error.is_disk_failure() {
+            self.set_offline();
+        }
+        error
     }
 
     fn status(&self) -> Status {

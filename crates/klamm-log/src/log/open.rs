@@ -10,6 +10,7 @@ use crate::checkpoints;
 use crate::config::LogConfig;
 use crate::error::{BatchFault, IoContext, LogError};
 use crate::log::loader::{Loader, rebuild_producers};
+use crate::log::place::Place;
 use crate::log::{Log, State, Status};
 use crate::storage::LogDir;
 use crate::watch::Watch;
@@ -182,7 +183,7 @@ impl Log {
         let has_transactions = producers.has_transactions();
         Ok(Log {
             topic_partition: open.topic_partition,
-            dir,
+            dir: Place::new(dir),
             status: AtomicU8::new(Status::Open as u8),
             state: Mutex::new(State {
                 config: Arc::new(open.config),

@@ -5,6 +5,7 @@ use klamm_env::File;
 
 use crate::error::LogError;
 use crate::log::Log;
+use crate::segment::Segment;
 
 /// A part of a file.
 #[derive(Clone, Debug)]
@@ -33,7 +34,9 @@ pub struct LogRead {
     /// End of the log at the time of the read.
     pub log_end_offset: i64,
     /// Segment of the last part and where the part ends in it.
-    end: Option<(i64, u64)>,
+    end: Option<(Arc<Segment>, u64)>,
+    /// What [`Log::truncations`] was at the time of the read.
+    truncations: u64,
 }
 
 impl LogRead {
@@ -61,16 +64,22 @@ impl Log {
         min_one: bool,
     ) -> Result<LogRead, LogError> {
         self.check_status()?;
-        let truncations = self.truncations.load(Ordering::SeqCst);
-        match self.read_once(start_offset, max_bytes, max_offset, min_one) {
-            // The segment was removed, or cut short, while it was read.
-            Err(_) if start_offset < self.log_start_offset() => {
-                Err(self.out_of_range(start_offset))
+        loop {
+            let truncations = self.truncations.load(Ordering::SeqCst);
+            let result = self.read_once(start_offset, max_bytes, max_offset, min_one);
+            // Segments were cut short or exchanged while it read: what was found may not fit
+            // together. That happens now and then, not all the time.
+            if self.truncations.load(Ordering::SeqCst) != truncations {
+                continue;
             }
-            Err(_) if self.truncations.load(Ordering::SeqCst) != truncations => {
-                self.read_once(start_offset, max_bytes, max_offset, min_one)
-            }
-            result => result,
+            return match result {
+                // The segment was removed while it was read.
+                Err(_) if start_offset < self.log_start_offset() => {
+                    Err(self.out_of_range(start_offset))
+                }
+                Err(error) => Err(self.note_failure(error)),
+                read => read,
+            };
         }
     }
 
@@ -88,6 +97,7 @@ impl Log {
             log_start_offset: self.log_start_offset(),
             log_end_offset: self.log_end_offset(),
             end: None,
+            truncations: self.truncations.load(Ordering::SeqCst),
         };
         if start_offset < read.log_start_offset || start_offset > read.log_end_offset {
             return Err(self.out_of_range(start_offset));
@@ -125,7 +135,7 @@ impl Log {
                         len,
                     });
                     read.len += len;
-                    read.end = Some((segment.base_offset, first.position + len as u64));
+                    read.end = Some((segment.clone(), first.position + len as u64));
                 }
                 if first.position + (len as u64) < end {
                     break;
@@ -145,18 +155,16 @@ impl Log {
     /// # Errors
     /// The disk's.
     pub fn upper_bound_offset(&self, read: &LogRead) -> Result<i64, LogError> {
-        let Some((base_offset, position)) = read.end else {
+        let Some((segment, position)) = &read.end else {
             return Ok(read.first_offset);
         };
-        let bound = match self.segment_at(base_offset) {
-            Some(segment) if segment.base_offset == base_offset => {
-                segment.upper_bound_offset(position)?
-            }
-            _ => None,
-        };
-        Ok(bound.unwrap_or_else(|| {
-            self.segment_after(base_offset)
-                .map_or(read.log_end_offset, |segment| segment.base_offset)
-        }))
+        if let Some(bound) = segment.upper_bound_offset(*position)? {
+            return Ok(bound);
+        }
+        let next = self.segment_after(segment.base_offset);
+        // After a truncation or a move the next segment is another one.
+        let same = self.truncations.load(Ordering::SeqCst) == read.truncations;
+        let next = next.filter(|_| same);
+        Ok(next.map_or(read.log_end_offset, |segment| segment.base_offset))
     }
 }

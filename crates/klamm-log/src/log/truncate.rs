@@ -91,7 +91,7 @@ impl Log {
         self.shrink_marks(offset)?;
         let removed = self.edit_segments(std::mem::take);
         self.remove_segments(state, removed.into_values())?;
-        let segment = Segment::create(&self.dir, offset, &state.config, &self.env)?;
+        let segment = Segment::create(&self.dir.get(), offset, &state.config, &self.env)?;
         self.dir.sync()?;
         let segment = Arc::new(segment);
         self.edit_segments(|segments| segments.insert(offset, segment.clone()));

@@ -1,3 +1,4 @@
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -30,7 +31,7 @@ impl Log {
         old.seal()?;
         state.producers.set_map_end(offset);
         state.producers.take_snapshot()?;
-        let created = Segment::create(&self.dir, offset, &state.config, &self.env);
+        let created = Segment::create(&self.dir.get(), offset, &state.config, &self.env);
         let segment = match created {
             Ok(segment) => Arc::new(segment),
             Err(error) => {
@@ -312,13 +313,7 @@ impl Log {
         self.dir.fs.rename(&from, &to).at("rename", &from)?;
         self.dir.set_path(&to);
         state.epochs.set_dir(&to);
-        for (_, files) in &mut state.removals {
-            for file in files {
-                if let Some(name) = file.file_name() {
-                    *file = to.join(name);
-                }
-            }
-        }
+        rebase(&mut state.removals, &to);
         drop(state);
         match to.parent() {
             Some(parent) => self.dir.fs.sync_dir(parent).at("sync", parent),
@@ -332,6 +327,17 @@ impl Log {
         self.status.store(Status::Closed as u8, Ordering::SeqCst);
         for segment in self.all_segments() {
             segment.release();
+        }
+    }
+}
+
+/// Gives files that wait for their removal the directory that they are in now.
+pub(super) fn rebase(removals: &mut [(i64, Vec<PathBuf>)], dir: &Path) {
+    for (_, files) in removals {
+        for file in files {
+            if let Some(name) = file.file_name() {
+                *file = dir.join(name);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use klamm_env::{Env, Fs, FsExt, LockGuard, Space};
 use klamm_records::{TopicPartition, Uuid};
@@ -23,7 +23,9 @@ pub struct DirectoryInfo {
     pub path: PathBuf,
     /// Whether it is in use; false after its disk failed.
     pub online: bool,
-    /// Size of its file system, if that could be asked.
+    /// Whether new logs go elsewhere (`cordoned.log.dirs`).
+    pub cordoned: bool,
+    /// Size of its file system, if it is online and could be asked.
     pub space: Option<Space>,
 }
 
@@ -32,6 +34,9 @@ pub(super) struct Directory {
     path: PathBuf,
     id: Uuid,
     online: AtomicBool,
+    cordoned: AtomicBool,
+    /// How many logs it holds, those that move here and those that are being created included.
+    logs: AtomicUsize,
     /// Held for as long as the directory is in use.
     guard: Mutex<Option<Box<dyn LockGuard>>>,
     /// What the checkpoint files hold, so that unchanged ones are not written again.
@@ -67,6 +72,8 @@ impl Directory {
             path: path.into(),
             id,
             online: AtomicBool::new(true),
+            cordoned: AtomicBool::new(false),
+            logs: AtomicUsize::new(0),
             guard: Mutex::new(Some(guard)),
             written: Mutex::new(Written::default()),
         })
@@ -78,6 +85,8 @@ impl Directory {
             path: path.into(),
             id: Uuid::ZERO,
             online: AtomicBool::new(false),
+            cordoned: AtomicBool::new(false),
+            logs: AtomicUsize::new(0),
             guard: Mutex::new(None),
             written: Mutex::new(Written::default()),
         }
@@ -99,6 +108,24 @@ impl Directory {
         self.online.store(false, Ordering::SeqCst);
     }
 
+    pub(super) fn is_cordoned(&self) -> bool {
+        self.cordoned.load(Ordering::SeqCst)
+    }
+
+    /// Sets whether new logs go elsewhere. Returns whether that is news.
+    pub(super) fn set_cordoned(&self, cordoned: bool) -> bool {
+        self.cordoned.swap(cordoned, Ordering::SeqCst) != cordoned
+    }
+
+    pub(super) fn log_count(&self) -> usize {
+        self.logs.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn count_log(&self, difference: isize) {
+        self.logs
+            .fetch_add(difference.cast_unsigned(), Ordering::SeqCst);
+    }
+
     pub(super) fn unlock(&self) {
         *lock(&self.guard) = None;
     }
@@ -108,7 +135,11 @@ impl Directory {
             id: self.id,
             path: self.path.clone(),
             online: self.is_online(),
-            space: fs.space(&self.path).ok(),
+            cordoned: self.is_cordoned(),
+            space: self
+                .is_online()
+                .then(|| fs.space(&self.path).ok())
+                .flatten(),
         }
     }
 

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use klamm_records::{TopicPartition, Uuid};
 
 use crate::error::LogError;
+use crate::log::MoveError;
 
 /// Why log directories cannot be used, or a log cannot be managed.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,15 @@ pub enum ManagerError {
     /// No directory is online.
     #[error("all log directories are offline; the last failed with: {}", last_failure(.0))]
     AllFailed(Vec<LogError>),
+    /// A log that is to be moved is not there, or not the copy of it.
+    #[error("there is no log of {0}, or no copy of it in another directory")]
+    NoSuchLog(TopicPartition),
+    /// A log cannot be moved to where it is, or to two directories at once.
+    #[error("{0} is in that directory, or moves to another one")]
+    NotMovable(TopicPartition),
+    /// A move cannot go on.
+    #[error(transparent)]
+    Move(#[from] MoveError),
     /// No directory is online any more.
     #[error("all log directories are offline")]
     AllOffline,

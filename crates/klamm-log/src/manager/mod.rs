@@ -2,16 +2,20 @@
 //!
 //! - [`directory`]: one log directory: its lock, identity, marker and checkpoints.
 //! - [`open`]: opening directories and the logs in them.
+//! - [`placement`]: which directory a new log goes to, and cordoned ones.
+//! - [`moves`]: logs that move from one directory to another.
 //! - [`upkeep`]: what is due now and then, and the shutdown.
 //!
 //! A directory whose disk fails goes offline with its logs; the others go on.
 
 mod directory;
 mod error;
+mod moves;
 mod open;
+mod placement;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
@@ -70,16 +74,22 @@ pub struct LogManager {
     config: LogManagerConfig,
     env: Env,
     directories: Vec<Directory>,
-    logs: RwLock<BTreeMap<TopicPartition, Placed>>,
-    /// Logs that are being created, with the index of their directory.
-    creating: Mutex<BTreeMap<TopicPartition, usize>>,
+    logs: Logs,
+    /// Logs that are being created.
+    creating: Mutex<BTreeSet<TopicPartition>>,
     created: Condvar,
     /// Replicas that are moving here from another directory.
-    futures: RwLock<BTreeMap<TopicPartition, Placed>>,
+    futures: Logs,
+    /// Directories that operators chose for logs which are not there yet.
+    preferred: Mutex<BTreeMap<TopicPartition, usize>>,
+    /// Held while a log changes its directory, or a directory goes offline.
+    placing: Mutex<()>,
     upkeep: Mutex<Upkeep>,
     previous_broker_epoch: Option<i64>,
     ignored: Vec<PathBuf>,
 }
+
+type Logs = RwLock<BTreeMap<TopicPartition, Placed>>;
 
 /// A log and the index of its directory.
 #[derive(Clone, Debug)]
@@ -110,12 +120,6 @@ impl LogManager {
         logs.values().map(|placed| placed.log.clone()).collect()
     }
 
-    /// Replicas that are moving to another directory of this broker, as they are there.
-    pub fn future_logs(&self) -> Vec<Arc<Log>> {
-        let logs = self.futures.read().unwrap_or_else(PoisonError::into_inner);
-        logs.values().map(|placed| placed.log.clone()).collect()
-    }
-
     /// The directory that a partition's log lies in.
     pub fn directory_of(&self, partition: &TopicPartition) -> Option<Uuid> {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
@@ -142,8 +146,8 @@ impl LogManager {
         &self.ignored
     }
 
-    /// The log of a partition, created if there is none, in `directory` or else in the one with
-    /// the fewest logs.
+    /// The log of a partition, created if there is none: in the directory that operators chose
+    /// for it, else in `directory`, else in the one with the fewest logs that is not cordoned.
     ///
     /// # Errors
     /// [`ManagerError::NoSuchDirectory`], [`ManagerError::AllOffline`], or the log's, above all
@@ -156,7 +160,7 @@ impl LogManager {
         directory: Option<Uuid>,
     ) -> Result<Arc<Log>, ManagerError> {
         let mut creating = lock(&self.creating);
-        while creating.contains_key(partition) {
+        while creating.contains(partition) {
             creating = self
                 .created
                 .wait(creating)
@@ -169,18 +173,15 @@ impl LogManager {
             }
             return Ok(log);
         }
-        let index = match directory {
-            Some(id) => self
-                .directories
-                .iter()
-                .position(|directory| directory.id() == id && directory.is_online())
-                .ok_or(ManagerError::NoSuchDirectory(id))?,
-            None => self.emptiest(&creating).ok_or(ManagerError::AllOffline)?,
-        };
-        creating.insert(partition.clone(), index);
+        let index = self.place(partition, directory)?;
+        self.directories[index].count_log(1);
+        creating.insert(partition.clone());
         drop(creating);
         // Others are created meanwhile: this waits for the disk.
         let log = self.create_in(partition, topic_id, config, index);
+        if log.is_err() {
+            self.directories[index].count_log(-1);
+        }
         lock(&self.creating).remove(partition);
         self.created.notify_all();
         log
@@ -194,10 +195,31 @@ impl LogManager {
         index: usize,
     ) -> Result<Arc<Log>, ManagerError> {
         let directory = &self.directories[index];
+        let name = partition.to_string();
+        let log = self.open_new(directory, &name, partition, topic_id, config)?;
+        let placed = Placed {
+            log: log.clone(),
+            directory: index,
+        };
+        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
+        logs.insert(partition.clone(), placed);
+        drop(logs);
+        lock(&self.preferred).remove(partition);
+        Ok(log)
+    }
+
+    fn open_new(
+        &self,
+        directory: &Directory,
+        name: &str,
+        partition: &TopicPartition,
+        topic_id: Option<Uuid>,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, LogError> {
         // A checkpoint may still speak of an earlier partition of this name.
         directory.forget(&*self.env.fs, partition)?;
         let log = Log::open(LogOpen {
-            dir: directory.path().join(partition.to_string()),
+            dir: directory.path().join(name),
             topic_partition: partition.clone(),
             topic_id,
             config,
@@ -208,29 +230,7 @@ impl LogManager {
             clean: false,
             standalone: false,
         })?;
-        let log = Arc::new(log);
-        let placed = Placed {
-            log: log.clone(),
-            directory: index,
-        };
-        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
-        logs.insert(partition.clone(), placed);
-        Ok(log)
-    }
-
-    fn emptiest(&self, creating: &BTreeMap<TopicPartition, usize>) -> Option<usize> {
-        let mut counts = vec![0_usize; self.directories.len()];
-        for &directory in creating.values() {
-            counts[directory] += 1;
-        }
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        for placed in logs.values() {
-            counts[placed.directory] += 1;
-        }
-        drop(logs);
-        (0..counts.len())
-            .filter(|&index| self.directories[index].is_online())
-            .min_by_key(|&index| counts[index])
+        Ok(Arc::new(log))
     }
 
     /// Deletes a partition's log: it is gone at once, its directory renamed, its files removed by
@@ -239,36 +239,61 @@ impl LogManager {
     /// # Errors
     /// The disk's.
     pub fn delete(&self, partition: &TopicPartition) -> Result<bool, ManagerError> {
-        let Some(placed) = self.take(partition) else {
+        let _alone = lock(&self.placing);
+        lock(&self.preferred).remove(partition);
+        let copy = self.discard(self.take(&self.futures, partition), partition);
+        let deleted = self.discard(self.take(&self.logs, partition), partition)?;
+        copy?;
+        Ok(deleted)
+    }
+
+    /// Removes a log that was taken out of service. Returns whether there was one.
+    fn discard(
+        &self,
+        placed: Option<Placed>,
+        partition: &TopicPartition,
+    ) -> Result<bool, LogError> {
+        let Some(placed) = placed else {
             return Ok(false);
         };
-        let delay_ms = placed.log.config().file_delete_delay_ms;
-        let name = names::delete_dir_name(partition, self.unique());
         placed.log.abandon();
+        let name = names::delete_dir_name(partition, self.unique());
         placed.log.rename_dir(&name)?;
-        let due_ms = self.env.clock.wall_ms().saturating_add(delay_ms);
-        lock(&self.upkeep).removals.push((due_ms, placed.log.dir()));
+        self.remove_later(&placed.log);
         Ok(true)
     }
 
+    /// Has the directory of a log removed, which was renamed for that.
+    fn remove_later(&self, log: &Log) {
+        let delay_ms = log.config().file_delete_delay_ms;
+        let due_ms = self.env.clock.wall_ms().saturating_add(delay_ms);
+        lock(&self.upkeep).removals.push((due_ms, log.dir()));
+    }
+
     /// Takes a log that the cluster's metadata does not know out of service, and renames its
-    /// directory so that nothing is lost. Returns whether there was one.
+    /// directory so that nothing is lost; a copy of it in another directory is deleted. Returns
+    /// whether there was one.
     ///
     /// # Errors
     /// The disk's.
     pub fn set_stray(&self, partition: &TopicPartition) -> Result<bool, ManagerError> {
-        let Some(placed) = self.take(partition) else {
-            return Ok(false);
+        let _alone = lock(&self.placing);
+        let copy = self.discard(self.take(&self.futures, partition), partition);
+        let Some(placed) = self.take(&self.logs, partition) else {
+            return Ok(copy?);
         };
         let name = names::stray_dir_name(partition, self.unique());
         placed.log.close()?;
         placed.log.rename_dir(&name)?;
+        copy?;
         Ok(true)
     }
 
-    fn take(&self, partition: &TopicPartition) -> Option<Placed> {
-        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
-        logs.remove(partition)
+    fn take(&self, from: &Logs, partition: &TopicPartition) -> Option<Placed> {
+        let mut logs = from.write().unwrap_or_else(PoisonError::into_inner);
+        let placed = logs.remove(partition)?;
+        self.directories[placed.directory].count_log(-1);
+        Some(placed)
     }
 
     fn unique(&self) -> Uuid {
@@ -285,6 +310,11 @@ impl LogManager {
     }
 
     fn fail_directory(&self, index: usize) {
+        let _alone = lock(&self.placing);
+        self.fail_directory_held(index);
+    }
+
+    fn fail_directory_held(&self, index: usize) {
         self.directories[index].set_offline();
         for logs in [&self.logs, &self.futures] {
             let logs = logs.read().unwrap_or_else(PoisonError::into_inner);
@@ -292,6 +322,9 @@ impl LogManager {
                 placed.log.set_offline();
             }
         }
+        // The logs that were moving there stay where they are.
+        let mut futures = self.futures.write().unwrap_or_else(PoisonError::into_inner);
+        futures.retain(|_, placed| placed.directory != index);
     }
 
     fn remove_dir(&self, path: &std::path::Path) -> Result<(), LogError> {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
@@ -99,6 +99,9 @@ impl LogManager {
         for map in [&mut logs, &mut futures] {
             map.retain(|_, placed| directories[placed.directory].is_online());
         }
+        for placed in logs.values().chain(futures.values()) {
+            directories[placed.directory].count_log(1);
+        }
         let now_ms = env.clock.wall_ms();
         let first_epoch = epochs.first().copied().flatten();
         Ok(LogManager {
@@ -107,9 +110,11 @@ impl LogManager {
             env,
             directories,
             logs: RwLock::new(logs),
-            creating: Mutex::new(BTreeMap::new()),
+            creating: Mutex::new(BTreeSet::new()),
             created: Condvar::new(),
             futures: RwLock::new(futures),
+            preferred: Mutex::new(BTreeMap::new()),
+            placing: Mutex::new(()),
             upkeep: Mutex::new(Upkeep {
                 // The first round of retention comes soon, like Kafka's after 30 seconds.
                 last_retention_ms: 0,

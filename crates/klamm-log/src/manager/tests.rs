@@ -7,13 +7,13 @@ use klamm_env::{FsExt, OpenMode};
 
 const CLUSTER: &str = "cluster";
 
-struct Fixture {
-    dir: TestDir,
-    dirs: Vec<PathBuf>,
+pub(super) struct Fixture {
+    pub(super) dir: TestDir,
+    pub(super) dirs: Vec<PathBuf>,
 }
 
 impl Fixture {
-    fn new(dirs: usize) -> Fixture {
+    pub(super) fn new(dirs: usize) -> Fixture {
         let dir = TestDir::new();
         let dirs = (0..dirs)
             .map(|n| dir.path().join(format!("d{n}")))
@@ -29,32 +29,32 @@ impl Fixture {
         LogManager::open(self.config(), self.dir.env.clone(), |_| topic_config())
     }
 
-    fn open(&self) -> LogManager {
+    pub(super) fn open(&self) -> LogManager {
         self.try_open().unwrap()
     }
 
-    fn now_ms(&self) -> i64 {
+    pub(super) fn now_ms(&self) -> i64 {
         self.dir.env.clock.wall_ms()
     }
 
-    fn names(&self, dir: usize) -> Vec<String> {
+    pub(super) fn names(&self, dir: usize) -> Vec<String> {
         let entries = self.dir.env.fs.read_dir(&self.dirs[dir]).unwrap();
         entries.into_iter().map(|entry| entry.name).collect()
     }
 }
 
-fn topic_config() -> LogConfig {
+pub(super) fn topic_config() -> LogConfig {
     LogConfig {
         retention_ms: -1,
         ..LogConfig::default()
     }
 }
 
-fn partition(topic: &str) -> TopicPartition {
+pub(super) fn partition(topic: &str) -> TopicPartition {
     TopicPartition::new(topic, 0)
 }
 
-fn create(manager: &LogManager, topic: &str) -> Arc<Log> {
+pub(super) fn create(manager: &LogManager, topic: &str) -> Arc<Log> {
     let id = Some(Uuid::from_bytes([topic.as_bytes()[0]; 16]));
     manager
         .create(&partition(topic), id, topic_config(), None)

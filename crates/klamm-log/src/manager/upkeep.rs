@@ -147,11 +147,11 @@ impl LogManager {
     }
 
     /// Writes recovery points and start offsets of a directory, as far as they changed.
-    fn checkpoint_recovery_points(&self, index: usize) -> Result<(), LogError> {
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn checkpoint_recovery_points(&self, index: usize) -> Result<(), LogError> {
         let mut recovery_points = PartitionOffsets::new();
         let mut log_starts = PartitionOffsets::new();
-        for (partition, placed) in logs.iter().filter(|(_, placed)| placed.directory == index) {
+        for placed in self.placed_in(index) {
+            let partition = placed.log.topic_partition();
             recovery_points.insert(partition.clone(), placed.log.recovery_point());
             let start = placed.log.log_start_offset();
             // Otherwise the segments tell.
@@ -164,19 +164,26 @@ impl LogManager {
                 log_starts.insert(partition.clone(), start);
             }
         }
-        drop(logs);
         self.directories[index].write_recovery_points(&*self.env.fs, recovery_points, log_starts)
     }
 
-    fn checkpoint_high_watermarks(&self, index: usize) -> Result<(), LogError> {
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        let high_watermarks = logs
-            .iter()
-            .filter(|(_, placed)| placed.directory == index)
-            .map(|(partition, placed)| (partition.clone(), placed.log.high_watermark()))
+    pub(super) fn checkpoint_high_watermarks(&self, index: usize) -> Result<(), LogError> {
+        let high_watermarks = self
+            .placed_in(index)
+            .into_iter()
+            .map(|placed| {
+                let partition = placed.log.topic_partition().clone();
+                (partition, placed.log.high_watermark())
+            })
             .collect();
-        drop(logs);
         self.directories[index].write_high_watermarks(&*self.env.fs, high_watermarks)
+    }
+
+    /// The logs in a directory, those that move there included.
+    fn placed_in(&self, index: usize) -> Vec<Placed> {
+        let mut placed = self.placed();
+        placed.retain(|placed| placed.directory == index);
+        placed
     }
 
     fn placed(&self) -> Vec<Placed> {

@@ -314,6 +314,16 @@ impl ProducerStates {
         self.snapshot_end = self.latest_snapshot().unwrap_or(log_start);
     }
 
+    /// Takes over what `other` knows, whose log holds the same up to `end`: a copy may not know of
+    /// producers whose batches were gone when it was made. The next snapshot says so.
+    pub(crate) fn take_over(&mut self, other: &ProducerStates, end: i64) {
+        self.producers.clone_from(&other.producers);
+        self.ongoing.clone_from(&other.ongoing);
+        self.unreplicated.clone_from(&other.unreplicated);
+        self.map_end = end;
+        self.snapshot_end = 0;
+    }
+
     /// Forgets everything, files included; the log begins anew at `offset`.
     pub(crate) fn reset(&mut self, offset: i64) -> Result<(), LogError> {
         self.producers.clear();
