@@ -6,6 +6,7 @@
 //! - [`fetch_session`]: fetch sessions (KIP-227). No I/O, no clock.
 //! - [`fetcher`]: following leaders on other brokers, round by round.
 //! - [`waiters`]: who waits for acknowledgements, bytes or time, as data structures.
+//! - [`Throttle`]: a bandwidth that transfers keep to. No clock.
 //! - [`manager`]: [`ReplicaManager`], the driver over logs and metadata that a broker calls.
 //!
 //! A produced batch: [`ReplicaManager::prepare`] validates it outside of any lock,
@@ -20,13 +21,15 @@ pub mod fetch_session;
 pub mod fetcher;
 pub mod manager;
 pub mod partition;
+mod throttle;
 pub mod waiters;
 
 pub use manager::{
-    CoordinatorAppend, DeletedRecords, Elected, FetchParams, FetchSlices, FetchedPartition,
-    FollowError, Followed, FollowerWish, LeaderHint, LeaderStatus, LoadedRange, OffsetAnswer,
-    OffsetQuery, PendingProduce, Prepared, ProduceContext, ProduceResult, ProposalSink,
-    ReadIsolation, ReplicaChanges, ReplicaManager, ReplicaManagerConfig, ReplicaOffsets,
-    ReplicaStatus, TopicRef, TopicSettings,
+    CoordinatorAppend, DeletedRecords, DirectoryAssignment, DirectorySink, Elected, FetchParams,
+    FetchSlices, FetchedPartition, FollowError, Followed, FollowerWish, LeaderHint, LeaderStatus,
+    LoadedRange, MoveStep, MoveTicket, OffsetAnswer, OffsetQuery, PendingProduce, Prepared,
+    ProduceContext, ProduceResult, ProposalSink, ReadIsolation, ReplicaChanges, ReplicaManager,
+    ReplicaManagerConfig, ReplicaOffsets, ReplicaStatus, TopicRef, TopicSettings,
 };
+pub use throttle::Throttle;
 pub use waiters::Isolation;

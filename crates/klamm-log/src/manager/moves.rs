@@ -126,8 +126,8 @@ impl LogManager {
         self.directories[current.directory].count_log(-1);
         self.directories[future.directory].count_log(1);
         let placed = Placed {
-            log: current.log.clone(),
             directory: future.directory,
+            ..current
         };
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         logs.insert(partition.clone(), placed);

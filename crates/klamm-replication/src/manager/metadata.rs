@@ -250,6 +250,7 @@ impl ReplicaManager {
                 inner
                     .partitions
                     .insert(&name, topic.id(), Hosted::Online(partition));
+                self.report_directory(&name);
                 match transition {
                     Transition::Elected { .. } => changes.elected.push(Elected {
                         partition: name,
@@ -294,6 +295,7 @@ impl ReplicaManager {
             }
             opened => opened?,
         };
+        self.resume_move(name, topic_id);
         let config = &self.0.config;
         Ok(Arc::new(Partition::new(
             name.clone(),
@@ -315,11 +317,26 @@ impl ReplicaManager {
     ) -> Result<Arc<Log>, ManagerError> {
         let inner = &*self.0;
         let directory = metadata.directory(inner.config.node_id);
+        // A move was interrupted at its very end, or its source was lost after the controller had
+        // agreed to the target.
+        if inner.logs.get(name).is_none()
+            && let Some(future) = inner.logs.future(name)
+            && future.topic_id() == Some(topic_id)
+            && (inner.logs.future_directory_of(name) == Some(directory)
+                || self.all_directories_online())
+        {
+            inner.logs.promote_future(name)?;
+        }
         let named = (!directory.is_reserved()).then_some(directory);
         let create = |directory| {
             let config = settings.log.clone();
             inner.logs.create(name, Some(topic_id), config, directory)
         };
+        let known = directory == Uuid::UNASSIGNED_DIR || inner.logs.get(name).is_some();
+        if named.is_none() && !known && !self.all_directories_online() {
+            // It was in some directory once: perhaps in the one that is offline.
+            return Err(ManagerError::NoSuchDirectory(directory));
+        }
         match create(named) {
             Err(ManagerError::NoSuchDirectory(_)) if self.all_directories_online() => create(None),
             created => created,
@@ -348,6 +365,13 @@ impl ReplicaManager {
             {
                 inner.logs.set_stray(name)?;
                 stray.push(name.clone());
+            }
+        }
+        for copy in inner.logs.future_logs() {
+            let name = copy.topic_partition();
+            let hosted = inner.partitions.by_name(&name.topic, name.partition);
+            if hosted.is_none() {
+                inner.logs.delete_future(name)?;
             }
         }
         Ok(stray)
@@ -379,6 +403,7 @@ impl ReplicaManager {
     fn remove(&self, topic: &Arc<str>, topic_id: Uuid, index: i32, changes: &mut ReplicaChanges) {
         let inner = &*self.0;
         let name = TopicPartition::new(Arc::clone(topic), index);
+        self.forget_move(&name);
         match inner.partitions.remove(&name, topic_id) {
             Some(Hosted::Online(partition)) => {
                 if partition.retire() {
@@ -408,6 +433,9 @@ impl ReplicaManager {
             for (index, _) in topic.partitions() {
                 if let Some(Hosted::Online(partition)) = inner.partitions.by_id(topic.id(), index) {
                     partition.configure(&settings, now_ms);
+                    if let Some(copy) = inner.logs.future(partition.name()) {
+                        copy.update_config(settings.log.clone());
+                    }
                 }
             }
         };

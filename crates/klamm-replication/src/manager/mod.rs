@@ -5,6 +5,7 @@
 //! - `produce`, `fetch`, `offsets`, `delete_records`, `coordinator`, `describe`: what
 //!   requests ask for, one file each; `fetched` is the answer to a fetch.
 //! - `follow`: what fetchers bring from leaders of other brokers.
+//! - `moves`: replicas that move between the directories of this broker.
 //! - `partition`: one replica: its log, the state machine of its role, its waiting lists.
 //! - `map`: finding a replica by topic name or id.
 //! - `wait`, `timer`: how requests sleep, and the one timer that wakes them in the end.
@@ -22,6 +23,7 @@ mod fetched;
 mod follow;
 mod map;
 mod metadata;
+mod moves;
 mod offsets;
 mod partition;
 mod produce;
@@ -48,6 +50,7 @@ pub use fetch::FetchParams;
 pub use fetched::{FetchSlices, FetchedPartition};
 pub use follow::{FollowError, Followed, FollowerWish};
 pub use metadata::{Elected, Following, ReplicaChanges, TopicSettings};
+pub use moves::{DirectoryAssignment, DirectorySink, MoveStep, MoveTicket};
 pub use offsets::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_PENDING_UPLOAD_TIMESTAMP, EARLIEST_TIMESTAMP,
     LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP, OffsetAnswer, OffsetQuery,
@@ -57,6 +60,7 @@ pub use partition::ReplicaOffsets;
 pub use produce::{PendingProduce, Prepared, ProduceContext, ProduceResult, TopicRef};
 
 use self::map::{Hosted, PartitionMap};
+use self::moves::Moves;
 use self::partition::Partition;
 use self::timer::Timer;
 use crate::fetch_session::{FetchPartition, FetchSessionCache};
@@ -129,6 +133,7 @@ struct Inner {
     partitions: PartitionMap,
     image: ArcSwap<MetadataImage>,
     timer: Timer,
+    moves: Moves,
     /// Held while the metadata changes replicas.
     changes: Mutex<()>,
 }
@@ -151,6 +156,7 @@ impl ReplicaManager {
             partitions: PartitionMap::default(),
             image: ArcSwap::default(),
             timer: Timer::default(),
+            moves: Moves::default(),
             changes: Mutex::new(()),
         }))
     }

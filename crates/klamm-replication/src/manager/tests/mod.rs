@@ -4,6 +4,7 @@
 mod fetching;
 mod following;
 mod histories;
+mod moving;
 mod offsets;
 mod producing;
 mod replicas;
@@ -45,6 +46,8 @@ impl ProposalSink for Sink {
 struct Broker {
     node: i32,
     dir: tempfile::TempDir,
+    /// Names of the log directories in it.
+    dirs: &'static [&'static str],
     clock: Arc<ManualClock>,
     manager: ReplicaManager,
     sink: Arc<Sink>,
@@ -54,7 +57,7 @@ struct Broker {
 
 fn start(
     node: i32,
-    dir: &std::path::Path,
+    dirs: Vec<std::path::PathBuf>,
     clock: &Arc<ManualClock>,
     sink: &Arc<Sink>,
 ) -> ReplicaManager {
@@ -63,7 +66,7 @@ fn start(
         rng: Arc::new(SplitMix64::new(7)),
         fs: Arc::new(OsFs),
     };
-    let config = LogManagerConfig::new(vec![dir.join("data")], "cluster", node);
+    let config = LogManagerConfig::new(dirs, "cluster", node);
     let logs = LogManager::open(config, env.clone(), |_| LogConfig::default()).unwrap();
     let config = ReplicaManagerConfig::new(node);
     ReplicaManager::new(config, Arc::new(logs), Arc::clone(sink) as _, env)
@@ -75,13 +78,19 @@ impl Broker {
     }
 
     fn of_node(node: i32) -> Self {
+        Broker::over(node, &["data"])
+    }
+
+    fn over(node: i32, dirs: &'static [&'static str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(START_MS));
         let sink = Arc::new(Sink::default());
-        let manager = start(node, dir.path(), &clock, &sink);
+        let paths = dirs.iter().map(|name| dir.path().join(name)).collect();
+        let manager = start(node, paths, &clock, &sink);
         Broker {
             node,
             dir,
+            dirs,
             clock,
             manager,
             sink,
@@ -100,12 +109,17 @@ impl Broker {
     /// Starts anew on the same files and metadata, after an orderly shutdown.
     fn restart(self) -> Self {
         self.manager.logs().shutdown(5).unwrap();
-        let manager = start(self.node, self.dir.path(), &self.clock, &self.sink);
+        let manager = start(self.node, self.paths(), &self.clock, &self.sink);
         let delta = MetadataDelta::from_nothing(&self.image);
         let settings = self.settings.clone();
         let changes = manager.apply_metadata(&delta, &self.image, &|_| settings.clone());
         assert!(changes.failed.is_empty(), "{:?}", changes.failed);
         Broker { manager, ..self }
+    }
+
+    fn paths(&self) -> Vec<std::path::PathBuf> {
+        let paths = self.dirs.iter().map(|name| self.dir.path().join(name));
+        paths.collect()
     }
 
     fn apply(&mut self, records: Vec<MetadataRecord>) -> ReplicaChanges {
