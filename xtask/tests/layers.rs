@@ -50,6 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "klamm-env",
         ],
     ),
+    ("klamm-client", &["klamm-protocol"]),
     ("klamm-net", &["klamm-env"]),
     (
         "klamm-broker",
