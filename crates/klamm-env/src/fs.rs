@@ -103,6 +103,12 @@ pub trait File: Debug + Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Makes content and all metadata durable.
     fn sync_all(&self) -> io::Result<()>;
+    /// Sets the time of the last change, in milliseconds since the epoch. A wish: a file system
+    /// without such times ignores it.
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        let _ = modified_ms;
+        Ok(())
+    }
     /// Starts writing dirty pages of a range to the device without waiting for them.
     fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Whether the range is in memory, so that reading it won't wait for a device. A guess:

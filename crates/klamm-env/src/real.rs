@@ -213,6 +213,17 @@ impl File for OsFile {
         self.0.sync_all()
     }
 
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        let distance = Duration::from_millis(modified_ms.unsigned_abs());
+        let modified = if modified_ms < 0 {
+            UNIX_EPOCH.checked_sub(distance)
+        } else {
+            UNIX_EPOCH.checked_add(distance)
+        };
+        self.0
+            .set_modified(modified.ok_or(io::ErrorKind::InvalidInput)?)
+    }
+
     fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
         start_writeback(&self.0, offset, len)
     }

@@ -27,6 +27,16 @@ pub struct LogConfig {
     pub retention_ms: i64,
     /// Size of the log over which segments are deleted; negative: never.
     pub retention_bytes: i64,
+    /// Share of a log's bytes that must be new before it is compacted
+    /// (`min.cleanable.dirty.ratio`).
+    pub min_cleanable_dirty_ratio: f64,
+    /// Time for which a record is safe from compaction.
+    pub min_compaction_lag_ms: i64,
+    /// Time after which a log is compacted whatever its share of new bytes.
+    pub max_compaction_lag_ms: i64,
+    /// Time for which a compacted log keeps tombstones, and the markers of transactions of which
+    /// nothing is left.
+    pub delete_retention_ms: i64,
     /// Records after which the log is flushed by the append itself.
     pub flush_messages: i64,
     /// Time after which [`tick`](crate::Log::tick) flushes.
@@ -54,6 +64,10 @@ impl Default for LogConfig {
             compact: false,
             retention_ms: 7 * 24 * 3_600_000,
             retention_bytes: -1,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 24 * 3_600_000,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
             file_delete_delay_ms: 60_000,

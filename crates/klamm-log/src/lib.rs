@@ -9,6 +9,7 @@
 //!
 //! - [`Journal`]: open, append, read, follow, compact (`journal/`);
 //! - [`Log`]: append, read, find, truncate, flush, retain (`log/`);
+//! - [`Cleaner`]: compaction (`cleaner/`);
 //! - segments: one file of batches with its indexes (`segment/`, `index/`);
 //! - producer state: sequence numbers and transactions (`producer_state/`);
 //! - the small files beside the segments: [`checkpoints`], leader epochs, [`partition_metadata`],
@@ -30,6 +31,7 @@
 mod batch;
 pub mod checkpoints;
 pub mod clean_shutdown;
+mod cleaner;
 mod config;
 mod epoch_cache;
 mod error;
@@ -47,6 +49,7 @@ mod storage;
 mod test_support;
 mod watch;
 
+pub use cleaner::{CleanError, CleanReport, Cleanable, Cleaner, CleanerConfig, Pace, Throttle};
 pub use config::LogConfig;
 pub use epoch_cache::EpochEnd;
 pub use error::{BatchFault, FileProblem, LogError};
@@ -57,6 +60,8 @@ pub use log::{
     AppendInfo, CopyStep, Log, LogOpen, LogRead, LogSlice, MoveError, MoveSide, OffsetAndTimestamp,
     RecoveryReport, Truncation, UNKNOWN_LEADER_EPOCH,
 };
-pub use manager::{DirectoryInfo, LogManager, LogManagerConfig, ManagerError};
+pub use manager::{
+    CleanRound, CleaningStatus, DirectoryInfo, LogManager, LogManagerConfig, ManagerError,
+};
 pub use producer_state::{ActiveProducer, AppendOrigin};
 pub use watch::EndListener;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use klamm_env::{File, Fs, OpenMode};
 
 use crate::error::{IoContext, LogError};
-use crate::names::{FileKind, file_name};
+use crate::names::{CLEANED_SUFFIX, FileKind, file_name};
 
 /// Locks a mutex; a panic of another thread while it held the lock does not spread, because every
 /// change under our locks is complete before it can panic.
@@ -23,6 +23,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct LogDir {
     pub(crate) fs: Arc<dyn Fs>,
     path: RwLock<PathBuf>,
+    /// What follows the names of segments' files, such as `.cleaned`.
+    suffix: &'static str,
     /// How many files were created, and how many of them when names were last made durable.
     files_created: AtomicU64,
     files_synced: AtomicU64,
@@ -32,9 +34,19 @@ pub(crate) struct LogDir {
 
 impl LogDir {
     pub(crate) fn new(fs: Arc<dyn Fs>, path: PathBuf) -> Arc<LogDir> {
+        LogDir::with_suffix(fs, path, "")
+    }
+
+    /// The same directory, for segments whose files are not in use under their own names.
+    pub(crate) fn for_cleaned(&self) -> Arc<LogDir> {
+        LogDir::with_suffix(self.fs.clone(), self.path(), CLEANED_SUFFIX)
+    }
+
+    fn with_suffix(fs: Arc<dyn Fs>, path: PathBuf, suffix: &'static str) -> Arc<LogDir> {
         Arc::new(LogDir {
             fs,
             path: RwLock::new(path),
+            suffix,
             files_created: AtomicU64::new(0),
             files_synced: AtomicU64::new(0),
             new_dir: AtomicBool::new(false),
@@ -86,7 +98,12 @@ impl LogDir {
     }
 
     pub(crate) fn file(&self, offset: i64, kind: FileKind) -> PathBuf {
-        self.path().join(file_name(offset, kind))
+        self.file_with(offset, kind, self.suffix)
+    }
+
+    /// A file of a segment under a name of its life beside the log.
+    pub(crate) fn file_with(&self, offset: i64, kind: FileKind, suffix: &str) -> PathBuf {
+        self.path().join(file_name(offset, kind) + suffix)
     }
 
     /// Opens an empty file. Returns whether there was one of that name, which was emptied.
@@ -139,6 +156,8 @@ pub(crate) struct LazyFile {
 struct Slot {
     file: Option<Arc<dyn File>>,
     used: bool,
+    /// Another file has the name now, so this one is not opened again.
+    retired: bool,
 }
 
 impl LazyFile {
@@ -147,6 +166,7 @@ impl LazyFile {
             slot: Mutex::new(Slot {
                 file: Some(file),
                 used: true,
+                retired: false,
             }),
         }
     }
@@ -163,6 +183,9 @@ impl LazyFile {
             return Ok(file.clone());
         }
         let path = path();
+        if slot.retired {
+            return Err(std::io::Error::from(std::io::ErrorKind::NotFound)).at("open", &path);
+        }
         let file = fs.open(&path, OpenMode::Write).at("open", &path)?;
         slot.file = Some(file.clone());
         Ok(file)
@@ -173,6 +196,12 @@ impl LazyFile {
         if !std::mem::take(&mut slot.used) {
             slot.file = None;
         }
+    }
+
+    /// Keeps the file from being opened again: its name is about to be another's. Whoever has it
+    /// open goes on reading it.
+    pub(crate) fn retire(&self) {
+        lock(&self.slot).retired = true;
     }
 
     pub(crate) fn release(&self) {

@@ -117,6 +117,11 @@ impl<E: IndexEntry> SparseIndex<E> {
         self.stored + self.tail.len()
     }
 
+    /// Bytes that the entries take.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.len() * E::SIZE) as u64
+    }
+
     /// Entries for which there is room.
     pub(crate) fn entries_max(&self) -> usize {
         self.entries_max
@@ -269,6 +274,11 @@ impl<E: IndexEntry> SparseIndex<E> {
     pub(crate) fn release_if_idle(&mut self) {
         self.page = None;
         self.file.release_if_idle();
+    }
+
+    /// Keeps the file from being opened again: its name is about to be another's.
+    pub(crate) fn retire(&self) {
+        self.file.retire();
     }
 
     /// Gives back the descriptor.

@@ -64,6 +64,8 @@ pub(crate) struct TxnIndex {
     dir: Arc<LogDir>,
     base_offset: i64,
     exists: bool,
+    /// Another index has the file's name now.
+    retired: bool,
 }
 
 impl TxnIndex {
@@ -72,7 +74,27 @@ impl TxnIndex {
             dir,
             base_offset,
             exists,
+            retired: false,
         }
+    }
+
+    /// Whether there is a file.
+    pub(crate) fn exists(&self) -> bool {
+        self.exists
+    }
+
+    /// Makes sure that there is a file, be it empty.
+    pub(crate) fn create(&mut self) -> Result<(), LogError> {
+        if !self.exists {
+            self.dir.create_file(&self.path())?;
+            self.exists = true;
+        }
+        Ok(())
+    }
+
+    /// Keeps the file from being read again: its name is about to be another's.
+    pub(crate) fn retire(&mut self) {
+        self.retired = true;
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -103,6 +125,9 @@ impl TxnIndex {
             return Ok(Vec::new());
         }
         let path = self.path();
+        if self.retired {
+            return Err(io::Error::from(io::ErrorKind::NotFound)).at("open", &path);
+        }
         let bytes = match self.dir.fs.read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             result => result.at("read", &path)?,

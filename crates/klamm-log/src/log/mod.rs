@@ -6,6 +6,7 @@
 //! - [`read`]: slices of files out.
 //! - [`offsets`]: finding offsets by time and epoch, stable offsets, aborted transactions.
 //! - [`truncate`]: cutting at the end and at the start.
+//! - [`clean`]: how compacted segments take the place of others.
 //! - [`upkeep`]: rolling, flushing, retention, closing.
 //! - [`relocate`]: moving to another directory while open; [`place`] is where the log is now.
 //!
@@ -14,6 +15,7 @@
 //! and go on without any lock of the log. `end` is published after the bytes below it.
 
 mod append;
+mod clean;
 mod loader;
 mod offsets;
 mod open;
@@ -45,6 +47,7 @@ use crate::watch::{EndListener, Watch};
 use place::Place;
 
 pub use append::AppendInfo;
+pub(crate) use clean::{CleaningView, LastRecord};
 pub use offsets::{OffsetAndTimestamp, UNKNOWN_LEADER_EPOCH};
 pub(crate) use open::LOCK_FILE;
 pub use open::{LogOpen, RecoveryReport, Truncation};
@@ -73,6 +76,10 @@ pub struct Log {
     /// Counts truncations and moves, so that a flush which one overtook does not vouch for what
     /// came after, and a read does not put together what does not fit.
     truncations: AtomicU64,
+    /// Counts steps of the replacement of segments by compacted ones: see [`clean`].
+    layout: AtomicU64,
+    /// The offset up to which the log was compacted, -1 if it never was.
+    cleaned_to: AtomicI64,
     /// Keeps its own recovery point, start offset and clean-shutdown marker.
     standalone: Option<Box<dyn LockGuard>>,
     watch: Watch,
@@ -161,6 +168,9 @@ impl Log {
         state
             .producers
             .set_expiration_ms(config.producer_id_expiration_ms);
+        if config.compact {
+            self.expect_compaction();
+        }
         state.config = Arc::new(config);
     }
 

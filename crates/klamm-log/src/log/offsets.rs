@@ -47,15 +47,17 @@ impl Log {
     /// # Errors
     /// The disk's.
     pub fn aborted_transactions(&self, from: i64, to: i64) -> Result<Vec<AbortedTxn>, LogError> {
-        let mut found = Vec::new();
-        let mut next = self.segment_at(from).or_else(|| self.segment_after(from));
-        while let Some(segment) = next {
-            if segment.txn_index().collect(from, to, &mut found)? {
-                break;
+        self.with_segments(|| {
+            let mut found = Vec::new();
+            let mut next = self.segment_at(from).or_else(|| self.segment_after(from));
+            while let Some(segment) = next {
+                if segment.txn_index().collect(from, to, &mut found)? {
+                    break;
+                }
+                next = self.segment_after(segment.base_offset);
             }
-            next = self.segment_after(segment.base_offset);
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
     /// The first record at or after a timestamp (milliseconds) and the log's start. The caller
@@ -67,6 +69,10 @@ impl Log {
         &self,
         timestamp: i64,
     ) -> Result<Option<OffsetAndTimestamp>, LogError> {
+        self.with_segments(|| self.find_timestamp(timestamp))
+    }
+
+    fn find_timestamp(&self, timestamp: i64) -> Result<Option<OffsetAndTimestamp>, LogError> {
         let start = self.log_start_offset();
         for segment in self.all_segments() {
             if segment.max_timestamp()?.timestamp < timestamp {
@@ -90,6 +96,10 @@ impl Log {
     /// # Errors
     /// [`LogError::Corrupt`] if a batch cannot be read, or the disk's.
     pub fn max_timestamp_offset(&self) -> Result<Option<OffsetAndTimestamp>, LogError> {
+        self.with_segments(|| self.find_max_timestamp())
+    }
+
+    fn find_max_timestamp(&self) -> Result<Option<OffsetAndTimestamp>, LogError> {
         let mut best = None;
         for segment in self.all_segments() {
             let max = segment.max_timestamp()?;

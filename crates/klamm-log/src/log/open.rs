@@ -122,6 +122,7 @@ impl Log {
         } else {
             None
         };
+        let (guard, cleaned_to) = guard.unzip();
         let dir = LogDir::new(fs.clone(), open.dir.clone());
         // A process that ended in disorder may not have made durable the names that it left.
         dir.set_new((new || !open.clean) && !open.standalone);
@@ -181,6 +182,8 @@ impl Log {
             ..
         } = loader;
         let has_transactions = producers.has_transactions();
+        let to_compact = open.config.compact.then_some(start);
+        let cleaned_to = cleaned_to.flatten().or(to_compact).unwrap_or(-1);
         Ok(Log {
             topic_partition: open.topic_partition,
             dir: Place::new(dir),
@@ -206,6 +209,8 @@ impl Log {
             recovery_point: AtomicI64::new(recovery_point),
             has_transactions: AtomicBool::new(has_transactions),
             truncations: AtomicU64::new(0),
+            layout: AtomicU64::new(0),
+            cleaned_to: AtomicI64::new(cleaned_to),
             standalone: guard,
             watch: Watch::default(),
             recovery: report,
@@ -214,21 +219,25 @@ impl Log {
     }
 }
 
-/// Locks the directory of a log that stands alone and reads what it noted about itself.
-fn read_own_state(open: &mut LogOpen) -> Result<Box<dyn LockGuard>, LogError> {
+/// Locks the directory of a log that stands alone and reads what it noted about itself. Returns
+/// the lock and how far the log was compacted.
+fn read_own_state(open: &mut LogOpen) -> Result<(Box<dyn LockGuard>, Option<i64>), LogError> {
     let fs = &*open.env.fs;
     let lock = open.dir.join(LOCK_FILE);
     let guard = fs.lock(&lock).at("lock", &lock)?;
     let noted = |name| {
         checkpoints::read_offsets(fs, &open.dir.join(name))
-            .map(|offsets| offsets.get(&open.topic_partition).copied().unwrap_or(0))
+            .map(|offsets| offsets.get(&open.topic_partition).copied())
     };
-    let recovery_point = noted(checkpoints::RECOVERY_POINT)?;
-    let log_start_offset = noted(checkpoints::LOG_START)?;
+    let recovery_point = noted(checkpoints::RECOVERY_POINT)?.unwrap_or(0);
+    let log_start_offset = noted(checkpoints::LOG_START)?.unwrap_or(0);
+    let cleaned_to = noted(checkpoints::CLEANER)?;
     let clean = clean_shutdown::take(fs, &open.dir)?.is_some();
     open.recovery_point = recovery_point;
     open.log_start_offset = log_start_offset;
     open.high_watermark = i64::MAX;
     open.clean = clean;
-    Ok(guard)
+    // What was compacted has gaps, whatever the configuration says by now.
+    open.config.compact |= cleaned_to.is_some();
+    Ok((guard, cleaned_to))
 }

@@ -52,6 +52,10 @@ impl Place {
         self.get().file(offset, kind)
     }
 
+    pub(super) fn file_with(&self, offset: i64, kind: FileKind, suffix: &str) -> PathBuf {
+        self.get().file_with(offset, kind, suffix)
+    }
+
     pub(super) fn remove_if_exists(&self, path: &Path) -> Result<(), LogError> {
         self.get().remove_if_exists(path)
     }

@@ -37,6 +37,8 @@ pub struct LogRead {
     end: Option<(Arc<Segment>, u64)>,
     /// What [`Log::truncations`] was at the time of the read.
     truncations: u64,
+    /// What [`Log::layout`] was.
+    layout: u64,
 }
 
 impl LogRead {
@@ -66,7 +68,9 @@ impl Log {
         self.check_status()?;
         loop {
             let truncations = self.truncations.load(Ordering::SeqCst);
-            let result = self.read_once(start_offset, max_bytes, max_offset, min_one);
+            let result = self.with_segments(|| {
+                self.read_once(start_offset, max_bytes, max_offset, min_one)
+            });
             // Segments were cut short or exchanged while it read: what was found may not fit
             // together. That happens now and then, not all the time.
             if self.truncations.load(Ordering::SeqCst) != truncations {
@@ -98,6 +102,7 @@ impl Log {
             log_end_offset: self.log_end_offset(),
             end: None,
             truncations: self.truncations.load(Ordering::SeqCst),
+            layout: self.layout.load(Ordering::SeqCst),
         };
         if start_offset < read.log_start_offset || start_offset > read.log_end_offset {
             return Err(self.out_of_range(start_offset));
@@ -149,6 +154,14 @@ impl Log {
         Ok(read)
     }
 
+    /// Whether the segments are still those that were read: none were replaced by compaction, cut
+    /// or moved. Otherwise what this log says about aborted transactions may not be about the
+    /// records that were read.
+    pub fn is_current(&self, read: &LogRead) -> bool {
+        read.layout == self.layout.load(Ordering::SeqCst)
+            && read.truncations == self.truncations.load(Ordering::SeqCst)
+    }
+
     /// An offset behind all records of a read, for [`Log::aborted_transactions`]; not necessarily
     /// the first such.
     ///
@@ -158,9 +171,12 @@ impl Log {
         let Some((segment, position)) = &read.end else {
             return Ok(read.first_offset);
         };
-        if let Some(bound) = segment.upper_bound_offset(*position)? {
-            return Ok(bound);
-        }
+        match segment.upper_bound_offset(*position) {
+            Ok(Some(bound)) => return Ok(bound),
+            // Its files may not be opened any more. The end is a bound, too.
+            Err(_) if !self.is_current(read) => return Ok(read.log_end_offset),
+            result => result?,
+        };
         let next = self.segment_after(segment.base_offset);
         // After a truncation or a move the next segment is another one.
         let same = self.truncations.load(Ordering::SeqCst) == read.truncations;

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use klamm_env::OpenMode;
+use klamm_env::{FsExt, OpenMode};
 
 use crate::error::{IoContext, LogError};
 use crate::log::open::LogOpen;
@@ -79,47 +78,53 @@ pub(super) fn tidy(open: &LogOpen, dir: &Arc<LogDir>) -> Result<Found, LogError>
 }
 
 /// Removes the segments that compacted ones replace and gives these their names.
+///
+/// The `.log` of a replacement gets its name before its indexes do, together with the removal of
+/// what it replaces. So it may have it already while some of the others are still there.
 fn finish_swap(
     open: &LogOpen,
     dir: &Arc<LogDir>,
     swapped: &[(i64, FileKind)],
 ) -> Result<(), LogError> {
-    let mut replaced: Option<(i64, i64)> = None;
-    for &(offset, kind) in swapped {
-        if kind != FileKind::Log {
-            continue;
+    let mut waiting: Option<(i64, i64)> = None;
+    let mut replaced = Vec::new();
+    for offset in swapped.iter().map(|&(offset, _)| offset).collect::<BTreeSet<_>>() {
+        if swapped.contains(&(offset, FileKind::Log)) {
+            let next = next_offset(dir, offset, SWAP_SUFFIX)?;
+            let (min, max) = waiting.unwrap_or((offset, next));
+            waiting = Some((min.min(offset), max.max(next)));
+        } else if dir.fs.exists(&dir.file(offset, FileKind::Log)).at("inspect", &open.dir)? {
+            replaced.push((offset + 1, next_offset(dir, offset, "")?));
         }
-        let mut path = dir.file(offset, kind).into_os_string();
-        path.push(SWAP_SUFFIX);
-        let path = PathBuf::from(path);
-        let file = dir.fs.open(&path, OpenMode::Read).at("open", &path)?;
-        let len = file.len().at("inspect", &path)?;
-        let mut next = offset;
-        let mut scan = BatchScan::new(file, path, 0, len, scan::HEADERS);
-        while let Some(span) = scan.next_header()? {
-            next = span.meta.next_offset();
-        }
-        let (min, max) = replaced.unwrap_or((offset, next));
-        replaced = Some((min.min(offset), max.max(next)));
     }
-    if let Some((min, max)) = replaced {
-        for name in list(dir)? {
-            if let Some((offset, kind, "")) = names::parse_file_name(&name)
-                && kind != FileKind::Snapshot
-                && (min..max).contains(&offset)
-            {
-                dir.remove_if_exists(&dir.file(offset, kind))?;
-            }
+    replaced.extend(waiting);
+    for name in list(dir)? {
+        if let Some((offset, kind, "")) = names::parse_file_name(&name)
+            && kind != FileKind::Snapshot
+            && replaced.iter().any(|&(min, max)| (min..max).contains(&offset))
+        {
+            dir.remove_if_exists(&dir.file(offset, kind))?;
         }
     }
     for &(offset, kind) in swapped {
+        let from = dir.file_with(offset, kind, SWAP_SUFFIX);
         let to = dir.file(offset, kind);
-        let mut from = to.clone().into_os_string();
-        from.push(SWAP_SUFFIX);
-        let from = PathBuf::from(from);
         dir.fs.rename(&from, &to).at("rename", &from)?;
     }
     dir.fs.sync_dir(&open.dir).at("sync", &open.dir)
+}
+
+/// The offset after the last batch of a segment's file.
+fn next_offset(dir: &LogDir, offset: i64, suffix: &str) -> Result<i64, LogError> {
+    let path = dir.file_with(offset, FileKind::Log, suffix);
+    let file = dir.fs.open(&path, OpenMode::Read).at("open", &path)?;
+    let len = file.len().at("inspect", &path)?;
+    let mut next = offset;
+    let mut scan = BatchScan::new(file, path, 0, len, scan::HEADERS);
+    while let Some(span) = scan.next_header()? {
+        next = span.meta.next_offset();
+    }
+    Ok(next)
 }
 
 fn list(dir: &LogDir) -> Result<Vec<String>, LogError> {

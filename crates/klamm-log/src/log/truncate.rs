@@ -112,6 +112,7 @@ impl Log {
     fn shrink_marks(&self, end: i64) -> Result<(), LogError> {
         self.truncations.fetch_add(1, Ordering::SeqCst);
         self.recovery_point.fetch_min(end, Ordering::SeqCst);
+        self.cleaned_to.fetch_min(end, Ordering::SeqCst);
         if self.standalone.is_some() {
             self.write_own_checkpoints()?;
         }

@@ -287,10 +287,14 @@ impl Log {
 
     /// Notes recovery point and start in the log's own directory.
     pub(super) fn write_own_checkpoints(&self) -> Result<(), LogError> {
-        for (name, offset) in [
+        let cleaned_to = self
+            .cleaned_to()
+            .map(|offset| (checkpoints::CLEANER, offset));
+        let others = [
             (checkpoints::RECOVERY_POINT, self.recovery_point()),
             (checkpoints::LOG_START, self.log_start_offset()),
-        ] {
+        ];
+        for (name, offset) in others.into_iter().chain(cleaned_to) {
             let path = self.dir.path().join(name);
             let key = self.topic_partition.clone();
             let noted = checkpoints::read_offsets(&*self.dir.fs, &path)?;

@@ -43,12 +43,13 @@ pub(super) struct Directory {
     written: Mutex<Written>,
 }
 
-/// Contents of the three checkpoints that the manager keeps.
+/// Contents of the checkpoints that the manager keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) recovery_points: PartitionOffsets,
     pub(super) log_starts: PartitionOffsets,
     pub(super) high_watermarks: PartitionOffsets,
+    pub(super) cleaned: PartitionOffsets,
 }
 
 impl Directory {
@@ -153,6 +154,7 @@ impl Directory {
             recovery_points: read(checkpoints::RECOVERY_POINT)?,
             log_starts: read(checkpoints::LOG_START)?,
             high_watermarks: read(checkpoints::HIGH_WATERMARK)?,
+            cleaned: read(checkpoints::CLEANER)?,
         };
         lock(&self.written).clone_from(&found);
         Ok(found)
@@ -193,6 +195,15 @@ impl Directory {
         )
     }
 
+    pub(super) fn write_cleaned(
+        &self,
+        fs: &dyn Fs,
+        cleaned: PartitionOffsets,
+    ) -> Result<(), LogError> {
+        let mut written = lock(&self.written);
+        self.write(fs, checkpoints::CLEANER, cleaned, &mut written.cleaned)
+    }
+
     /// Removes a partition from the checkpoints.
     pub(super) fn forget(&self, fs: &dyn Fs, partition: &TopicPartition) -> Result<(), LogError> {
         let mut written = lock(&self.written);
@@ -200,6 +211,13 @@ impl Directory {
         without.recovery_points.remove(partition);
         without.log_starts.remove(partition);
         without.high_watermarks.remove(partition);
+        without.cleaned.remove(partition);
+        self.write(
+            fs,
+            checkpoints::CLEANER,
+            without.cleaned,
+            &mut written.cleaned,
+        )?;
         self.write(
             fs,
             checkpoints::RECOVERY_POINT,

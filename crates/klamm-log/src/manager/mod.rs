@@ -2,12 +2,14 @@
 //!
 //! - [`directory`]: one log directory: its lock, identity, marker and checkpoints.
 //! - [`open`]: opening directories and the logs in them.
+//! - [`cleaning`]: which log is compacted next, and what became of it.
 //! - [`placement`]: which directory a new log goes to, and cordoned ones.
 //! - [`moves`]: logs that move from one directory to another.
 //! - [`upkeep`]: what is due now and then, and the shutdown.
 //!
 //! A directory whose disk fails goes offline with its logs; the others go on.
 
+mod cleaning;
 mod directory;
 mod error;
 mod moves;
@@ -28,7 +30,9 @@ use crate::log::{Log, LogOpen};
 use crate::names;
 use crate::storage::lock;
 
+use cleaning::Cleaning;
 use directory::Directory;
+pub use cleaning::{CleanRound, CleaningStatus};
 pub use directory::DirectoryInfo;
 pub use error::ManagerError;
 
@@ -85,6 +89,7 @@ pub struct LogManager {
     /// Held while a log changes its directory, or a directory goes offline.
     placing: Mutex<()>,
     upkeep: Mutex<Upkeep>,
+    cleaning: Mutex<Cleaning>,
     previous_broker_epoch: Option<i64>,
     ignored: Vec<PathBuf>,
 }

@@ -27,6 +27,7 @@ struct Job {
     recovery_point: i64,
     log_start_offset: i64,
     high_watermark: i64,
+    cleaned_to: Option<i64>,
     clean: bool,
 }
 
@@ -115,6 +116,7 @@ impl LogManager {
             futures: RwLock::new(futures),
             preferred: Mutex::new(BTreeMap::new()),
             placing: Mutex::new(()),
+            cleaning: Mutex::default(),
             upkeep: Mutex::new(Upkeep {
                 // The first round of retention comes soon, like Kafka's after 30 seconds.
                 last_retention_ms: 0,
@@ -188,6 +190,7 @@ fn scan(
         recovery_points,
         log_starts,
         high_watermarks,
+        cleaned,
     } = directory.read_checkpoints(fs)?;
     let entries = fs.read_dir(directory.path()).at("list", directory.path())?;
     for entry in entries.into_iter().filter(|entry| entry.is_dir) {
@@ -212,6 +215,7 @@ fn scan(
             recovery_point: offset_in(&recovery_points),
             log_start_offset: offset_in(&log_starts),
             high_watermark: offset_in(&high_watermarks),
+            cleaned_to: cleaned.get(&partition).copied(),
             clean: marker.is_some(),
             partition,
             dir,
@@ -230,18 +234,26 @@ fn open_logs(
     topic_config: &(impl Fn(&str) -> LogConfig + Sync),
 ) -> Vec<Result<Log, LogError>> {
     let open = |job: &Job| {
-        Log::open(LogOpen {
+        let mut config = topic_config(&job.partition.topic);
+        // The topic's own configuration may come later, but what was compacted has gaps, which
+        // recovery must not take for damage.
+        config.compact |= job.cleaned_to.is_some();
+        let log = Log::open(LogOpen {
             dir: job.dir.clone(),
             topic_partition: job.partition.clone(),
             topic_id: None,
-            config: topic_config(&job.partition.topic),
+            config,
             env: env.clone(),
             recovery_point: job.recovery_point,
             log_start_offset: job.log_start_offset,
             high_watermark: job.high_watermark,
             clean: job.clean,
             standalone: false,
-        })
+        })?;
+        if let Some(offset) = job.cleaned_to {
+            log.set_cleaned_to(offset);
+        }
+        Ok(log)
     };
     let threads = config.open_threads.min(jobs.len());
     if threads <= 1 {

@@ -65,8 +65,9 @@ impl LogManager {
             if !directory.is_online() {
                 continue;
             }
-            let mut result = Ok(());
-            if checkpoint {
+            // Truncations take back what was compacted.
+            let mut result = self.checkpoint_cleaned(index);
+            if checkpoint && result.is_ok() {
                 result = self.checkpoint_recovery_points(index);
             }
             if high_watermark && result.is_ok() {
@@ -115,6 +116,7 @@ impl LogManager {
             let result = self
                 .checkpoint_recovery_points(index)
                 .and_then(|()| self.checkpoint_high_watermarks(index))
+                .and_then(|()| self.checkpoint_cleaned(index))
                 .and_then(|()| {
                     if clean[index] {
                         clean_shutdown::write(&*self.env.fs, directory.path(), broker_epoch)
@@ -186,7 +188,7 @@ impl LogManager {
         placed
     }
 
-    fn placed(&self) -> Vec<Placed> {
+    pub(super) fn placed(&self) -> Vec<Placed> {
         let mut all = Vec::new();
         for logs in [&self.logs, &self.futures] {
             let logs = logs.read().unwrap_or_else(PoisonError::into_inner);
@@ -195,7 +197,7 @@ impl LogManager {
         all
     }
 
-    fn fail_on_disk_error(&self, index: usize, result: Result<(), LogError>) {
+    pub(super) fn fail_on_disk_error(&self, index: usize, result: Result<(), LogError>) {
         match result {
             // Deleted in between.
             Ok(()) | Err(LogError::Closed { .. }) => {}

@@ -138,6 +138,17 @@ impl Segment {
         state.recent.push_back(span);
     }
 
+    /// Finishes a segment that compaction wrote: makes it durable and as old as what it is made
+    /// of, which retention goes by where records have no timestamps.
+    pub(crate) fn finish_cleaned(&self, modified_ms: i64) -> Result<(), LogError> {
+        self.seal()?;
+        let file = self.file()?;
+        file.set_modified_ms(modified_ms).at("date", &self.path())?;
+        // It may be empty, and its length is to be right, too.
+        file.sync_all().at("sync", &self.path())?;
+        self.sync()
+    }
+
     /// Removes the batch that holds `offset` and all after it. Returns how many bytes went.
     pub(crate) fn truncate_to(&self, offset: i64, now_ms: i64) -> Result<u64, LogError> {
         let from = self.translate(offset)?.map(|span| span.position);

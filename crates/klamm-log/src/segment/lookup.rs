@@ -122,9 +122,28 @@ impl Segment {
         if max >= 0 {
             return Ok(max);
         }
+        self.modified_ms()
+    }
+
+    /// When the file of batches was last changed.
+    pub(crate) fn modified_ms(&self) -> Result<i64, LogError> {
         let path = self.path();
         let metadata = self.dir.fs.metadata(&path).at("inspect", &path)?;
         Ok(metadata.modified_ms)
+    }
+
+    /// Timestamp of the first batch, -1 if there is none.
+    pub(crate) fn first_timestamp(&self) -> Result<i64, LogError> {
+        let mut state = lock(&self.state);
+        self.first_timestamp_in(&mut state)
+    }
+
+    /// Bytes that the entries of the offset and the time index take.
+    pub(crate) fn index_bytes(&self) -> Result<[u64; 2], LogError> {
+        let mut state = lock(&self.state);
+        let offsets = self.offsets_in(&mut state)?.bytes();
+        let times = self.times_in(&mut state)?.bytes();
+        Ok([offsets, times])
     }
 
     /// Shows `visit` the batches that reach both `timestamp` and `offset`, in order, until it

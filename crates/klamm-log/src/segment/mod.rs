@@ -19,7 +19,7 @@ pub(crate) mod scan;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use klamm_env::{Env, File};
@@ -53,6 +53,8 @@ pub(crate) struct Segment {
     /// How often the file of batches was changed, and how often when it was last made durable.
     changes: AtomicU64,
     synced: AtomicU64,
+    /// Compaction put another segment in the place of this one.
+    retired: AtomicBool,
     state: Mutex<SegmentState>,
     txn: Mutex<TxnIndex>,
 }
@@ -126,6 +128,7 @@ impl Segment {
             preallocate: false,
             changes: AtomicU64::new(0),
             synced: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
             state: Mutex::new(SegmentState {
                 offsets: None,
                 times: None,
@@ -183,9 +186,17 @@ impl Segment {
     /// Makes batches durable.
     pub(crate) fn sync_batches(&self) -> Result<(), LogError> {
         let changes = self.changes.load(Ordering::SeqCst);
-        self.file()?.sync_data().at("sync", &self.path())?;
+        let synced = self
+            .file()
+            .and_then(|file| file.sync_data().at("sync", &self.path()));
+        self.unless_retired(synced)?;
         self.synced.fetch_max(changes, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// What took the place of a retired segment is durable, so that this one need not be.
+    fn unless_retired(&self, result: Result<(), LogError>) -> Result<(), LogError> {
+        if self.is_retired() { Ok(()) } else { result }
     }
 
     /// Makes batches and indexes durable, as far as they changed since they last were. Nobody may
@@ -194,6 +205,11 @@ impl Segment {
         if self.has_changed() {
             self.sync_batches()?;
         }
+        let synced = self.sync_indexes();
+        self.unless_retired(synced)
+    }
+
+    fn sync_indexes(&self) -> Result<(), LogError> {
         let mut state = lock(&self.state);
         if let Some(index) = &mut state.offsets {
             index.sync()?;
@@ -203,6 +219,26 @@ impl Segment {
         }
         drop(state);
         self.txn_index().sync()
+    }
+
+    /// Opens none of the files again: their names are about to be another segment's. Readers that
+    /// have them open go on; others find that the log's segments have changed.
+    pub(crate) fn retire(&self) {
+        let state = lock(&self.state);
+        self.retired.store(true, Ordering::SeqCst);
+        self.file.retire();
+        if let Some(index) = &state.offsets {
+            index.retire();
+        }
+        if let Some(index) = &state.times {
+            index.retire();
+        }
+        drop(state);
+        self.txn_index().retire();
+    }
+
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
     }
 
     /// Finishes a segment that takes no more appends, or whose log is closed: the last entry of
@@ -260,26 +296,28 @@ impl Segment {
 
     /// Renames the files for removal and returns their new paths.
     pub(crate) fn mark_deleted(&self) -> Result<Vec<PathBuf>, LogError> {
+        let mut renamed = self.mark_file_deleted(FileKind::Log)?;
+        renamed.extend(self.mark_indexes_deleted()?);
+        Ok(renamed)
+    }
+
+    /// As [`mark_deleted`](Self::mark_deleted), without the file of batches.
+    pub(crate) fn mark_indexes_deleted(&self) -> Result<Vec<PathBuf>, LogError> {
         let mut renamed = Vec::new();
-        for kind in [
-            FileKind::Log,
-            FileKind::Index,
-            FileKind::TimeIndex,
-            FileKind::TxnIndex,
-        ] {
-            let from = self.dir.file(self.base_offset, kind);
-            let mut to = from.clone().into_os_string();
-            to.push(DELETED_SUFFIX);
-            let to = PathBuf::from(to);
-            match self.dir.fs.rename(&from, &to) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => {
-                    result.at("rename", &from)?;
-                    renamed.push(to);
-                }
-            }
+        for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex] {
+            renamed.extend(self.mark_file_deleted(kind)?);
         }
         Ok(renamed)
+    }
+
+    /// As [`mark_deleted`](Self::mark_deleted), of one of the files.
+    pub(crate) fn mark_file_deleted(&self, kind: FileKind) -> Result<Vec<PathBuf>, LogError> {
+        let from = self.dir.file(self.base_offset, kind);
+        let to = self.dir.file_with(self.base_offset, kind, DELETED_SUFFIX);
+        match self.dir.fs.rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            result => result.at("rename", &from).map(|()| vec![to]),
+        }
     }
 
     fn offsets_in<'a>(&self, state: &'a mut SegmentState) -> Result<&'a mut OffsetIndex, LogError> {
@@ -297,6 +335,9 @@ impl Segment {
     fn load_indexes(&self, state: &mut SegmentState) -> Result<(), LogError> {
         if state.offsets.is_some() && state.times.is_some() {
             return Ok(());
+        }
+        if self.is_retired() {
+            return Err(self.not_loaded());
         }
         let (dir, base_offset) = (&self.dir, self.base_offset);
         let opened =

@@ -70,6 +70,9 @@ impl Segment {
     /// Makes both indexes anew, from the batches' headers: what to do about an index that is
     /// missing or damaged while the segment is in use.
     pub(super) fn rebuild_indexes(&self, state: &mut SegmentState) -> Result<(), LogError> {
+        if self.is_retired() {
+            return Err(self.not_loaded());
+        }
         // First the batches: a segment that was removed meanwhile gets no new files.
         let mut scan = self.scan(0, self.size(), WHOLE)?;
         let mut builder = IndexBuilder::new(self)?;

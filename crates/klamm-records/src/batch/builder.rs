@@ -88,6 +88,9 @@ pub struct BatchBuilder {
     max_timestamp: i64,
     offset_of_max_timestamp: i64,
     last_offset: i64,
+    delete_horizon_ms: Option<i64>,
+    /// What the header tells as the last offset, if not the last record's.
+    stated_last_offset: Option<i64>,
 }
 
 impl BatchBuilder {
@@ -108,7 +111,26 @@ impl BatchBuilder {
             max_timestamp: NO_TIMESTAMP,
             offset_of_max_timestamp: -1,
             last_offset: options.base_offset.wrapping_sub(1),
+            delete_horizon_ms: None,
+            stated_last_offset: None,
         }
+    }
+
+    /// Notes when compaction may drop the batch's tombstones or marker, in milliseconds since the
+    /// epoch (KIP-534). The header keeps it in the place of the first record's timestamp, so this
+    /// comes before the first record.
+    #[must_use]
+    pub fn with_delete_horizon(mut self, delete_horizon_ms: i64) -> BatchBuilder {
+        self.delete_horizon_ms = Some(delete_horizon_ms);
+        self
+    }
+
+    /// Lets the batch claim offsets up to this one, whatever its last record's is: what compaction
+    /// took out of a batch leaves a gap, not a shorter batch.
+    #[must_use]
+    pub fn with_last_offset(mut self, last_offset: i64) -> BatchBuilder {
+        self.stated_last_offset = Some(last_offset);
+        self
     }
 
     /// Appends a record at the next offset. `timestamp` is in milliseconds, [`NO_TIMESTAMP`] for
@@ -170,7 +192,7 @@ impl BatchBuilder {
             return Err(BuildError::TooLarge);
         }
         if self.count == 0 {
-            self.base_timestamp = timestamp;
+            self.base_timestamp = self.delete_horizon_ms.unwrap_or(timestamp);
         }
         let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
         write_record(&mut self.out, delta, timestamp_delta, key, value, headers);
@@ -212,6 +234,7 @@ impl BatchBuilder {
     /// The finished batch, compressed with the contexts of `scratch`.
     pub fn build_with(self, scratch: &mut Scratch) -> Result<Bytes, BuildError> {
         let compression = self.options.codec.compression();
+        let last_offset_delta = self.last_offset_delta();
         let mut out = if self.options.codec == Codec::NONE {
             self.out
         } else {
@@ -236,8 +259,9 @@ impl BatchBuilder {
                 self.options.timestamp_type,
                 self.options.transactional,
                 self.options.control,
-            ),
-            last_offset_delta: (self.last_offset - self.options.base_offset).max(0) as i32,
+            )
+            .with_delete_horizon(self.delete_horizon_ms.is_some()),
+            last_offset_delta,
             base_timestamp: self.base_timestamp,
             max_timestamp,
             producer_id: self.options.producer_id,
@@ -249,6 +273,12 @@ impl BatchBuilder {
         let crc = crc32c(&out[CRC_FROM..]);
         out[CRC_RANGE].copy_from_slice(&crc.to_be_bytes());
         Ok(out.into())
+    }
+
+    fn last_offset_delta(&self) -> i32 {
+        let last = self.stated_last_offset.unwrap_or(self.last_offset);
+        let delta = last.saturating_sub(self.options.base_offset).max(0);
+        i32::try_from(delta).unwrap_or(i32::MAX)
     }
 }
 

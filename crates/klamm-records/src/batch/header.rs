@@ -101,6 +101,17 @@ impl Attributes {
         self.0 & Attributes::DELETE_HORIZON != 0
     }
 
+    /// The same with the mark of a delete horizon set or not.
+    #[must_use]
+    pub fn with_delete_horizon(self, marked: bool) -> Attributes {
+        let kept = self.0 & !Attributes::DELETE_HORIZON;
+        Attributes(if marked {
+            kept | Attributes::DELETE_HORIZON
+        } else {
+            kept
+        })
+    }
+
     /// The same flags with another timestamp type; bits that have no meaning are cleared, as
     /// Kafka clears them whenever it rewrites the flags.
     pub(crate) fn with_timestamp_type(self, timestamp_type: TimestampType) -> Attributes {
