@@ -11,6 +11,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use crate::cleaner::CleanerThreads;
 use crate::error::BrokerError;
 use crate::ops::{Health, Metrics, OpsServer};
 use crate::shared::Shared;
@@ -36,6 +37,7 @@ pub struct Broker {
     pub(crate) shutdown: Shutdown,
     pub(crate) tasks: JoinSet<()>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) cleaner: CleanerThreads,
     pub(crate) ops: OpsServer,
 }
 
@@ -109,6 +111,7 @@ impl Broker {
         drain(&self.shutdown).await;
         shared.groups.shut_down();
         self.tasks.shutdown().await;
+        self.cleaner.stop().await;
         self.upkeep.stop().await;
         let (replicas, epoch) = (shared.replicas.clone(), shared.epoch());
         let closed = spawn_blocking(move || replicas.logs().shutdown(epoch)).await;

@@ -15,6 +15,7 @@ use klamm_replication::{ReplicaChanges, ReplicaManager};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
+use crate::cleaner::DYNAMIC_CONFIGS;
 use crate::ops::Metrics;
 use crate::settings::topic_settings;
 
@@ -65,7 +66,7 @@ impl MetadataFollower {
             .keys()
             .chain(image.config(&own).keys())
         {
-            if !is_topic_default(name) {
+            if !is_topic_default(name) && !DYNAMIC_CONFIGS.contains(&name.as_str()) {
                 warn!(
                     config = name,
                     "a dynamic value without effect: Klamm reads this at start only, or not yet"

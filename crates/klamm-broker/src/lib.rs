@@ -17,6 +17,7 @@ mod apis;
 mod authorized;
 mod auto_create;
 mod broker;
+mod cleaner;
 mod context;
 mod dispatch;
 mod error;

@@ -23,12 +23,13 @@ use tracing::{error, warn};
 
 use crate::apis::Table;
 use crate::broker::{BoundListener, Broker};
+use crate::cleaner::CleanerThreads;
 use crate::error::BrokerError;
 use crate::follow::MetadataFollower;
 use crate::group_log::GroupLog;
 use crate::listeners::{Opened, advertised, open_listeners};
 use crate::membership;
-use crate::ops::{Health, Metrics, OpsServer, register_gauges};
+use crate::ops::{Health, Metrics, OpsServer, register_cleaner_gauges, register_gauges};
 use crate::producer_ids::ProducerIds;
 use crate::service::KafkaService;
 use crate::settings::{self, Settings};
@@ -65,6 +66,7 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     tasks.spawn(membership::heartbeats(shared.clone()));
     tasks.spawn(membership::watch_in_sync_replicas(shared.clone()));
     let upkeep = start_upkeep(&shared)?;
+    let cleaner = start_cleaner(&shared)?;
 
     let shutdown = Shutdown::new();
     let mut listeners = Vec::new();
@@ -92,6 +94,7 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
         shutdown,
         tasks,
         upkeep,
+        cleaner,
         ops,
     })
 }
@@ -197,8 +200,23 @@ async fn follow_metadata(shared: &Arc<Shared>) -> Result<(), BrokerError> {
 }
 
 fn start_upkeep(shared: &Arc<Shared>) -> Result<Upkeep, BrokerError> {
+    let failed = on_failed_directories(shared);
+    Upkeep::start(shared.replicas.clone(), failed).map_err(BrokerError::Thread)
+}
+
+fn start_cleaner(shared: &Arc<Shared>) -> Result<CleanerThreads, BrokerError> {
+    let failed = on_failed_directories(shared);
+    let (logs, config) = (shared.replicas.logs().clone(), shared.config.clone());
+    let cleaner = CleanerThreads::start(logs, config, shared.env.clone(), failed)
+        .map_err(BrokerError::Thread)?;
+    register_cleaner_gauges(shared, cleaner.dead());
+    Ok(cleaner)
+}
+
+/// What to do about directories whose disk failed.
+fn on_failed_directories(shared: &Arc<Shared>) -> impl Fn(Vec<Uuid>) + Send + Sync + use<> {
     let (replicas, metrics) = (shared.replicas.clone(), shared.metrics.clone());
-    let failed = move |dirs: Vec<Uuid>| {
+    move |dirs: Vec<Uuid>| {
         for dir in dirs {
             error!(%dir, "a log directory failed and is offline");
         }
@@ -206,8 +224,7 @@ fn start_upkeep(shared: &Arc<Shared>) -> Result<Upkeep, BrokerError> {
             error!("no log directory is left");
             metrics.set_health(Health::Failed);
         }
-    };
-    Upkeep::start(shared.replicas.clone(), failed).map_err(BrokerError::Thread)
+    }
 }
 
 /// What this broker cannot do yet is refused here, before anything is touched.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use klamm_log::CleaningStatus;
 use klamm_metadata::{MetadataImage, PartitionImage};
 
 use crate::shared::Shared;
@@ -117,4 +118,81 @@ fn partitions(shared: &Shared, test: Test) -> usize {
 )]
 fn count(shared: &Weak<Shared>, read: impl Fn(&Shared) -> usize) -> f64 {
     shared.upgrade().map_or(0, |shared| read(&shared)) as f64
+}
+
+/// What is told of compaction: name, help, the number.
+type CleanerRead = fn(&Shared, &CleaningStatus) -> f64;
+
+/// The gauges of Kafka's LogCleaner and LogCleanerManager, over all directories.
+const CLEANER: [(&str, &str, CleanerRead); 8] = [
+    (
+        "kafka_log_logcleaner_cleaner_recopy_percent",
+        "What the last compaction of a log left of its bytes.",
+        |_, status| {
+            let report = &status.last_clean;
+            100.0 * report.bytes_written as f64 / report.bytes_read.max(1) as f64
+        },
+    ),
+    (
+        "kafka_log_logcleaner_max_buffer_utilization_percent",
+        "Share of the memory for keys that the last compaction of a log filled.",
+        |_, status| 100.0 * status.last_clean.map_utilization,
+    ),
+    (
+        "kafka_log_logcleaner_max_clean_time_secs",
+        "Duration of the last compaction of a log.",
+        |_, status| status.last_clean_ms as f64 / 1_000.0,
+    ),
+    (
+        "kafka_log_logcleaner_max_compaction_delay_secs",
+        "By how much max.compaction.lag.ms is exceeded at most.",
+        |_, status| status.overdue_ms as f64 / 1_000.0,
+    ),
+    (
+        "kafka_log_logcleanermanager_max_dirty_percent",
+        "The dirty share of the log that has the largest.",
+        |_, status| 100.0 * status.dirtiest_ratio,
+    ),
+    (
+        "kafka_log_logcleanermanager_time_since_last_run_ms",
+        "Time since a log to compact was last looked for.",
+        |shared, status| {
+            let now_ms = shared.env.clock.wall_ms();
+            let last_ms = match status.last_round_ms {
+                0 => shared.metrics.started_ms,
+                last_ms => last_ms,
+            };
+            now_ms.saturating_sub(last_ms) as f64
+        },
+    ),
+    (
+        "kafka_log_logcleanermanager_uncleanable_bytes",
+        "Bytes that wait in logs that cannot be compacted.",
+        |shared, _| shared.replicas.logs().uncleanable_bytes() as f64,
+    ),
+    (
+        "kafka_log_logcleanermanager_uncleanable_partitions_count",
+        "Logs that cannot be compacted; they are tried again later.",
+        |_, status| status.uncleanable_partitions as f64,
+    ),
+];
+
+/// Registers what is told of compaction. `dead` counts its threads that died.
+pub(crate) fn register_cleaner(
+    shared: &Arc<Shared>,
+    dead: impl Fn() -> usize + Send + Sync + 'static,
+) {
+    for (name, help, read) in CLEANER {
+        let weak = Arc::downgrade(shared);
+        shared.metrics.gauge(name, help, move || {
+            weak.upgrade().map_or(0.0, |shared| {
+                read(&shared, &shared.replicas.logs().cleaning_status())
+            })
+        });
+    }
+    shared.metrics.gauge(
+        "kafka_log_logcleaner_deadthreadcount",
+        "Threads for compaction that ended with a failure.",
+        move || dead() as f64,
+    );
 }

@@ -29,7 +29,7 @@ mod tests;
 
 pub use counters::{Counter, Gauge, TopicStats};
 pub use failure::FailureKind;
-pub(crate) use gauges::register as register_gauges;
+pub(crate) use gauges::{register as register_gauges, register_cleaner as register_cleaner_gauges};
 pub use health::Health;
 pub use metrics::{Metrics, RequestTimer};
 pub use server::{OpsBindError, OpsServer};

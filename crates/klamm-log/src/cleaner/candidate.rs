@@ -94,11 +94,7 @@ fn uncleanable_from(
 }
 
 /// By how much `max.compaction.lag.ms` is exceeded, by the first timestamps of dirty segments.
-fn overdue_ms(
-    view: &CleaningView,
-    first_dirty_offset: i64,
-    now_ms: i64,
-) -> Result<i64, LogError> {
+fn overdue_ms(view: &CleaningView, first_dirty_offset: i64, now_ms: i64) -> Result<i64, LogError> {
     let lag_ms = view.config.max_compaction_lag_ms.max(0);
     let due_from = now_ms.saturating_sub(lag_ms);
     if due_from <= 0 {
@@ -144,7 +140,10 @@ pub(super) fn group<'a>(
                 || last_offset - segments[from].base_offset <= i64::from(i32::MAX);
             offsets_fit
                 && sum.bytes <= bytes_max
-                && sum.index_bytes.iter().all(|&bytes| bytes <= index_bytes_max)
+                && sum
+                    .index_bytes
+                    .iter()
+                    .all(|&bytes| bytes <= index_bytes_max)
         };
         if fits {
             room = room.plus(&next);

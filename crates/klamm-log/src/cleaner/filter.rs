@@ -81,7 +81,10 @@ impl Filter<'_> {
         let horizon_ms = header.delete_horizon_ms();
         let mut filtered = Filtered::default();
         let mut kept = Vec::new();
-        for record in view.records(&mut buffers.read).map_err(|_| BatchFault::Records)? {
+        for record in view
+            .records(&mut buffers.read)
+            .map_err(|_| BatchFault::Records)?
+        {
             let record = record.map_err(|_| BatchFault::Records)?;
             filtered.records_read += 1;
             let keep_tombstone = horizon_ms.is_none_or(|horizon_ms| self.now_ms < horizon_ms);
@@ -208,7 +211,10 @@ impl Filter<'_> {
             filtered.without_key += 1;
             return false;
         };
-        let newest = self.map.get(key).is_none_or(|offset| record.offset >= offset);
+        let newest = self
+            .map
+            .get(key)
+            .is_none_or(|offset| record.offset >= offset);
         newest && (record.value.is_some() || keep_tombstone)
     }
 
@@ -231,10 +237,18 @@ fn rebuild(
     for record in records {
         let headers = record.headers.to_vec();
         builder
-            .append_at(record.offset, record.timestamp, record.key, record.value, headers)
+            .append_at(
+                record.offset,
+                record.timestamp,
+                record.key,
+                record.value,
+                headers,
+            )
             .map_err(|_| BatchFault::Records)?;
     }
-    let bytes = builder.build_with(scratch).map_err(|_| BatchFault::Records)?;
+    let bytes = builder
+        .build_with(scratch)
+        .map_err(|_| BatchFault::Records)?;
     out.extend_from_slice(&bytes);
     Ok(())
 }

@@ -94,7 +94,7 @@ impl OffsetMap {
         self.latest_offset = offset;
     }
 
-    /// Keys in the map.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -134,7 +134,11 @@ mod tests {
         }
         assert_eq!(map.len(), 3_000);
         for key in 0..3_000_i64 {
-            let last = if key < 1_000 { 9_000 + key } else { 6_000 + key };
+            let last = if key < 1_000 {
+                9_000 + key
+            } else {
+                6_000 + key
+            };
             assert_eq!(map.get(format!("key-{key}").as_bytes()), Some(last));
         }
         assert_eq!(map.get(b"another"), None);
@@ -149,7 +153,10 @@ mod tests {
             assert!(map.put(&offset.to_be_bytes(), offset));
         }
         assert!(!map.put(b"one more", 50));
-        assert!(!map.put(&0_i64.to_be_bytes(), 50), "known keys have to wait, too");
+        assert!(
+            !map.put(&0_i64.to_be_bytes(), 50),
+            "known keys have to wait, too"
+        );
         assert_eq!(map.get(&0_i64.to_be_bytes()), Some(0));
         assert_eq!((map.len(), map.latest_offset()), (50, 49));
         assert!((map.utilization() - 0.5).abs() < 1e-9);

@@ -45,7 +45,8 @@ fn keyed(options: BatchOptions, records: &[(&str, Option<&str>)]) -> PreparedBat
 fn put_with(log: &Log, options: BatchOptions, records: &[(&str, Option<&str>)]) {
     let mut batches = [keyed(options, records)];
     let origin = AppendOrigin::Client;
-    log.append_as_leader(&mut batches, 3, NOW_MS, origin).unwrap();
+    log.append_as_leader(&mut batches, 3, NOW_MS, origin)
+        .unwrap();
     log.set_high_watermark(i64::MAX);
 }
 
@@ -73,7 +74,8 @@ fn end_txn(log: &Log, producer_id: i64, committed: bool) {
     let origin = AppendOrigin::TxnMarkers {
         transaction_version: 1,
     };
-    log.append_as_leader(&mut batches, 3, NOW_MS, origin).unwrap();
+    log.append_as_leader(&mut batches, 3, NOW_MS, origin)
+        .unwrap();
     log.set_high_watermark(i64::MAX);
 }
 
@@ -214,7 +216,11 @@ fn tombstones_go_when_their_time_is_over() {
     assert_eq!(marked.header().delete_horizon_ms(), Some(NOW_MS + HOUR_MS));
     let mut scratch = Scratch::new();
     let record = marked.records(&mut scratch).unwrap().next().unwrap();
-    assert_eq!(record.unwrap().timestamp, NOW_MS, "the record keeps its time");
+    assert_eq!(
+        record.unwrap().timestamp,
+        NOW_MS,
+        "the record keeps its time"
+    );
 
     // Not before its time, and the horizon stays where it was.
     put(&log, &[("y", Some("1"))]);
@@ -277,7 +283,11 @@ fn a_producers_last_batch_stays_without_its_records() {
     let dir = TestDir::new();
     let log = dir.log(compacted());
     put_with(&log, producer(7, 0, false), &[("a", Some("1"))]);
-    put_with(&log, producer(7, 1, false), &[("a", Some("2")), ("b", Some("2"))]);
+    put_with(
+        &log,
+        producer(7, 1, false),
+        &[("a", Some("2")), ("b", Some("2"))],
+    );
     put(&log, &[("a", Some("3")), ("b", Some("3"))]);
     log.roll().unwrap();
     clean(&log);
@@ -297,7 +307,15 @@ fn a_producers_last_batch_stays_without_its_records() {
     log.roll().unwrap();
     clean(&log);
     assert_eq!(records(&log)[0].0, 4);
-    assert_eq!(batches(&all_bytes(&log)).next().unwrap().unwrap().header().base_offset, 3);
+    assert_eq!(
+        batches(&all_bytes(&log))
+            .next()
+            .unwrap()
+            .unwrap()
+            .header()
+            .base_offset,
+        3
+    );
 }
 
 #[test]
@@ -320,7 +338,11 @@ fn aborted_records_go_and_their_markers_follow() {
             .map(|batch| batch.unwrap().header().base_offset)
             .collect()
     };
-    assert_eq!(offsets(&log), [0, 2, 3, 4], "markers stay with their time running");
+    assert_eq!(
+        offsets(&log),
+        [0, 2, 3, 4],
+        "markers stay with their time running"
+    );
     let found = log.aborted_transactions(0, 5).unwrap();
     assert_eq!(found.len(), 1, "the aborted batch was read by this clean");
 
@@ -332,7 +354,11 @@ fn aborted_records_go_and_their_markers_follow() {
     put(&log, &[("c", Some("2"))]);
     log.roll().unwrap();
     clean_at(&log, NOW_MS + 2 * HOUR_MS);
-    assert_eq!(offsets(&log), [0, 3, 4, 6], "the marker of what was aborted is gone");
+    assert_eq!(
+        offsets(&log),
+        [0, 3, 4, 6],
+        "the marker of what was aborted is gone"
+    );
 }
 
 #[test]
@@ -431,7 +457,10 @@ fn segments_are_joined_up_to_their_size() {
     log.roll().unwrap();
     let size = log.size_bytes();
     let report = clean(&log);
-    assert!(report.segments_written == report.segments_read, "{before} full ones");
+    assert!(
+        report.segments_written == report.segments_read,
+        "{before} full ones"
+    );
     assert!(log.size_bytes() < size);
     log.set_cleaned_to(0);
     let again = clean(&log);
@@ -503,10 +532,21 @@ fn old_files_wait_for_their_removal() {
     clean(&log);
     let deleted = |dir: &TestDir| {
         let files = dir.files();
-        files.iter().filter(|name| name.ends_with(".deleted")).count()
+        files
+            .iter()
+            .filter(|name| name.ends_with(".deleted"))
+            .count()
     };
-    assert_eq!(deleted(&dir), 7, "two segments and the second one's snapshot");
-    assert!(!dir.files().iter().any(|name| name.ends_with(".cleaned") || name.ends_with(".swap")));
+    assert_eq!(
+        deleted(&dir),
+        7,
+        "two segments and the second one's snapshot"
+    );
+    assert!(
+        !dir.files()
+            .iter()
+            .any(|name| name.ends_with(".cleaned") || name.ends_with(".swap"))
+    );
     log.tick(dir.env.clock.wall_ms() + 1_000).unwrap();
     assert_eq!(deleted(&dir), 0);
     assert_eq!(log.segment_base_offsets(), [0, 2]);
@@ -623,7 +663,8 @@ impl History {
         let count = self.rng.below(5) + 1;
         let records: Vec<(String, Option<String>)> = (0..count)
             .map(|_| {
-                let value = (self.rng.below(4) > 0).then(|| "v".repeat(self.rng.below(40) as usize));
+                let value =
+                    (self.rng.below(4) > 0).then(|| "v".repeat(self.rng.below(40) as usize));
                 (format!("k{}", self.rng.below(12)), value)
             })
             .collect();

@@ -62,7 +62,11 @@ impl Transactions {
 
     /// Notes a batch. Returns whether nothing keeps its content: it was aborted, or it is the
     /// marker of a transaction of which no batch is left.
-    pub(super) fn may_discard(&mut self, meta: &BatchMeta, bytes: &[u8]) -> Result<bool, BatchFault> {
+    pub(super) fn may_discard(
+        &mut self,
+        meta: &BatchMeta,
+        bytes: &[u8],
+    ) -> Result<bool, BatchFault> {
         self.begin_up_to(meta.last_offset);
         if meta.is_control() {
             return self.on_control_batch(meta, bytes);
@@ -126,7 +130,10 @@ fn control_type(bytes: &[u8]) -> Result<Option<ControlType>, BatchFault> {
     let Some(record) = view.records(&mut scratch).map_err(unreadable)?.next() else {
         return Ok(None);
     };
-    let key = record.map_err(unreadable)?.key.ok_or(BatchFault::ControlRecord)?;
+    let key = record
+        .map_err(unreadable)?
+        .key
+        .ok_or(BatchFault::ControlRecord)?;
     let parsed = ControlType::from_key(key).map_err(|_| BatchFault::ControlRecord)?;
     Ok(Some(parsed))
 }
@@ -213,10 +220,15 @@ mod tests {
             ..BatchOptions::default()
         };
         let mut builder = BatchBuilder::new(control);
-        builder.append(0, Some(&[0, 0, 0, 2]), Some(&[0; 6]), []).unwrap();
+        builder
+            .append(0, Some(&[0, 0, 0, 2]), Some(&[0; 6]), [])
+            .unwrap();
         let mut walk = Transactions::default();
         assert!(!discards(&mut walk, &builder.build().unwrap()));
-        assert!(discards(&mut walk, &BatchBuilder::new(control).build().unwrap()));
+        assert!(discards(
+            &mut walk,
+            &BatchBuilder::new(control).build().unwrap()
+        ));
     }
 
     #[test]

@@ -178,7 +178,10 @@ impl Log {
         let cleaned = Segment::create(&dir, base_offset, &config, &self.env)?;
         // Where the first old segment has an index of aborted transactions the new one gets one,
         // too, that takes its name. A start need not guess whose it is then.
-        if group.first().is_some_and(|first| first.txn_index().exists()) {
+        if group
+            .first()
+            .is_some_and(|first| first.txn_index().exists())
+        {
             cleaned.txn_index().create()?;
         }
         Ok(cleaned)
@@ -189,7 +192,9 @@ impl Log {
     pub(crate) fn discard_cleaned(&self, cleaned: &Segment) {
         cleaned.release();
         for kind in KINDS {
-            let path = self.dir.file_with(cleaned.base_offset, kind, CLEANED_SUFFIX);
+            let path = self
+                .dir
+                .file_with(cleaned.base_offset, kind, CLEANED_SUFFIX);
             let _ = self.dir.remove_if_exists(&path);
         }
     }

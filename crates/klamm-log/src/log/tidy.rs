@@ -88,12 +88,20 @@ fn finish_swap(
 ) -> Result<(), LogError> {
     let mut waiting: Option<(i64, i64)> = None;
     let mut replaced = Vec::new();
-    for offset in swapped.iter().map(|&(offset, _)| offset).collect::<BTreeSet<_>>() {
+    for offset in swapped
+        .iter()
+        .map(|&(offset, _)| offset)
+        .collect::<BTreeSet<_>>()
+    {
         if swapped.contains(&(offset, FileKind::Log)) {
             let next = next_offset(dir, offset, SWAP_SUFFIX)?;
             let (min, max) = waiting.unwrap_or((offset, next));
             waiting = Some((min.min(offset), max.max(next)));
-        } else if dir.fs.exists(&dir.file(offset, FileKind::Log)).at("inspect", &open.dir)? {
+        } else if dir
+            .fs
+            .exists(&dir.file(offset, FileKind::Log))
+            .at("inspect", &open.dir)?
+        {
             replaced.push((offset + 1, next_offset(dir, offset, "")?));
         }
     }
@@ -101,7 +109,9 @@ fn finish_swap(
     for name in list(dir)? {
         if let Some((offset, kind, "")) = names::parse_file_name(&name)
             && kind != FileKind::Snapshot
-            && replaced.iter().any(|&(min, max)| (min..max).contains(&offset))
+            && replaced
+                .iter()
+                .any(|&(min, max)| (min..max).contains(&offset))
         {
             dir.remove_if_exists(&dir.file(offset, kind))?;
         }

@@ -79,7 +79,7 @@ impl LogManager {
         let mut round = CleanRound::default();
         if let Some(chosen) = self.choose(now_ms) {
             let result = self.clean(&chosen, cleaner, pace, now_ms);
-            self.note_result(&chosen, &result);
+            self.note_result(&chosen, &result, now_ms);
             round.cleaned = Some((chosen.partition, result));
         }
         self.retain_compacted();
@@ -190,7 +190,12 @@ impl LogManager {
         Ok(report)
     }
 
-    fn note_result(&self, chosen: &Chosen, result: &Result<CleanReport, CleanError>) {
+    fn note_result(
+        &self,
+        chosen: &Chosen,
+        result: &Result<CleanReport, CleanError>,
+        began_ms: i64,
+    ) {
         let ended_ms = self.env.clock.wall_ms();
         let mut cleaning = lock(&self.cleaning);
         cleaning.in_progress.remove(&chosen.partition);
@@ -198,7 +203,6 @@ impl LogManager {
             Ok(report) => {
                 cleaning.uncleanable.remove(&chosen.partition);
                 cleaning.status.last_clean = *report;
-                let began_ms = cleaning.status.last_round_ms;
                 cleaning.status.last_clean_ms = ended_ms.saturating_sub(began_ms).max(0);
             }
             Err(CleanError::Disturbed | CleanError::Stopped) => {}
@@ -246,7 +250,9 @@ impl Cleaning {
                 retry_ms: 0,
             });
         let [first_ms, most_ms] = RETRY_MS;
-        let wait_ms = first_ms.saturating_mul(1 << known.failures.min(16)).min(most_ms);
+        let wait_ms = first_ms
+            .saturating_mul(1 << known.failures.min(16))
+            .min(most_ms);
         known.failures += 1;
         known.retry_ms = now_ms.saturating_add(wait_ms);
     }

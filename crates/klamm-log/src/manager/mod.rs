@@ -31,8 +31,8 @@ use crate::names;
 use crate::storage::lock;
 
 use cleaning::Cleaning;
-use directory::Directory;
 pub use cleaning::{CleanRound, CleaningStatus};
+use directory::Directory;
 pub use directory::DirectoryInfo;
 pub use error::ManagerError;
 

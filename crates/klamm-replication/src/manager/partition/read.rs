@@ -42,21 +42,28 @@ impl Partition {
             }
             log_error_code(&error)
         };
-        let read = self
-            .log()
-            .read(offset, limits.max_bytes, bound, true)
-            .map_err(failed)?;
-        if read.len > limits.max_bytes && !limits.min_one {
-            // Not even one whole batch fits: a part of it would be of no use.
-            return Ok(());
-        }
-        if let Some(aborted) = &mut answer.aborted {
+        let read = loop {
+            let read = self
+                .log()
+                .read(offset, limits.max_bytes, bound, true)
+                .map_err(failed)?;
+            if read.len > limits.max_bytes && !limits.min_one {
+                // Not even one whole batch fits: a part of it would be of no use.
+                return Ok(());
+            }
+            let Some(aborted) = &mut answer.aborted else {
+                break read;
+            };
             let end = self.log().upper_bound_offset(&read).map_err(failed)?;
             *aborted = self
                 .log()
                 .aborted_transactions(offset, end)
                 .map_err(failed)?;
-        }
+            // Or else compaction put other segments there, and the list may lack what was read.
+            if self.log().is_current(&read) {
+                break read;
+            }
+        };
         answer.records = FetchSlices::new(read.parts, read.len);
         Ok(())
     }
