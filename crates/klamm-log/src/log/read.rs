@@ -68,9 +68,8 @@ impl Log {
         self.check_status()?;
         loop {
             let truncations = self.truncations.load(Ordering::SeqCst);
-            let result = self.with_segments(|| {
-                self.read_once(start_offset, max_bytes, max_offset, min_one)
-            });
+            let result =
+                self.with_segments(|| self.read_once(start_offset, max_bytes, max_offset, min_one));
             // Segments were cut short or exchanged while it read: what was found may not fit
             // together. That happens now and then, not all the time.
             if self.truncations.load(Ordering::SeqCst) != truncations {

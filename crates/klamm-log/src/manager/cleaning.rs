@@ -6,7 +6,6 @@
 //! left alone for a while and tried again; the others do not suffer from it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::{Arc, PoisonError};
 
 use klamm_records::{TopicPartition, Uuid};
@@ -261,8 +260,7 @@ impl Cleaning {
 /// Whether a failure takes the directory out of service. What one log's files hold does not, nor
 /// does a full disk: compaction needs room before it gives some back, and nothing is lost without.
 fn is_fatal(log: &Arc<Log>, error: &LogError) -> bool {
-    log.is_offline()
-        || matches!(error, LogError::Io { source, .. } if source.kind() != io::ErrorKind::StorageFull)
+    log.is_offline() || error.is_disk_failure()
 }
 
 #[cfg(test)]
