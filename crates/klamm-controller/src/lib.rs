@@ -17,5 +17,5 @@ pub use self::driver::{
     Controller, ControllerConfig, ControllerError, ControllerListener, Describable,
 };
 pub use self::managers::{ApiError, Settings};
-pub use self::raft::{MetadataPublisher, MetadataUpdate, VoterEndpoint};
+pub use self::raft::{MetadataPublisher, MetadataUpdate, QuorumTransport, VoterEndpoint};
 pub use self::schema::{ConfigSchema, EffectiveConfig, KafkaConfigs};

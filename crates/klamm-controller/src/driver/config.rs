@@ -12,7 +12,7 @@ use klamm_records::Uuid;
 use thiserror::Error;
 
 use crate::managers::{Settings, features};
-use crate::raft::VoterEndpoint;
+use crate::raft::{QuorumTransport, VoterEndpoint};
 use crate::schema::ConfigSchema;
 
 /// Where a controller can be reached by other nodes.
@@ -49,8 +49,16 @@ pub struct ControllerConfig {
     pub metadata_dir: PathBuf,
     /// Id of that directory, from its `meta.properties`.
     pub directory_id: Uuid,
-    /// Node ids of all voters. For now this node has to be the only one.
-    pub voters: Vec<i32>,
+    /// Other voters than this node, and where they listen. A quorum that once had a log goes by
+    /// the voters in it.
+    pub other_voters: BTreeMap<i32, Vec<VoterEndpoint>>,
+    /// The way to them; without other voters there is no need for one.
+    pub transport: Option<Arc<dyn QuorumTransport>>,
+    /// `controller.quorum.fetch.timeout.ms`: how long this node goes without hearing of the leader
+    /// before it asks to be elected.
+    pub election_timeout: Duration,
+    /// Entries of the Raft log that are kept behind a snapshot, for other voters to catch up with.
+    pub entries_kept: u64,
     /// Where this controller can be reached.
     pub listeners: Vec<ControllerListener>,
     /// Levels of features that a new cluster starts with, in place of the highest ones.
@@ -72,6 +80,20 @@ pub struct ControllerConfig {
 }
 
 impl ControllerConfig {
+    /// The voters as the quorum begins with them. Where there are several, a voter's directory is
+    /// not told to the others beforehand, so none is named: all have to begin with the same.
+    pub(super) fn voters(&self) -> BTreeMap<i32, (Uuid, Vec<VoterEndpoint>)> {
+        let own: Vec<VoterEndpoint> = self.listeners.iter().map(VoterEndpoint::from).collect();
+        if self.other_voters.is_empty() {
+            return BTreeMap::from([(self.node_id, (self.directory_id, own))]);
+        }
+        let others = self.other_voters.iter();
+        others
+            .map(|(id, endpoints)| (*id, (Uuid::ZERO, endpoints.clone())))
+            .chain([(self.node_id, (Uuid::ZERO, own))])
+            .collect()
+    }
+
     /// A quorum of one with Kafka's defaults.
     pub fn new(
         node_id: i32,
@@ -84,7 +106,10 @@ impl ControllerConfig {
             cluster_id: None,
             metadata_dir: metadata_dir.into(),
             directory_id,
-            voters: vec![node_id],
+            other_voters: BTreeMap::new(),
+            transport: None,
+            election_timeout: Duration::from_secs(2),
+            entries_kept: 10_000,
             listeners: Vec::new(),
             features: BTreeMap::new(),
             settings: Settings::default(),
@@ -98,14 +123,9 @@ impl ControllerConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), ControllerError> {
-        if !self.voters.contains(&self.node_id) {
-            return Err(ControllerError::NotAVoter {
-                node_id: self.node_id,
-            });
-        }
-        if self.voters.len() > 1 {
-            return Err(ControllerError::SeveralVoters {
-                voters: self.voters.clone(),
+        if !self.other_voters.is_empty() && self.transport.is_none() {
+            return Err(ControllerError::NoTransport {
+                voters: self.other_voters.keys().copied().collect(),
             });
         }
         for (name, level) in &self.features {
@@ -153,7 +173,7 @@ impl fmt::Debug for ControllerConfig {
             .field("node_id", &self.node_id)
             .field("cluster_id", &self.cluster_id)
             .field("metadata_dir", &self.metadata_dir)
-            .field("voters", &self.voters)
+            .field("other_voters", &self.other_voters)
             .finish_non_exhaustive()
     }
 }
@@ -161,18 +181,10 @@ impl fmt::Debug for ControllerConfig {
 /// Why a controller cannot be started, or stopped in order.
 #[derive(Debug, Error)]
 pub enum ControllerError {
-    /// This node is none of the voters.
-    #[error("node {node_id} is not among the voters of the metadata quorum")]
-    NotAVoter {
-        /// This node.
-        node_id: i32,
-    },
-    /// More voters than one.
-    #[error(
-        "a metadata quorum of several voters ({voters:?}) is not supported yet: name one voter"
-    )]
-    SeveralVoters {
-        /// The voters asked for.
+    /// There are other voters, and no way to them.
+    #[error("the other voters of the metadata quorum ({voters:?}) cannot be reached from here")]
+    NoTransport {
+        /// The other voters.
         voters: Vec<i32>,
     },
     /// A level that the feature does not have, or a feature that does not exist.

@@ -34,7 +34,7 @@ pub use self::config::{ControllerConfig, ControllerError, ControllerListener};
 pub use self::requests::Describable;
 use self::task::{Decider, Operation, Step, Task};
 use crate::managers::{ApiError, Outcome};
-use crate::raft::{self, MetadataPublisher, RaftNode, RaftOptions, VoterEndpoint};
+use crate::raft::{self, MetadataPublisher, NoTransport, RaftNode, RaftOptions};
 
 /// Requests that may wait before those who ask have to.
 const QUEUE_LEN: usize = 4096;
@@ -63,12 +63,13 @@ impl fmt::Debug for Controller {
 
 impl Controller {
     /// Starts a controller. An empty metadata directory becomes that of a new cluster; one that
-    /// Kafka wrote is taken over. When this returns, the controller leads its quorum, the image
-    /// holds all that was committed, and a new cluster has its first records.
+    /// Kafka wrote is taken over. When this returns, a controller that is a quorum by itself leads
+    /// it, the image holds all that was committed, and a new cluster has its first records. With
+    /// other voters that takes as long as they take to come and to elect one; until then, and on
+    /// those that do not lead, requests are answered with `NOT_CONTROLLER`.
     ///
     /// # Errors
-    /// If the configuration asks for more than one voter or none that is this node, if the
-    /// directory belongs to another cluster, or if its files cannot be read or written.
+    /// If there are other voters and no transport, if the directory belongs to another cluster, or if its files cannot be read or written.
     pub async fn start(config: ControllerConfig, env: Env) -> Result<Controller, ControllerError> {
         config.check()?;
         env.fs.create_dir_all(&config.metadata_dir)?;
@@ -84,15 +85,21 @@ impl Controller {
         let options = RaftOptions {
             node_id: config.node_id,
             metadata_dir: config.metadata_dir.clone(),
-            directory_id: config.directory_id,
-            endpoints: config.listeners.iter().map(VoterEndpoint::from).collect(),
+            cluster_id: cluster_id.clone(),
+            voters: config.voters(),
+            transport: config
+                .transport
+                .clone()
+                .unwrap_or_else(|| Arc::new(NoTransport)),
+            election_timeout: config.election_timeout,
+            entries_kept: config.entries_kept,
         };
         let raft = RaftNode::open(options, &env)
             .await
             .map_err(ControllerError::Quorum)?;
         let raft = Arc::new(raft);
         let (queue, requests) = mpsc::channel(QUEUE_LEN);
-        let registration = config.registration(random_uuid(&env));
+        let incarnation_id = random_uuid(&env);
         let node_id = config.node_id;
         let mut task = Task::new(
             config,
@@ -100,21 +107,28 @@ impl Controller {
             cluster_id.clone(),
             Arc::clone(&raft),
             requests,
+            incarnation_id,
         );
-        task.activate().await?;
+        if raft.is_alone() {
+            task.activate().await?;
+        }
         #[expect(clippy::disallowed_methods, reason = "the driver of the pure managers")]
         let handle = tokio::spawn(task.run());
-        let controller = Controller(Arc::new(Inner {
+        Ok(Controller(Arc::new(Inner {
             node_id,
             cluster_id,
             env,
             raft,
             queue,
             task: Mutex::new(Some(handle)),
-        }));
-        // Nobody waits for this one: it tells where the controller listens and what it supports.
-        controller.register_self(registration);
-        Ok(controller)
+        })))
+    }
+
+    /// Answers what another controller of the quorum sent through its [`QuorumTransport`].
+    ///
+    /// [`QuorumTransport`]: crate::QuorumTransport
+    pub async fn serve_quorum(&self, request: &[u8]) -> Vec<u8> {
+        self.0.raft.serve(request).await
     }
 
     /// This node's id.

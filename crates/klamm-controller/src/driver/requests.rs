@@ -22,7 +22,6 @@ use klamm_protocol::messages::{
 };
 
 use super::Controller;
-use super::task::{Operation, Step};
 use crate::managers::{
     ApiError, acls, brokers, configs, controllers, deletion, elections, features, isr, partitions,
     producer_ids, quotas, reassignments, scram, topics,
@@ -164,20 +163,6 @@ impl Controller {
     ) -> Result<ControllerRegistrationResponse> {
         self.decide(move |d| controllers::register_controller(&d.context, &request))
             .await
-    }
-
-    /// Registers this controller, without waiting for it.
-    pub(super) fn register_self(&self, request: ControllerRegistrationRequest) {
-        let operation = Operation::Decide(Box::new(move |d| {
-            let outcome = controllers::register_controller(&d.context, &request);
-            let records = outcome.map(|outcome| outcome.records).unwrap_or_default();
-            Step {
-                records,
-                finish: Box::new(|_| ()),
-            }
-        }));
-        // The queue is new and empty.
-        let _ = self.0.queue.try_send(operation);
     }
 
     /// Hands out a block of producer ids.

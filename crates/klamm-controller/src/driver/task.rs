@@ -7,11 +7,12 @@ use klamm_env::Env;
 use klamm_metadata::{MetadataDelta, MetadataImage};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::metadata::MetadataRecord;
+use klamm_records::Uuid;
 use tokio::sync::mpsc;
 
 use super::config::{ControllerConfig, ControllerError};
-use crate::managers::{ApiError, Context, Sessions, brokers, elections, features};
-use crate::raft::{RaftNode, RecordGroup, WriteError};
+use crate::managers::{ApiError, Context, Sessions, brokers, controllers, elections, features};
+use crate::raft::{Leadership, RaftNode, RecordGroup, WriteError};
 
 /// Requests decided on in one round.
 const ROUND_MAX: usize = 1024;
@@ -19,6 +20,9 @@ const ROUND_MAX: usize = 1024;
 const ROUND_RECORDS_MAX: usize = 20_000;
 /// Elections in one go, as in Kafka.
 const ELECTIONS_MAX: usize = 1_000;
+
+/// How often a controller that does not decide looks whether a snapshot is due.
+const IDLE_CHECK: Duration = Duration::from_secs(5);
 
 /// What a request is decided on.
 pub(super) struct Decider<'a> {
@@ -56,6 +60,13 @@ pub(super) struct Task {
     next_balance: Option<Duration>,
     next_unclean_election: Duration,
     last_snapshot: Duration,
+    leadership: Leadership,
+    /// The term in which this node decides, once it has begun to.
+    active_term: Option<u64>,
+    /// This run of the process.
+    incarnation_id: Uuid,
+    /// Whether the quorum knows where this controller listens and what it supports.
+    registered: bool,
 }
 
 /// What one round decided so far.
@@ -102,6 +113,7 @@ impl Round {
         self.records += records.len();
         self.next_offset += i64::try_from(records.len()).unwrap_or(0);
         self.groups.push(RecordGroup {
+            leader: None,
             version: self.delta.image().metadata_version(),
             records: records.into(),
             timestamp_ms: self.timestamp_ms,
@@ -121,6 +133,7 @@ impl Task {
         cluster_id: String,
         raft: Arc<RaftNode>,
         requests: mpsc::Receiver<Operation>,
+        incarnation_id: Uuid,
     ) -> Self {
         let now = env.clock.monotonic();
         Task {
@@ -130,6 +143,10 @@ impl Task {
                 .map(|interval| now + interval),
             next_unclean_election: now + config.unclean_election_interval,
             last_snapshot: now,
+            leadership: raft.leadership(),
+            active_term: None,
+            incarnation_id,
+            registered: false,
             config,
             env,
             cluster_id,
@@ -138,9 +155,21 @@ impl Task {
         }
     }
 
-    /// What comes first when a controller begins to decide: the sessions of its brokers, and the
-    /// records without which there is nothing to decide on.
+    /// What comes first when a controller begins to decide: its name as the leader's where there
+    /// are others, the sessions of brokers, and the records without which there is nothing to
+    /// decide on.
+    ///
+    /// In a larger quorum the first write also brings the image up to all that was committed
+    /// before this node led.
     pub(super) async fn activate(&mut self) -> Result<(), ControllerError> {
+        let Some(term) = self.leadership.term() else {
+            return Err(ControllerError::Bootstrap);
+        };
+        if !self.raft.is_alone() {
+            let now_ms = self.env.clock.wall_ms();
+            let known = RecordGroup::of_leader(self.config.node_id, now_ms);
+            self.write_first(vec![known]).await?;
+        }
         let image = self.raft.image();
         self.sessions.activate(&image, self.env.clock.monotonic());
         let mut round = Round::new(image, self.env.clock.wall_ms());
@@ -149,14 +178,38 @@ impl Task {
             features::activation(&decider.context, &levels)
         });
         round.add(records).map_err(|_| ControllerError::Bootstrap)?;
-        if round.groups.is_empty() {
-            return Ok(());
+        if !round.groups.is_empty() {
+            self.write_first(round.groups).await?;
         }
-        let results = self.raft.write(round.groups).await;
+        self.active_term = Some(term);
+        self.registered = false;
+        Ok(())
+    }
+
+    async fn write_first(&self, groups: Vec<RecordGroup>) -> Result<(), ControllerError> {
+        let results = self.raft.write(groups).await;
         if results.iter().all(Result::is_ok) {
             Ok(())
         } else {
             Err(ControllerError::Bootstrap)
+        }
+    }
+
+    /// Begins or ceases to decide, as the quorum has it.
+    async fn follow_leadership(&mut self) {
+        let term = self.leadership.term();
+        if term == self.active_term {
+            return;
+        }
+        self.active_term = None;
+        if let Some(term) = term {
+            match self.activate().await {
+                Ok(()) => tracing::info!(term, "this controller decides from now on"),
+                // Another leads already, or will: that is told as well.
+                Err(error) => tracing::info!(term, %error, "elected, and not for long"),
+            }
+        } else {
+            tracing::info!("this controller no longer decides");
         }
     }
 
@@ -168,9 +221,24 @@ impl Task {
                     Some(Operation::Decide(decide)) => Some(decide),
                     Some(Operation::Stop) | None => return,
                 },
+                () = self.leadership.changed() => {
+                    self.follow_leadership().await;
+                    continue;
+                }
                 () = sleep => None,
             };
+            if self.active_term.is_none() || self.leadership.term() != self.active_term {
+                self.follow_leadership().await;
+            }
+            if self.active_term.is_none() {
+                if let Some(decide) = operation {
+                    self.refuse(decide);
+                }
+                self.snapshot_if_due().await;
+                continue;
+            }
             let mut round = Round::new(self.raft.image(), self.env.clock.wall_ms());
+            self.register(&mut round);
             self.run_timers(&mut round);
             let mut stop = false;
             let mut next = operation;
@@ -190,6 +258,28 @@ impl Task {
                 return;
             }
         }
+    }
+
+    /// Tells where this controller listens and what it supports. Nobody waits for that, so it goes
+    /// along with the first round.
+    fn register(&mut self, round: &mut Round) {
+        if std::mem::replace(&mut self.registered, true) {
+            return;
+        }
+        let request = self.config.registration(self.incarnation_id);
+        let outcome = self.with_decider(&round.delta, round.next_offset, |decider| {
+            controllers::register_controller(&decider.context, &request)
+        });
+        // An error was logged.
+        let _ = round.add(outcome.map(|outcome| outcome.records).unwrap_or_default());
+    }
+
+    /// Answers that another controller has to be asked.
+    fn refuse(&mut self, decide: Decide) {
+        let round = Round::new(self.raft.image(), self.env.clock.wall_ms());
+        // What it would decide is of no interest; who asked is told by its end.
+        let step = self.with_decider(&round.delta, round.next_offset, |decider| decide(decider));
+        (step.finish)(Err(ErrorCode::NotController.into()));
     }
 
     fn decide(&mut self, round: &mut Round, decide: Decide) {
@@ -283,6 +373,12 @@ impl Task {
     }
 
     fn until_next_deadline(&self) -> Duration {
+        if self.active_term.is_none() {
+            return IDLE_CHECK;
+        }
+        if !self.registered {
+            return Duration::ZERO;
+        }
         let deadlines = [self.sessions.next_deadline(), self.next_balance];
         let next = deadlines
             .into_iter()

@@ -113,6 +113,7 @@ impl Writer<'_> {
             return;
         }
         let group = RecordGroup {
+            leader: None,
             records: std::mem::take(&mut self.pending).into(),
             version: self.image.metadata_version(),
             timestamp_ms: self.stamp.timestamp_ms,

@@ -20,8 +20,10 @@ const FORMAT: u8 = 1;
 const BLANK: u8 = 0;
 const NORMAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
+/// A leader that makes itself known.
+const LEADER: u8 = 3;
 
-fn corrupt(what: &str) -> io::Error {
+pub(super) fn corrupt(what: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("the controller's log is damaged: {what}"),
@@ -34,6 +36,15 @@ pub(super) fn encode_entry(entry: &Entry) -> io::Result<Vec<u8>> {
     out.extend(entry.log_id.leader_id.to_be_bytes());
     match &entry.payload {
         EntryPayload::Blank => out.push(BLANK),
+        EntryPayload::Normal(RecordGroup {
+            leader: Some(leader),
+            timestamp_ms,
+            ..
+        }) => {
+            out.push(LEADER);
+            out.extend(leader.to_be_bytes());
+            out.extend(timestamp_ms.to_be_bytes());
+        }
         EntryPayload::Normal(group) => {
             out.push(NORMAL);
             out.extend(group.version.level().to_be_bytes());
@@ -62,6 +73,7 @@ pub(super) fn decode_entry(index: u64, value: &[u8]) -> io::Result<Entry> {
     let payload = match reader.u8()? {
         BLANK => EntryPayload::Blank,
         NORMAL => EntryPayload::Normal(reader.group()?),
+        LEADER => EntryPayload::Normal(RecordGroup::of_leader(reader.i32()?, reader.i64()?)),
         MEMBERSHIP => EntryPayload::Membership(reader.membership()?),
         _ => return Err(corrupt("unknown kind of entry")),
     };
@@ -122,13 +134,13 @@ pub(super) fn put_log_id(out: &mut Vec<u8>, id: Option<LogId>) {
     out.extend(index.to_be_bytes());
 }
 
-fn put_len(out: &mut Vec<u8>, len: usize) -> io::Result<()> {
+pub(super) fn put_len(out: &mut Vec<u8>, len: usize) -> io::Result<()> {
     let len = u32::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     out.extend(len.to_be_bytes());
     Ok(())
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> io::Result<()> {
     put_len(out, bytes.len())?;
     out.extend(bytes);
     Ok(())
@@ -158,7 +170,7 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) -> io::Result<()> 
 /// Reads what the functions above wrote; never beyond the end, never allocating ahead of it.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let (head, rest) = self
             .0
@@ -172,7 +184,7 @@ impl Reader<'_> {
         Ok(u8::from_be_bytes(self.take()?))
     }
 
-    fn i32(&mut self) -> io::Result<i32> {
+    pub(super) fn i32(&mut self) -> io::Result<i32> {
         Ok(i32::from_be_bytes(self.take()?))
     }
 
@@ -184,11 +196,11 @@ impl Reader<'_> {
         Ok(u64::from_be_bytes(self.take()?))
     }
 
-    fn len(&mut self) -> io::Result<usize> {
+    pub(super) fn len(&mut self) -> io::Result<usize> {
         Ok(u32::from_be_bytes(self.take()?) as usize)
     }
 
-    fn bytes(&mut self) -> io::Result<&[u8]> {
+    pub(super) fn bytes(&mut self) -> io::Result<&'a [u8]> {
         let len = self.len()?;
         let (head, rest) = self
             .0
@@ -198,7 +210,7 @@ impl Reader<'_> {
         Ok(head)
     }
 
-    fn text(&mut self) -> io::Result<String> {
+    pub(super) fn text(&mut self) -> io::Result<String> {
         let bytes = self.bytes()?.to_vec();
         String::from_utf8(bytes).map_err(|_| corrupt("text that is not UTF-8"))
     }
@@ -223,6 +235,7 @@ impl Reader<'_> {
             records.push(record);
         }
         Ok(RecordGroup {
+            leader: None,
             records: records.into(),
             version,
             timestamp_ms,
@@ -300,6 +313,7 @@ mod tests {
             ..Default::default()
         };
         let group = RecordGroup {
+            leader: None,
             records: vec![topic.into(), NoOpRecord::default().into()].into(),
             version: MetadataVersion::LATEST,
             timestamp_ms: 77,
@@ -307,6 +321,7 @@ mod tests {
         let payloads = [
             EntryPayload::Blank,
             EntryPayload::Normal(group),
+            EntryPayload::Normal(RecordGroup::of_leader(3, 77)),
             EntryPayload::Membership(membership()),
         ];
         (0..)

@@ -8,7 +8,8 @@
 //! - `state_machine`: what committed entries do; `projection`: the log in Kafka's format.
 //! - `checkpoint`, `snapshots`: snapshots in Kafka's format; `batches`: what is in both.
 //! - `import`: taking over a directory from Kafka.
-//! - `network`: the way to other controllers.
+//! - `network`: the way to other controllers; `rpc`: what they say to each other.
+//! - `leadership`: knowing when this node begins and ceases to lead.
 //!
 //! On disk, below the metadata directory:
 //!
@@ -25,9 +26,11 @@ mod codec;
 mod flusher;
 mod hard_state;
 mod import;
+mod leadership;
 mod log_store;
 mod network;
 mod projection;
+mod rpc;
 mod snapshots;
 mod state_machine;
 #[cfg(test)]
@@ -52,14 +55,18 @@ use openraft::vote::RaftLeaderId;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 
 use self::log_store::LogStore;
-use self::network::NoNetwork;
+use self::network::Network;
 use self::projection::Projection;
-use self::snapshots::SnapshotStore;
+use self::rpc::{Address, Call, encode_answer, encode_refusal};
+use self::snapshots::{SnapshotFile, SnapshotStore};
 use self::state_machine::StateMachine;
 use self::types::{
     LogId, Membership, NodeId, StoredMembership, TypeConfig, Vote, Voter, epoch_of, log_id,
 };
 
+pub(crate) use self::leadership::Leadership;
+pub(crate) use self::network::NoTransport;
+pub use self::network::QuorumTransport;
 pub(crate) use self::state_machine::Published;
 pub use self::state_machine::{MetadataPublisher, MetadataUpdate};
 pub(crate) use self::types::RecordGroup;
@@ -76,9 +83,27 @@ const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct RaftOptions {
     pub(crate) node_id: i32,
     pub(crate) metadata_dir: PathBuf,
-    /// This node as a voter.
-    pub(crate) directory_id: Uuid,
-    pub(crate) endpoints: Vec<VoterEndpoint>,
+    pub(crate) cluster_id: String,
+    /// All voters, this node among them.
+    pub(crate) voters: BTreeMap<i32, (Uuid, Vec<VoterEndpoint>)>,
+    pub(crate) transport: Arc<dyn QuorumTransport>,
+    /// How long a follower goes without hearing of the leader before it asks for votes.
+    pub(crate) election_timeout: Duration,
+    /// Entries kept behind a snapshot for other voters to catch up with.
+    pub(crate) entries_kept: u64,
+}
+
+impl RaftOptions {
+    fn members(&self) -> BTreeMap<NodeId, Voter> {
+        let voter = |(id, (directory_id, endpoints)): (&i32, &(Uuid, Vec<VoterEndpoint>))| {
+            let voter = Voter {
+                directory_id: *directory_id,
+                endpoints: endpoints.clone(),
+            };
+            (NodeId(*id), voter)
+        };
+        self.voters.iter().map(voter).collect()
+    }
 }
 
 /// Why a group of records was not committed.
@@ -108,23 +133,27 @@ pub(crate) struct RaftNode {
     store: LogStore,
     projection: Projection,
     published: Arc<Published>,
+    alone: bool,
+    node: NodeId,
+    cluster_id: Arc<str>,
+    env: Env,
+    /// Where snapshots from other nodes are put until they are taken over.
+    raft_dir: PathBuf,
 }
 
 impl RaftNode {
-    /// Opens the node's logs, taking over what Kafka left there, and waits until it leads.
+    /// Opens the node's logs, taking over what Kafka left there. A quorum of one then waits until
+    /// it leads; in a larger one the others may not be there yet.
     pub(crate) async fn open(options: RaftOptions, env: &Env) -> Result<Self, BoxError> {
         let log_dir = options.metadata_dir.join(projection::DIR_NAME);
         let raft_dir = log_dir.join(RAFT_DIR);
         let node_id = options.node_id;
         let projection = Projection::open(&log_dir, env)?;
-        let store = LogStore::open(&raft_dir, env, true)?;
-        let voter = Voter {
-            directory_id: options.directory_id,
-            endpoints: options.endpoints.clone(),
-        };
-        let members = BTreeMap::from([(NodeId(node_id), voter)]);
+        let members = options.members();
+        let alone = members.len() == 1;
+        let store = LogStore::open(&raft_dir, env, alone)?;
         let snapshots = SnapshotStore::open(env, &log_dir, &raft_dir)?;
-        take_over(
+        let foreign = take_over(
             env,
             &log_dir,
             NodeId(node_id),
@@ -133,6 +162,9 @@ impl RaftNode {
             &projection,
             &snapshots,
         )?;
+        if foreign && !alone {
+            return Err("Kafka's metadata can be taken over by a quorum of one only".into());
+        }
         snapshots.check()?;
 
         let published = Arc::new(Published::default());
@@ -142,36 +174,125 @@ impl RaftNode {
             projection.clone(),
             snapshots,
         );
-        let config = Arc::new(config().validate()?);
+        let config =
+            Arc::new(config(alone, options.election_timeout, options.entries_kept).validate()?);
+        let cluster_id: Arc<str> = options.cluster_id.into();
+        let network = Network {
+            transport: options.transport,
+            cluster_id: Arc::clone(&cluster_id),
+            env: env.clone(),
+        };
         let raft = Raft::new(
             NodeId(node_id),
             config,
-            NoNetwork,
+            network,
             store.clone(),
             state_machine,
         )
         .await?;
-        if raft.is_initialized().await? {
-            if !raft.is_leader() {
-                // Nobody else could be heard of first.
-                raft.trigger().elect(false).await?;
-            }
-        } else {
+        if !raft.is_initialized().await? {
+            // Every voter begins with the same members: whoever is there first asks for votes.
             raft.initialize(members).await?;
+        } else if alone && !raft.is_leader() {
+            // Nobody else could be heard of first.
+            raft.trigger().elect(false).await?;
         }
-        let leads = |metrics: &openraft::RaftMetrics<TypeConfig>| {
-            metrics.state == ServerState::Leader
-                && metrics.last_applied.map(|id| id.index) == metrics.last_log_index
-        };
-        raft.wait(Some(LEAD_TIMEOUT))
-            .metrics(leads, "leading the quorum")
-            .await?;
+        if alone {
+            let leads = |metrics: &openraft::RaftMetrics<TypeConfig>| {
+                metrics.state == ServerState::Leader
+                    && metrics.last_applied.map(|id| id.index) == metrics.last_log_index
+            };
+            raft.wait(Some(LEAD_TIMEOUT))
+                .metrics(leads, "leading the quorum")
+                .await?;
+        }
         Ok(RaftNode {
             raft,
             store,
             projection,
             published,
+            alone,
+            node: NodeId(node_id),
+            cluster_id,
+            env: env.clone(),
+            raft_dir,
         })
+    }
+
+    /// Answers another controller.
+    pub(crate) async fn serve(&self, request: &[u8]) -> Vec<u8> {
+        let me = Address {
+            cluster_id: &self.cluster_id,
+            node: self.node,
+        };
+        let served = match rpc::decode_call(me, request) {
+            Ok(call) => self.follow_call(call).await,
+            Err(error) => Err(error),
+        };
+        served.unwrap_or_else(|error| encode_refusal(&error))
+    }
+
+    async fn follow_call(&self, call: Call) -> io::Result<Vec<u8>> {
+        let raft = &self.raft;
+        Ok(match call {
+            Call::Append(request) => encode_answer(
+                &raft
+                    .append_entries(request)
+                    .await
+                    .map_err(io::Error::other)?,
+            ),
+            Call::Vote(request) => {
+                encode_answer(&raft.vote(request).await.map_err(io::Error::other)?)
+            }
+            Call::PreVote(request) => {
+                encode_answer(&raft.pre_vote(request).await.map_err(io::Error::other)?)
+            }
+            Call::Snapshot {
+                vote,
+                note,
+                content,
+            } => {
+                let (file, meta) = self.receive_snapshot(note, content).await?;
+                let path = file.path.clone();
+                let snapshot = openraft::Snapshot {
+                    meta,
+                    snapshot: file,
+                };
+                let installed = raft.install_full_snapshot(vote, snapshot).await;
+                self.env.fs.remove_file(&path)?;
+                encode_answer(&installed.map_err(io::Error::other)?)
+            }
+        })
+    }
+
+    /// Puts a snapshot from another controller into a file.
+    async fn receive_snapshot(
+        &self,
+        note: codec::SnapshotNote,
+        content: Vec<u8>,
+    ) -> io::Result<(SnapshotFile, types::SnapshotMeta)> {
+        let file = SnapshotFile::incoming(&self.raft_dir, &note, self.env.rng.next_u64());
+        let meta = types::SnapshotMeta {
+            last_log_id: note.last,
+            last_membership: note.membership,
+        };
+        let (fs, path) = (Arc::clone(&self.env.fs), file.path.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            fs.open(&path, OpenMode::Truncate)?
+                .write_all_at(&content, 0)
+        });
+        written.await.map_err(io::Error::other)??;
+        Ok((file, meta))
+    }
+
+    /// Whether the quorum is this node alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// Follows when this node begins and ceases to lead.
+    pub(crate) fn leadership(&self) -> Leadership {
+        Leadership::new(&self.raft)
     }
 
     pub(crate) fn published(&self) -> &Arc<Published> {
@@ -243,25 +364,32 @@ impl RaftNode {
     }
 }
 
-fn config() -> Config {
+fn config(alone: bool, election_timeout: Duration, entries_kept: u64) -> Config {
+    let election_ms = u64::try_from(election_timeout.as_millis()).unwrap_or(u64::MAX / 4);
+    let (heartbeat_interval, election_min, election_max) = if alone {
+        // A quorum of one sends no heartbeats; the clock that they need ticks as seldom as can be.
+        (2_000, 6_000, 9_000)
+    } else {
+        (election_ms / 4, election_ms, election_ms * 2)
+    };
     Config {
         cluster_name: "klamm".to_owned(),
-        // A quorum of one sends no heartbeats; the clock that they need ticks as seldom as can be.
-        heartbeat_interval: 2_000,
-        enable_heartbeat: false,
-        election_timeout_min: 6_000,
-        election_timeout_max: 9_000,
+        heartbeat_interval,
+        enable_heartbeat: !alone,
+        election_timeout_min: election_min,
+        election_timeout_max: election_max,
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
+        // Others may still have to catch up from the log.
+        max_in_snapshot_log_to_keep: if alone { 0 } else { entries_kept },
         enable_pre_vote: Some(true),
         // Safe where all that is durable here is committed, as the log store says it is.
-        enable_leader_restore: Some(true),
+        enable_leader_restore: Some(alone),
         ..Config::default()
     }
 }
 
 /// Starts the Raft log behind what Kafka wrote, if it wrote: into a directory that was never ours,
-/// or into ours since.
+/// or into ours since. Returns whether it did.
 fn take_over(
     env: &Env,
     log_dir: &Path,
@@ -270,17 +398,17 @@ fn take_over(
     store: &LogStore,
     projection: &Projection,
     snapshots: &SnapshotStore,
-) -> Result<(), BoxError> {
+) -> Result<bool, BoxError> {
     let own_term = store.vote().map_or(0, |vote| vote.leader_id.term);
     let foreign = projection
         .log()
         .latest_epoch()
         .is_some_and(|epoch| epoch > epoch_of(own_term));
     if !store.is_pristine() && !foreign {
-        return Ok(());
+        return Ok(false);
     }
     let Some(image) = import::read(env, log_dir, projection)? else {
-        return Ok(());
+        return Ok(false);
     };
     let term = u64::from(image.epoch().unsigned_abs()).max(own_term);
     let last = log_id(term, store.last().map_or(0, |last: LogId| last.index + 1));
@@ -299,7 +427,7 @@ fn take_over(
         topics = image.topics().len(),
         "took over the metadata that Kafka wrote"
     );
-    Ok(())
+    Ok(true)
 }
 
 /// The cluster's id as this node keeps it: the given one, or the one found, or a new one.

@@ -1,11 +1,14 @@
-//! The way to other controllers.
-//!
-//! A quorum of one needs none, and a configuration with more voters is refused before it gets
-//! here. What openraft wants all the same answers that nobody can be reached.
+//! The way to other controllers: openraft's calls, put into bytes and handed to a transport.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use klamm_env::{Env, FsExt};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
@@ -13,53 +16,151 @@ use openraft::raft::{
 };
 use openraft::{AnyError, OptionalSend};
 
+use super::codec::SnapshotNote;
+use super::rpc::{Address, Answer, Call, decode_answer, encode_call};
 use super::snapshots::{RaftSnapshot, SnapshotFile};
-use super::types::{NodeId, TypeConfig, Vote, Voter};
+use super::types::{NodeId, TypeConfig, Vote, Voter, VoterEndpoint};
 
-/// Reaches nobody.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NoNetwork;
-
-fn unreachable() -> Unreachable<TypeConfig> {
-    Unreachable::new(&AnyError::new(&io::Error::from(
-        io::ErrorKind::NotConnected,
-    )))
+/// Carries calls to other controllers. What it carries is opaque to it; the other side hands it to
+/// [`Controller::serve_quorum`](crate::Controller::serve_quorum).
+///
+/// Calls may be lost, late or repeated; they must not be changed.
+pub trait QuorumTransport: Debug + Send + Sync + 'static {
+    /// Calls the controller `node`, which listens at `endpoints`, and waits for its answer, for at
+    /// most `limit`.
+    fn call<'a>(
+        &'a self,
+        node: i32,
+        endpoints: &'a [VoterEndpoint],
+        request: Bytes,
+        limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + 'a>>;
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoNetwork {
-    type Network = NoNetwork;
+/// Reaches nobody: all that a quorum of one needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoTransport;
 
-    async fn new_client(&mut self, _target: NodeId, _node: &Voter) -> NoNetwork {
-        NoNetwork
+impl QuorumTransport for NoTransport {
+    fn call<'a>(
+        &'a self,
+        _node: i32,
+        _endpoints: &'a [VoterEndpoint],
+        _request: Bytes,
+        _limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + 'a>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::NotConnected.into())))
     }
 }
 
-impl RaftNetworkV2<TypeConfig> for NoNetwork {
+/// Makes the ways to other controllers.
+#[derive(Clone)]
+pub(super) struct Network {
+    pub(super) transport: Arc<dyn QuorumTransport>,
+    pub(super) cluster_id: Arc<str>,
+    pub(super) env: Env,
+}
+
+/// The way to one.
+pub(super) struct Peer {
+    network: Network,
+    node: NodeId,
+    voter: Voter,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: NodeId, node: &Voter) -> Peer {
+        Peer {
+            network: self.clone(),
+            node: target,
+            voter: node.clone(),
+        }
+    }
+}
+
+fn unreachable(error: &io::Error) -> Unreachable<TypeConfig> {
+    Unreachable::new(&AnyError::new(error))
+}
+
+impl Peer {
+    async fn call<A: Answer>(&self, call: &Call, limit: Duration) -> io::Result<A> {
+        let to = Address {
+            cluster_id: &self.network.cluster_id,
+            node: self.node,
+        };
+        let request = encode_call(to, call)?;
+        let transport = &self.network.transport;
+        let answer = transport
+            .call(self.node.0, &self.voter.endpoints, request.into(), limit)
+            .await?;
+        decode_answer(&answer)
+    }
+
+    async fn call_unary<A: Answer>(
+        &self,
+        call: Call,
+        option: &RPCOption,
+    ) -> Result<A, RPCError<TypeConfig>> {
+        let answer = self.call(&call, option.hard_ttl()).await;
+        answer.map_err(|error| unreachable(&error).into())
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
     type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(unreachable().into())
+        self.call_unary(Call::Append(rpc), &option).await
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(unreachable().into())
+        self.call_unary(Call::Vote(rpc), &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.call_unary(Call::PreVote(rpc), &option).await
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: RaftSnapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
+        vote: Vote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(unreachable().into())
+        let id = snapshot.snapshot.id;
+        let failed = |error: io::Error| StreamingError::Unreachable(unreachable(&error));
+        let (fs, path) = (Arc::clone(&self.network.env.fs), snapshot.snapshot.path);
+        let read = tokio::task::spawn_blocking(move || fs.read(&path)).await;
+        let content = read.map_err(io::Error::other).flatten().map_err(failed)?;
+        let note = SnapshotNote {
+            last: snapshot.meta.last_log_id,
+            membership: snapshot.meta.last_membership,
+            end_offset: id.end_offset,
+            epoch: id.epoch,
+        };
+        let call = Call::Snapshot {
+            vote,
+            note,
+            content,
+        };
+        tokio::select! {
+            answer = self.call(&call, option.hard_ttl()) => answer.map_err(failed),
+            closed = cancel => Err(closed.into()),
+        }
     }
 }

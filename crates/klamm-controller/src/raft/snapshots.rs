@@ -24,6 +24,16 @@ pub(crate) struct SnapshotFile {
     pub(super) id: CheckpointId,
 }
 
+impl SnapshotFile {
+    /// Where a snapshot from another node is put until it is taken over. `serial` keeps two apart.
+    pub(super) fn incoming(raft_dir: &Path, note: &SnapshotNote, serial: u64) -> Self {
+        SnapshotFile {
+            path: raft_dir.join(format!("incoming-{serial:016x}.tmp")),
+            id: id_of(note),
+        }
+    }
+}
+
 pub(super) type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, SnapshotFile>;
 
 /// The newest snapshot of a node.

@@ -16,7 +16,9 @@ use tokio::sync::Mutex;
 use super::batches::{self, KRAFT_VERSION_LEVEL, Stamp, VOTER_RECORDS};
 use super::projection::Projection;
 use super::snapshots::{RaftSnapshot, SnapshotBuilder, SnapshotFile, SnapshotStore};
-use super::types::{Applied, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, epoch_of};
+use super::types::{
+    Applied, Entry, LogId, RecordGroup, SnapshotMeta, StoredMembership, TypeConfig, epoch_of,
+};
 
 /// A change of the metadata: what changed, and the image after it.
 #[derive(Clone, Debug)]
@@ -126,6 +128,17 @@ impl StateMachine {
             applied.offset = at.offset;
         };
         match &entry.payload {
+            EntryPayload::Normal(RecordGroup {
+                leader: Some(leader),
+                timestamp_ms,
+                ..
+            }) => {
+                stamp.timestamp_ms = *timestamp_ms;
+                let members = self.membership.membership();
+                let batch = batches::leader_change(stamp, *leader, members)?;
+                self.projection.append(&batch)?;
+                advance(1, stamp);
+            }
             EntryPayload::Normal(group) if group.records.is_empty() => {}
             EntryPayload::Normal(group) => {
                 stamp.timestamp_ms = group.timestamp_ms;
@@ -139,11 +152,15 @@ impl StateMachine {
                 );
             }
             EntryPayload::Blank => {
-                // In a quorum of one, whoever leads is this node.
+                // In a quorum of one it is that one who leads. In a larger one the leader makes
+                // itself known in a group of its own.
                 let members = self.membership.membership();
-                let batch = batches::leader_change(stamp, self.node_id, members)?;
-                self.projection.append(&batch)?;
-                advance(1, stamp);
+                let mut voters = members.voter_ids();
+                if let (Some(leader), None) = (voters.next(), voters.next()) {
+                    let batch = batches::leader_change(stamp, leader.0, members)?;
+                    self.projection.append(&batch)?;
+                    advance(1, stamp);
+                }
             }
             EntryPayload::Membership(members) => {
                 self.membership = StoredMembership::new(Some(id), members.clone());

@@ -48,11 +48,26 @@ pub(crate) fn epoch_of(term: u64) -> i32 {
 /// Metadata records that are committed as one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RecordGroup {
+    /// Set in the group by which a new leader makes itself known, and which has no records: terms
+    /// do not tell whose they are.
+    pub(crate) leader: Option<i32>,
     pub(crate) records: Arc<[MetadataRecord]>,
     /// Decides in which versions the records are written.
     pub(crate) version: MetadataVersion,
     /// When the leader made the group; each replica projects the same time.
     pub(crate) timestamp_ms: i64,
+}
+
+impl RecordGroup {
+    /// What a leader writes first.
+    pub(crate) fn of_leader(leader: i32, timestamp_ms: i64) -> Self {
+        RecordGroup {
+            leader: Some(leader),
+            records: Arc::from([]),
+            version: MetadataVersion::LATEST,
+            timestamp_ms,
+        }
+    }
 }
 
 impl fmt::Display for RecordGroup {
