@@ -53,6 +53,8 @@ pub struct GroupMetrics {
     pub offsets_expired: Counter,
     /// `CompletedRebalances`: generations that got their assignment.
     pub rebalances_completed: Counter,
+    /// `ConsumerGroupRebalances`: new epochs of consumer groups.
+    pub consumer_rebalances: Counter,
     /// Members that were removed because they fell silent.
     pub members_expired: Counter,
 }

@@ -1,5 +1,8 @@
 use klamm_records::Compression;
 
+use super::consumer::MigrationPolicy;
+use super::consumer::assignor::Assignor;
+
 /// Settings of the group coordinator, with Kafka's names, defaults and units.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupCoordinatorConfig {
@@ -11,6 +14,14 @@ pub struct GroupCoordinatorConfig {
     pub initial_rebalance_delay_ms: i32,
     /// `group.max.size`
     pub max_size: usize,
+    /// `group.consumer.max.size`
+    pub consumer_max_size: usize,
+    /// `group.consumer.assignors`: what members may ask for; the first is for those who do not.
+    pub consumer_assignors: Vec<Assignor>,
+    /// `group.consumer.migration.policy`
+    pub consumer_migration_policy: MigrationPolicy,
+    /// `group.consumer.regex.refresh.interval.ms`
+    pub consumer_regex_refresh_interval_ms: i32,
     /// How long a new member may wait for its first rebalance before it is given up. Not a
     /// setting in Kafka: five minutes.
     pub new_member_join_timeout_ms: i32,
@@ -30,6 +41,16 @@ pub struct GroupCoordinatorConfig {
     pub offsets_load_buffer_bytes: usize,
 }
 
+impl GroupCoordinatorConfig {
+    /// The assignor of consumer groups whose members ask for none.
+    pub(super) fn default_consumer_assignor(&self) -> Assignor {
+        self.consumer_assignors
+            .first()
+            .copied()
+            .unwrap_or(Assignor::Uniform)
+    }
+}
+
 impl Default for GroupCoordinatorConfig {
     fn default() -> Self {
         GroupCoordinatorConfig {
@@ -37,6 +58,10 @@ impl Default for GroupCoordinatorConfig {
             max_session_timeout_ms: 1_800_000,
             initial_rebalance_delay_ms: 3_000,
             max_size: i32::MAX as usize,
+            consumer_max_size: i32::MAX as usize,
+            consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
+            consumer_migration_policy: MigrationPolicy::default(),
+            consumer_regex_refresh_interval_ms: 10 * 60 * 1_000,
             new_member_join_timeout_ms: 5 * 60 * 1_000,
             offset_metadata_max_size: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,

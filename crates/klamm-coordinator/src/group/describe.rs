@@ -59,6 +59,7 @@ pub(super) fn list<'a>(
     groups
         .map(|group| match group {
             Group::Classic(group) => group.listed(),
+            Group::Consumer(group) => group.listed(),
             Group::Foreign(group) => group.listed(),
         })
         .filter(|listed| passes(&states, &listed.group_state) && passes(&types, &listed.group_type))

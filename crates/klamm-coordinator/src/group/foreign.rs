@@ -1,6 +1,6 @@
 //! Groups of the newer protocols, as far as a coordinator must know them that does not serve them.
 //!
-//! A data directory that Kafka wrote may hold consumer, share and streams groups. Their records
+//! A data directory that Kafka wrote may hold share and streams groups. Their records
 //! are kept in view, so that requests of the classic protocol get the right refusal, offsets keep
 //! working, and an empty group can be deleted with every record it has.
 
@@ -10,11 +10,9 @@ use bytes::Bytes;
 use klamm_protocol::ByteStr;
 use klamm_protocol::messages::list_groups_response::ListedGroup;
 
-/// A group protocol other than the classic one.
+/// A group protocol other than the classic one and that of consumer groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignProtocol {
-    /// The consumer protocol of KIP-848.
-    Consumer,
     /// Share groups, KIP-932.
     Share,
     /// Streams groups, KIP-1071.
@@ -25,7 +23,6 @@ impl ForeignProtocol {
     /// The name on the wire, of the group type and of the protocol type alike.
     pub fn name(self) -> &'static str {
         match self {
-            ForeignProtocol::Consumer => "consumer",
             ForeignProtocol::Share => "share",
             ForeignProtocol::Streams => "streams",
         }
@@ -49,7 +46,6 @@ impl ForeignKey {
     /// The protocol that the record type belongs to; none if the type is not known.
     pub fn protocol(&self) -> Option<ForeignProtocol> {
         match self.kind {
-            3..=8 | 16 => Some(ForeignProtocol::Consumer),
             10..=15 => Some(ForeignProtocol::Share),
             17..=23 => Some(ForeignProtocol::Streams),
             _ => None,
@@ -58,7 +54,7 @@ impl ForeignKey {
 
     /// Whether the record makes someone a member (`...MemberMetadata`).
     pub fn is_member_metadata(&self) -> bool {
-        matches!(self.kind, 5 | 10 | 19)
+        matches!(self.kind, 10 | 19)
     }
 }
 

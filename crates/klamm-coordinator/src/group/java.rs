@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use klamm_records::Uuid;
+
 /// `String.hashCode`: over UTF-16 units.
 pub(crate) fn string_hash(text: &str) -> i32 {
     text.encode_utf16().fold(0_i32, |hash, unit| {
@@ -31,6 +33,48 @@ pub(crate) fn utf16_len(text: &str) -> usize {
 pub(crate) fn small_hash_map_bucket(text: &str) -> u32 {
     let hash = string_hash(text) as u32;
     (hash ^ (hash >> 16)) & 15
+}
+
+/// `Uuid.hashCode` of Kafka's ids.
+pub(crate) fn uuid_hash(id: Uuid) -> i32 {
+    let (most, least) = uuid_halves(id);
+    let mixed = most ^ least;
+    ((mixed >> 32) as i32) ^ (mixed as i32)
+}
+
+/// The order in which Kafka sorts ids: by halves, with their signs.
+pub(crate) fn uuid_halves(id: Uuid) -> (i64, i64) {
+    let number = i128::from_be_bytes(*id.as_bytes());
+    ((number >> 64) as i64, number as i64)
+}
+
+/// The order in which a `HashMap` gives entries that were put into it in the order of `items`,
+/// made for `capacity` entries (16 if the program did not say). Kafka's assignors share out by it,
+/// without meaning to. (Buckets that Java turns into trees are not imitated.)
+pub(crate) fn hash_map_order<T>(
+    mut items: Vec<T>,
+    capacity: usize,
+    hash: impl Fn(&T) -> i32,
+) -> Vec<T> {
+    let mut buckets = capacity.max(1).next_power_of_two();
+    while items.len() > buckets * 3 / 4 {
+        buckets *= 2;
+    }
+    let mask = u32::try_from(buckets - 1).unwrap_or(u32::MAX);
+    // A stable sort keeps the order of arrival within a bucket, as Java's lists do.
+    items.sort_by_key(|item| {
+        let hash = hash(item) as u32;
+        (hash ^ (hash >> 16)) & mask
+    });
+    items
+}
+
+/// The capacity of a `HashMap` that says nothing about it.
+pub(crate) const HASH_MAP_CAPACITY: usize = 16;
+
+/// The capacity of `new HashSet(collection)`.
+pub(crate) fn hash_set_capacity(len: usize) -> usize {
+    (len * 4 / 3 + 1).max(HASH_MAP_CAPACITY)
 }
 
 /// `InetAddress.toString` of an address without a name: `/127.0.0.1`, `/0:0:0:0:0:0:0:1`.

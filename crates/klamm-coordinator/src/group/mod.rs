@@ -3,18 +3,21 @@
 //! ```text
 //!  broker --request--> GroupCoordinator --GroupRequest--> runtime --> GroupShard
 //!                        (facade)                                      |- classic/   members
-//!         <-response--            <--GroupResponse--                   |- offsets/   progress
+//!         <-response--            <--GroupResponse--                   |- consumer/  members
+//!                                                                      |- offsets/   progress
 //!                                                                      '- foreign    others
 //! ```
 //!
 //! - [`GroupCoordinator`] checks what needs no state, finds the partition, and gives every
 //!   version of a request its form.
 //! - [`GroupShard`] is the state over one partition of `__consumer_offsets`: pure, one folder per
-//!   protocol (`classic`), one for offsets.
+//!   protocol (`classic`, `consumer`), one for offsets.
 //! - [`GroupRecord`] is what it writes, in Kafka's bytes.
 
 pub mod classic;
+mod cluster;
 mod config;
+pub mod consumer;
 mod context;
 mod coordinator;
 mod describe;
@@ -31,6 +34,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::{
+    Cluster, ConsumerGroupSettings, FixedCluster, ListedTopic, TopicList, TopicsView,
+};
 pub use config::GroupCoordinatorConfig;
 pub use context::{RequestContext, TopicLookup};
 pub use coordinator::GroupCoordinator;

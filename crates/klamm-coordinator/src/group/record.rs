@@ -1,7 +1,8 @@
 //! The records of `__consumer_offsets`, in Kafka's bytes.
 //!
-//! The classic protocol and offsets use two of the 24 record types. The others belong to the
-//! newer group protocols; of those only the group, the member and the kind are read here.
+//! The classic protocol and offsets use two of the 24 record types, consumer groups seven. The
+//! others belong to share and streams groups; of those only the group, the member and the kind
+//! are read here.
 
 use bytes::Bytes;
 use klamm_protocol::group_records::{
@@ -11,6 +12,7 @@ use klamm_protocol::group_records::{
 use klamm_protocol::record_frame::{decode_pair, encode_pair, record_type};
 use klamm_protocol::{ByteStr, DecodeError, Decoder, RecordKey};
 
+use super::consumer::ConsumerRecord;
 use super::foreign::ForeignKey;
 use crate::runtime::{CoordinatorRecord, EncodedRecord, RecordError};
 
@@ -38,7 +40,9 @@ pub enum GroupRecord {
         /// Its last generation; none if it was deleted.
         value: Option<GroupMetadataValue>,
     },
-    /// A record of another group protocol (types 3 to 23) or of a type that is not known.
+    /// A consumer group (types 3 to 8 and 16).
+    Consumer(Box<ConsumerRecord>),
+    /// A record of another group protocol (types 10 to 23) or of a type that is not known.
     Foreign {
         /// What the key says, as far as it is read.
         key: ForeignKey,
@@ -87,6 +91,7 @@ impl CoordinatorRecord for GroupRecord {
                     encode_pair(&key, value.as_ref(), GROUP_METADATA_VERSION),
                 )
             }
+            GroupRecord::Consumer(record) => (record.kind(), record.encode()),
             GroupRecord::Foreign { key, value } => {
                 (key.kind, Ok((key.bytes.clone(), value.clone())))
             }
@@ -112,7 +117,10 @@ impl CoordinatorRecord for GroupRecord {
                     }
                 })
             }
-            _ => decode_foreign(kind, key, value),
+            _ => match ConsumerRecord::decode(kind, key.clone(), value.clone()) {
+                Some(decoded) => decoded.map(GroupRecord::from),
+                None => decode_foreign(kind, key, value),
+            },
         };
         decoded.map_err(|source| RecordError::Malformed { kind, source })
     }

@@ -25,7 +25,9 @@ use klamm_protocol::{ByteStr, ErrorCode};
 use super::RequestContext;
 use super::classic::{ClassicGroup, ClassicState};
 use super::shard::{GroupCompletion, GroupEffects, GroupUndo};
-use super::{GroupCoordinatorConfig, GroupRecord, GroupRequest, GroupResponse, GroupShard};
+use super::{
+    FixedCluster, GroupCoordinatorConfig, GroupRecord, GroupRequest, GroupResponse, GroupShard,
+};
 use crate::metrics::GroupMetrics;
 use crate::runtime::{CoordinatorRecord, Now, RecordOrigin, ReplyToken, Shard, WriteOutcome};
 
@@ -49,6 +51,8 @@ pub(super) struct Bench {
     /// Everything that was written and not lost.
     pub(super) log: Vec<GroupRecord>,
     pub(super) metrics: Arc<GroupMetrics>,
+    /// What the shard sees of the cluster.
+    pub(super) cluster: Arc<FixedCluster>,
     seed: u64,
     answers: BTreeMap<ReplyToken, Answer>,
     next_token: u64,
@@ -71,13 +75,18 @@ impl Bench {
     }
 
     pub(super) fn seeded(config: GroupCoordinatorConfig, seed: u64) -> Self {
+        Bench::in_cluster(config, seed, Arc::new(FixedCluster::default()))
+    }
+
+    fn in_cluster(config: GroupCoordinatorConfig, seed: u64, cluster: Arc<FixedCluster>) -> Self {
         let metrics = Arc::new(GroupMetrics::default());
         let rng = Arc::new(SplitMix64::new(seed));
         let now = Now {
             wall_ms: 1_700_000_000_000,
             monotonic_ms: 0,
         };
-        let mut shard = GroupShard::new(Arc::new(config), rng, metrics.clone());
+        let shard = GroupShard::new(Arc::new(config), rng, metrics.clone());
+        let mut shard = shard.in_cluster(cluster.clone());
         assert!(shard.loaded(now).is_empty());
         Bench {
             shard,
@@ -85,6 +94,7 @@ impl Bench {
             writes: Writes::Commit,
             log: Vec::new(),
             metrics,
+            cluster,
             seed,
             answers: BTreeMap::new(),
             next_token: 0,
@@ -96,7 +106,8 @@ impl Bench {
     pub(super) fn reload(&self) -> Bench {
         // Another process makes other ids.
         let seed = self.seed.wrapping_add(1 << 32);
-        let mut bench = Bench::seeded((*self.shard.config).clone(), seed);
+        let config = (*self.shard.config).clone();
+        let mut bench = Bench::in_cluster(config, seed, self.cluster.clone());
         bench.now = self.now;
         bench.log = self.log.clone();
         for (offset, record) in (0..).zip(&self.log) {

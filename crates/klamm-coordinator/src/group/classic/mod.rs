@@ -20,6 +20,7 @@
 //! with the coordinator, as in Kafka: members then find the last generation that was stable.
 
 mod checks;
+mod converted;
 mod group;
 mod heartbeat;
 mod join;

@@ -1,13 +1,15 @@
-//! ListGroups, DescribeGroups and DeleteGroups: requests that span partitions.
+//! ListGroups, DescribeGroups, ConsumerGroupDescribe and DeleteGroups: requests that span partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use klamm_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use klamm_protocol::messages::delete_groups_response::DeletableGroupResult;
 use klamm_protocol::messages::describe_groups_response::DescribedGroup;
 use klamm_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    ListGroupsRequest, ListGroupsResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DeleteGroupsRequest,
+    DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, ListGroupsRequest,
+    ListGroupsResponse,
 };
 use klamm_protocol::{ByteStr, ErrorCode};
 
@@ -74,6 +76,45 @@ impl GroupCoordinator {
         DescribeGroupsResponse {
             groups: in_order(&request.groups, &described),
             ..DescribeGroupsResponse::default()
+        }
+    }
+
+    /// ConsumerGroupDescribe (key 69), versions 0-1, in the order of the request.
+    pub async fn consumer_group_describe(
+        &self,
+        request: ConsumerGroupDescribeRequest,
+    ) -> ConsumerGroupDescribeResponse {
+        let refuse = |group_id: ByteStr, error: ErrorCode| DescribedConsumerGroup {
+            group_id,
+            error_code: error.into(),
+            ..DescribedConsumerGroup::default()
+        };
+        let mut described = BTreeMap::new();
+        for (partition, mut group_ids) in self.by_partition(&request.group_ids) {
+            group_ids.retain(|group_id| {
+                if group_id.is_empty() {
+                    let nameless = refuse(ByteStr::default(), ErrorCode::InvalidGroupId);
+                    described.insert(group_id.clone(), nameless);
+                }
+                !group_id.is_empty()
+            });
+            let submitted = GroupRequest::DescribeConsumerGroups(group_ids.clone());
+            let error = match self.submit_to(partition, submitted).await {
+                Ok(GroupResponse::DescribeConsumerGroups(groups)) => {
+                    described.extend(group_ids.into_iter().zip(groups));
+                    continue;
+                }
+                Ok(other) => mismatch(&other),
+                Err(error) => error,
+            };
+            let refused = group_ids
+                .into_iter()
+                .map(|id| (id.clone(), refuse(id, error)));
+            described.extend(refused);
+        }
+        ConsumerGroupDescribeResponse {
+            groups: in_order(&request.group_ids, &described),
+            ..ConsumerGroupDescribeResponse::default()
         }
     }
 

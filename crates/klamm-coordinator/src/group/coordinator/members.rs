@@ -1,14 +1,15 @@
-//! JoinGroup, SyncGroup, Heartbeat and LeaveGroup.
+//! JoinGroup, SyncGroup, Heartbeat and LeaveGroup, and ConsumerGroupHeartbeat.
 
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest,
+    HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+    SyncGroupRequest, SyncGroupResponse,
 };
 
 use super::{GroupCoordinator, mismatch};
 use crate::group::shard::{GroupRequest, GroupResponse};
-use crate::group::{RequestContext, classic, versions};
+use crate::group::{RequestContext, classic, consumer, versions};
 
 /// From this version on, SyncGroup must say for which protocol it is.
 const SYNC_NAMES_PROTOCOL_FROM: i16 = 5;
@@ -107,6 +108,32 @@ impl GroupCoordinator {
         HeartbeatResponse {
             error_code: error.into(),
             ..HeartbeatResponse::default()
+        }
+    }
+
+    /// ConsumerGroupHeartbeat (key 68), versions 0-1. Answers when what it changed is committed.
+    pub async fn consumer_group_heartbeat(
+        &self,
+        context: &RequestContext,
+        request: ConsumerGroupHeartbeatRequest,
+    ) -> ConsumerGroupHeartbeatResponse {
+        let refuse = |error: ErrorCode| ConsumerGroupHeartbeatResponse {
+            error_code: error.into(),
+            ..ConsumerGroupHeartbeatResponse::default()
+        };
+        if let Err(error) = self.check_active() {
+            return refuse(error);
+        }
+        let assignors = &self.config.consumer_assignors;
+        if let Err(refusal) = consumer::check_request(&request, context.api_version, assignors) {
+            return consumer::heartbeat_error(refusal);
+        }
+        let group_id = request.group_id.clone();
+        let request = GroupRequest::ConsumerHeartbeat(context.clone(), Box::new(request));
+        match self.submit(&group_id, request).await {
+            Ok(GroupResponse::ConsumerHeartbeat(response)) => *response,
+            Ok(other) => refuse(mismatch(&other)),
+            Err(error) => refuse(error),
         }
     }
 

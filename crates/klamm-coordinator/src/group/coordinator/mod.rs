@@ -17,7 +17,7 @@ use klamm_records::Codec;
 
 use super::offsets::DeletedTopic;
 use super::shard::{GroupRequest, GroupResponse, GroupShard};
-use super::{GroupCoordinatorConfig, errors, java};
+use super::{Cluster, GroupCoordinatorConfig, errors, java};
 use crate::metrics::{GroupMetrics, RuntimeMetrics};
 use crate::runtime::{PartitionReader, PartitionWriter, Runtime, RuntimeOptions};
 
@@ -40,11 +40,13 @@ pub struct GroupCoordinator {
 }
 
 impl GroupCoordinator {
-    /// A coordinator without partitions. `env` gives the clock, and the randomness of member ids.
+    /// A coordinator without partitions. `cluster` tells of topics and of groups' configurations;
+    /// `env` gives the clock, and the randomness of member ids.
     pub fn new(
         config: GroupCoordinatorConfig,
         writer: Arc<dyn PartitionWriter>,
         reader: Arc<dyn PartitionReader>,
+        cluster: Arc<dyn Cluster>,
         env: &Env,
     ) -> Self {
         let config = Arc::new(config);
@@ -56,8 +58,10 @@ impl GroupCoordinator {
         };
         let (shard_config, shard_metrics) = (config.clone(), metrics.clone());
         let rng = env.rng.clone();
-        let make_shard =
-            move |_| GroupShard::new(shard_config.clone(), rng.clone(), shard_metrics.clone());
+        let make_shard = move |_| {
+            GroupShard::new(shard_config.clone(), rng.clone(), shard_metrics.clone())
+                .in_cluster(cluster.clone())
+        };
         GroupCoordinator {
             partition_count: AtomicI32::new(config.offsets_topic_partitions),
             runtime: Runtime::new(writer, reader, env.clock.clone(), options, make_shard),

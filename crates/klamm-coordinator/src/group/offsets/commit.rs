@@ -11,6 +11,7 @@ use klamm_protocol::messages::offset_commit_response::{
 use klamm_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
 use crate::group::classic::{ClassicGroup, ClassicState};
+use crate::group::consumer::CommitCheck;
 use crate::group::record::GroupRecord;
 use crate::group::shard::{Group, GroupEffects, GroupResponse, GroupShard};
 use crate::group::{RequestContext, java};
@@ -29,7 +30,10 @@ impl GroupShard {
         now: Now,
     ) -> GroupEffects {
         let mut out = GroupEffects::default();
-        if let Err(error) = self.validate_offset_commit(context, request) {
+        let allowed = self
+            .validate_offset_commit(context, request)
+            .and_then(|check| self.check_partitions(request, &check));
+        if let Err(error) = allowed {
             out.reply(token, GroupResponse::Refused(error));
             return out;
         }
@@ -56,14 +60,23 @@ impl GroupShard {
         &self,
         context: &RequestContext,
         request: &OffsetCommitRequest,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<CommitCheck, ErrorCode> {
         let generation = request.generation_id_or_member_epoch;
-        match self.groups.get(&request.group_id) {
+        let checked = match self.groups.get(&request.group_id) {
             Some(Group::Classic(group)) => group.validate_offset_commit(
                 &request.member_id,
                 request.group_instance_id.as_ref(),
                 generation,
             ),
+            Some(Group::Consumer(group)) => {
+                return group.validate_offset_commit(
+                    &request.member_id,
+                    request.group_instance_id.as_ref(),
+                    generation,
+                    false,
+                    context.api_version,
+                );
+            }
             // Members of these groups commit through their own protocol's coordinator.
             Some(Group::Foreign(group)) if generation < 0 && group.is_empty() => Ok(()),
             Some(Group::Foreign(_)) => Err(ErrorCode::UnknownMemberId),
@@ -71,7 +84,30 @@ impl GroupShard {
             None if generation < 0 => Ok(()),
             None if context.api_version >= GROUP_NOT_FOUND_FROM => Err(ErrorCode::GroupIdNotFound),
             None => Err(ErrorCode::IllegalGeneration),
+        };
+        checked.map(|()| CommitCheck::Passed)
+    }
+
+    /// A member that commits in an old epoch may do so for some partitions and not for others;
+    /// one that it may not refuses the whole commit, as in Kafka.
+    fn check_partitions(
+        &self,
+        request: &OffsetCommitRequest,
+        check: &CommitCheck,
+    ) -> Result<(), ErrorCode> {
+        for topic in &request.topics {
+            for partition in &topic.partitions {
+                if !self.is_too_large(partition) {
+                    check.check(topic.topic_id, partition.partition_index)?;
+                }
+            }
         }
+        Ok(())
+    }
+
+    fn is_too_large(&self, partition: &OffsetCommitRequestPartition) -> bool {
+        let metadata = partition.committed_metadata.as_deref().unwrap_or_default();
+        java::utf16_len(metadata) > self.config.offset_metadata_max_size
     }
 
     /// A commit shows that the member is alive, like a heartbeat.
@@ -97,7 +133,7 @@ impl GroupShard {
     ) -> OffsetCommitResponseTopic {
         let commit_one = |partition: &OffsetCommitRequestPartition| {
             let metadata = partition.committed_metadata.clone().unwrap_or_default();
-            let error = if java::utf16_len(&metadata) > self.config.offset_metadata_max_size {
+            let error = if self.is_too_large(partition) {
                 ErrorCode::OffsetMetadataTooLarge
             } else {
                 out.records.push(GroupRecord::OffsetCommit {

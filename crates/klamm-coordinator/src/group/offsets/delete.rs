@@ -42,10 +42,7 @@ impl GroupShard {
         };
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
-            let is_subscribed = match group {
-                Group::Classic(group) => group.is_subscribed_to(&topic.name),
-                Group::Foreign(_) => false,
-            };
+            let is_subscribed = group.is_subscribed_to(&topic.name);
             let error = if is_subscribed {
                 ErrorCode::GroupSubscribedToTopic
             } else {

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | empty, with a protocol type | the retention since the group became empty |
 //! | empty, no protocol type (offsets only) | the retention since the commit |
-//! | stable consumers with known subscriptions | the retention since the commit, if nobody subscribes to the topic |
+//! | consumer group | the retention since the commit, if nobody subscribes to the topic |
+//! | stable classic consumers with known subscriptions | the retention since the commit, if nobody subscribes to the topic |
 //! | any other | never |
 //!
 //! An offset whose commit asked for its own retention (OffsetCommit 2-4) expires at that time
@@ -52,10 +53,7 @@ impl GroupShard {
         let mut left = 0_usize;
         let mut expired = 0_u64;
         for (topic, partitions) in topics {
-            let is_subscribed = match group {
-                Group::Classic(group) => group.is_subscribed_to(topic),
-                Group::Foreign(_) => false,
-            };
+            let is_subscribed = group.is_subscribed_to(topic);
             for (partition, offset) in partitions {
                 let keep = is_subscribed
                     || !self.is_expired(offset, base, now)
@@ -95,6 +93,7 @@ enum RetentionBase {
 fn retention_base(group: &Group) -> Option<RetentionBase> {
     match group {
         Group::Classic(group) => classic_retention_base(group),
+        Group::Consumer(_) => Some(RetentionBase::Commit),
         Group::Foreign(group) if group.is_empty() => Some(RetentionBase::Commit),
         Group::Foreign(_) => None,
     }

@@ -8,7 +8,7 @@ use klamm_protocol::{ByteStr, ErrorCode};
 use klamm_records::Uuid;
 
 use super::store::CommittedOffset;
-use crate::group::shard::{GroupEffects, GroupResponse, GroupShard};
+use crate::group::shard::{Group, GroupEffects, GroupResponse, GroupShard};
 use crate::runtime::ReplyToken;
 
 /// What stands for an offset where there is none.
@@ -24,6 +24,14 @@ impl GroupShard {
         require_stable: bool,
         token: ReplyToken,
     ) -> GroupEffects {
+        if let Some(Group::Consumer(group)) = self.groups.get(&request.group_id)
+            && let Err(error) =
+                group.validate_offset_fetch(request.member_id.as_deref(), request.member_epoch)
+        {
+            let mut out = GroupEffects::default();
+            out.reply(token, GroupResponse::Refused(error));
+            return out;
+        }
         let topics = match &request.topics {
             Some(topics) => topics
                 .iter()

@@ -4,7 +4,7 @@ use klamm_protocol::messages::leave_group_request::MemberIdentity;
 use klamm_protocol::messages::{HeartbeatRequest, JoinGroupRequest, SyncGroupRequest};
 use klamm_protocol::{ByteStr, ErrorCode};
 
-use super::messages::{Group, GroupCompletion, GroupCreation, GroupResponse, foreign_tombstones};
+use super::messages::{Group, GroupCompletion, GroupCreation, GroupResponse};
 use super::{GroupEffects, GroupShard};
 use crate::group::classic::{self, ClassicGroup};
 use crate::group::record::GroupRecord;
@@ -21,12 +21,13 @@ impl GroupShard {
     ) -> GroupEffects {
         let mut out = GroupEffects::default();
         let group_id = request.group_id.detached();
+        if self.consumers_at_work(&group_id) {
+            return self.consumer_join_classic(context, request, token, now);
+        }
         let is_classic = self.classic_group(&group_id).is_some();
         if !is_classic {
-            let replaceable = match self.groups.get(&group_id) {
-                Some(Group::Foreign(group)) => group.may_become_classic(),
-                _ => true,
-            };
+            let present = self.groups.get(&group_id);
+            let replaceable = present.is_none_or(Group::may_become_classic);
             let refusal = if !replaceable {
                 Some(("", ErrorCode::InconsistentGroupProtocol))
             } else if !request.member_id.is_empty() {
@@ -56,6 +57,12 @@ impl GroupShard {
         out
     }
 
+    /// Whether the name is that of a consumer group with members.
+    fn consumers_at_work(&self, group_id: &str) -> bool {
+        self.consumer_group(group_id)
+            .is_some_and(|group| !group.is_empty())
+    }
+
     /// A new group is made known to the log at once, so that it is there after a restart even if
     /// its first rebalance never completes.
     pub(super) fn write_creation(
@@ -65,13 +72,9 @@ impl GroupShard {
         replaced: Option<Group>,
         out: &mut GroupEffects,
     ) {
-        let replaced = match replaced {
-            Some(Group::Foreign(group)) => {
-                out.records.extend(foreign_tombstones(&group_id, &group));
-                Some(*group)
-            }
-            _ => None,
-        };
+        if let Some(replaced) = &replaced {
+            out.records.extend(replaced.tombstones(&group_id));
+        }
         let Some(group) = self.classic_group(&group_id) else {
             return;
         };
@@ -107,8 +110,7 @@ impl GroupShard {
             }
             self.groups.remove(&creation.group_id);
             if let Some(replaced) = creation.replaced {
-                let group = Group::Foreign(Box::new(replaced));
-                self.groups.insert(creation.group_id, group);
+                self.groups.insert(creation.group_id, replaced);
             } else if self.offsets.group(&creation.group_id).is_some() {
                 // A deletion just before it failed as well: the offsets are still there.
                 self.ensure_group(&creation.group_id, now);
@@ -123,6 +125,9 @@ impl GroupShard {
         token: ReplyToken,
         now: Now,
     ) -> GroupEffects {
+        if self.consumers_at_work(&request.group_id) {
+            return self.consumer_sync_classic(request, token, now);
+        }
         let mut out = GroupEffects::default();
         match self.classic(&request.group_id, now, &mut out) {
             Some(mut machine) => machine.sync(request, token),
@@ -137,6 +142,9 @@ impl GroupShard {
         token: ReplyToken,
         now: Now,
     ) -> GroupEffects {
+        if self.consumers_at_work(&request.group_id) {
+            return self.consumer_heartbeat_classic(request, token, now);
+        }
         let mut out = GroupEffects::default();
         let result = match self.classic(&request.group_id, now, &mut out) {
             Some(mut machine) => machine.heartbeat(request),
@@ -151,12 +159,17 @@ impl GroupShard {
 
     pub(super) fn leave_group(
         &mut self,
-        group_id: &str,
+        group_id: &ByteStr,
         members: &[MemberIdentity],
         token: ReplyToken,
         now: Now,
     ) -> GroupEffects {
         let mut out = GroupEffects::default();
+        if self.consumer_group(group_id).is_some() {
+            let responses = self.consumer_leave_classic(group_id, members, now, &mut out);
+            out.deferred = Some((token, GroupResponse::LeaveGroup(responses)));
+            return out;
+        }
         match self.classic(group_id, now, &mut out) {
             Some(mut machine) => {
                 let responses = machine.leave(members);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use klamm_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use klamm_protocol::messages::delete_groups_response::DeletableGroupResult;
 use klamm_protocol::messages::describe_groups_response::DescribedGroup;
 use klamm_protocol::messages::leave_group_request::MemberIdentity;
@@ -10,7 +11,8 @@ use klamm_protocol::messages::list_groups_response::ListedGroup;
 use klamm_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use klamm_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use klamm_protocol::messages::{
-    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, ListGroupsRequest, OffsetCommitRequest,
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest,
+    JoinGroupRequest, JoinGroupResponse, ListGroupsRequest, OffsetCommitRequest,
     OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, SyncGroupRequest,
     SyncGroupResponse,
 };
@@ -18,6 +20,9 @@ use klamm_protocol::{ByteStr, ErrorCode};
 
 use crate::group::RequestContext;
 use crate::group::classic::{ClassicCompletion, ClassicGroup, ClassicTimer};
+use crate::group::consumer::{
+    self, ConsumerGroup, ConsumerTimer, ConsumerUndo, DowngradeCompletion,
+};
 use crate::group::foreign::{ForeignGroup, ForeignKey};
 use crate::group::offsets::{DeletedTopic, OffsetUndo};
 use crate::group::record::GroupRecord;
@@ -34,6 +39,10 @@ pub enum GroupRequest {
     Heartbeat(Box<HeartbeatRequest>),
     /// Key 13, with the members of any version in one list.
     LeaveGroup(ByteStr, Vec<MemberIdentity>),
+    /// Key 68, its form checked.
+    ConsumerHeartbeat(RequestContext, Box<ConsumerGroupHeartbeatRequest>),
+    /// Key 69, the groups of this partition.
+    DescribeConsumerGroups(Vec<ByteStr>),
     /// Key 8, with the topics' names filled in.
     OffsetCommit(RequestContext, Box<OffsetCommitRequest>),
     /// Key 9, one group; with the topics' names filled in. The flag asks for stable offsets.
@@ -59,6 +68,10 @@ pub enum GroupResponse {
     SyncGroup(Box<SyncGroupResponse>),
     /// To a LeaveGroup.
     LeaveGroup(Vec<MemberResponse>),
+    /// To a ConsumerGroupHeartbeat.
+    ConsumerHeartbeat(Box<ConsumerGroupHeartbeatResponse>),
+    /// To a ConsumerGroupDescribe.
+    DescribeConsumerGroups(Vec<DescribedConsumerGroup>),
     /// To an OffsetCommit.
     OffsetCommit(Box<OffsetCommitResponse>),
     /// To an OffsetFetch.
@@ -82,6 +95,8 @@ pub enum GroupResponse {
 pub enum GroupTimer {
     /// One of a classic group's.
     Classic(ByteStr, ClassicTimer),
+    /// One of a consumer group's.
+    Consumer(ByteStr, ConsumerTimer),
     /// The next look at expired offsets.
     Expiration,
 }
@@ -93,6 +108,10 @@ pub enum GroupCompletion {
     Created(Box<GroupCreation>),
     /// A record of a classic group.
     Classic(ByteStr, ClassicCompletion),
+    /// The removal of members from a consumer group. If it fails, these timers are set anew.
+    Fenced(ByteStr, Vec<(ConsumerTimer, i32)>),
+    /// The records that made a classic group of a consumer group.
+    Downgraded(ByteStr, DowngradeCompletion),
 }
 
 /// The making of a group, and what to go back to if it fails.
@@ -102,7 +121,7 @@ pub struct GroupCreation {
     /// The JoinGroup that made it.
     pub(super) token: ReplyToken,
     /// The empty group of another protocol that had the name before.
-    pub(super) replaced: Option<ForeignGroup>,
+    pub(super) replaced: Option<Group>,
 }
 
 /// Takes a replayed record back, or confirms it.
@@ -112,6 +131,10 @@ pub enum GroupUndo {
     Offset(OffsetUndo, Option<ByteStr>),
     /// A group was deleted or set.
     Group(ByteStr, Option<Group>),
+    /// A classic group with members took the place of another, or of none.
+    TakenOver(ByteStr, Option<Group>),
+    /// Part of a consumer group changed.
+    Consumer(ByteStr, ConsumerUndo),
     /// Nothing changed.
     Nothing,
 }
@@ -121,6 +144,8 @@ pub enum GroupUndo {
 pub enum Group {
     /// The classic protocol, and groups that only hold offsets.
     Classic(Box<ClassicGroup>),
+    /// The consumer protocol.
+    Consumer(Box<ConsumerGroup>),
     /// Another protocol, not served here.
     Foreign(Box<ForeignGroup>),
 }
@@ -129,7 +154,26 @@ impl Group {
     pub(in crate::group) fn is_empty(&self) -> bool {
         match self {
             Group::Classic(group) => group.is_empty(),
+            Group::Consumer(group) => group.is_empty(),
             Group::Foreign(group) => group.is_empty(),
+        }
+    }
+
+    /// Whether a classic member may take the name over.
+    pub(super) fn may_become_classic(&self) -> bool {
+        match self {
+            Group::Classic(_) => true,
+            Group::Consumer(group) => group.is_empty(),
+            Group::Foreign(group) => group.may_become_classic(),
+        }
+    }
+
+    /// Whether a member subscribes to the topic, as far as that can be told.
+    pub(in crate::group) fn is_subscribed_to(&self, topic: &str) -> bool {
+        match self {
+            Group::Classic(group) => group.is_subscribed_to(topic),
+            Group::Consumer(group) => group.is_subscribed_to(topic),
+            Group::Foreign(_) => false,
         }
     }
 
@@ -140,12 +184,13 @@ impl Group {
                 group_id: group_id.clone(),
                 value: None,
             }],
+            Group::Consumer(group) => consumer::tombstones(group),
             Group::Foreign(group) => foreign_tombstones(group_id, group),
         }
     }
 }
 
-pub(super) fn foreign_tombstones(group_id: &ByteStr, group: &ForeignGroup) -> Vec<GroupRecord> {
+fn foreign_tombstones(group_id: &ByteStr, group: &ForeignGroup) -> Vec<GroupRecord> {
     group
         .keys()
         .map(|key| GroupRecord::Foreign {

@@ -18,6 +18,8 @@ use klamm_protocol::{ByteStr, ErrorCode};
 
 use super::GroupCoordinatorConfig;
 use super::classic::{ClassicGroup, Machine};
+use super::cluster::{Cluster, FixedCluster};
+use super::consumer::{ConsumerGroup, TopicHashes};
 use super::describe;
 use super::offsets::{OffsetStore, PendingOffsets};
 use super::record::GroupRecord;
@@ -35,16 +37,21 @@ pub type GroupEffects = Effects<GroupShard>;
 #[derive(Debug)]
 pub struct GroupShard {
     pub(in crate::group) config: Arc<GroupCoordinatorConfig>,
-    rng: Arc<dyn Rng>,
+    pub(in crate::group) rng: Arc<dyn Rng>,
+    pub(in crate::group) cluster: Arc<dyn Cluster>,
+    pub(in crate::group) topic_hashes: TopicHashes,
     pub(in crate::group) metrics: Arc<GroupMetrics>,
     pub(in crate::group) groups: BTreeMap<ByteStr, Group>,
     pub(in crate::group) offsets: OffsetStore,
     pub(in crate::group) pending: PendingOffsets,
     pub(in crate::group) timers: Timers<GroupTimer>,
+    /// Classic groups that were made of consumer groups by records that failed, and that somebody
+    /// joined meanwhile: until they are told.
+    pub(in crate::group) orphans: Vec<ClassicGroup>,
 }
 
 impl GroupShard {
-    /// A shard without groups. `rng` makes member ids.
+    /// A shard without groups, in a cluster without topics. `rng` makes member ids.
     pub fn new(
         config: Arc<GroupCoordinatorConfig>,
         rng: Arc<dyn Rng>,
@@ -53,11 +60,28 @@ impl GroupShard {
         GroupShard {
             config,
             rng,
+            cluster: Arc::new(FixedCluster::default()),
+            topic_hashes: TopicHashes::default(),
             metrics,
             groups: BTreeMap::new(),
             offsets: OffsetStore::default(),
             pending: PendingOffsets::default(),
             timers: Timers::default(),
+            orphans: Vec::new(),
+        }
+    }
+
+    /// The shard in this cluster.
+    pub fn in_cluster(mut self, cluster: Arc<dyn Cluster>) -> Self {
+        self.cluster = cluster;
+        self
+    }
+
+    /// A consumer group by its name.
+    pub fn consumer_group(&self, group_id: &str) -> Option<&ConsumerGroup> {
+        match self.groups.get(group_id) {
+            Some(Group::Consumer(group)) => Some(group),
+            _ => None,
         }
     }
 
@@ -97,6 +121,24 @@ impl GroupShard {
                 out,
             }),
             _ => None,
+        }
+    }
+
+    /// The machine that moves a classic group which is not of this shard any more.
+    pub(in crate::group) fn machine_for<'a>(
+        &'a mut self,
+        group: &'a mut ClassicGroup,
+        now: Now,
+        out: &'a mut GroupEffects,
+    ) -> Machine<'a> {
+        Machine {
+            group,
+            timers: &mut self.timers,
+            config: &self.config,
+            rng: &*self.rng,
+            metrics: &self.metrics,
+            now,
+            out,
         }
     }
 
@@ -156,6 +198,19 @@ impl Shard for GroupShard {
             GroupRequest::LeaveGroup(group_id, members) => {
                 self.leave_group(&group_id, &members, token, now)
             }
+            GroupRequest::ConsumerHeartbeat(context, request) => {
+                self.consumer_heartbeat(&context, &request, token, now)
+            }
+            // The answer waits for what it shows to be committed.
+            GroupRequest::DescribeConsumerGroups(group_ids) => GroupEffects {
+                deferred: Some((
+                    token,
+                    GroupResponse::DescribeConsumerGroups(
+                        self.describe_consumer_groups(&group_ids),
+                    ),
+                )),
+                ..GroupEffects::default()
+            },
             GroupRequest::OffsetCommit(context, request) => {
                 self.offset_commit(&context, &request, token, now)
             }
@@ -188,6 +243,9 @@ impl Shard for GroupShard {
                 }
                 Some(out)
             }
+            GroupTimer::Consumer(group_id, timer) => {
+                Some(self.consumer_timer_fired(&group_id, &timer, now))
+            }
             GroupTimer::Expiration => {
                 self.schedule_expiration(now);
                 Some(self.expire(now))
@@ -207,6 +265,7 @@ impl Shard for GroupShard {
             if !out.is_empty() {
                 all.push(out);
             }
+            self.consumer_loaded(&group_id, now);
         }
         all
     }
@@ -228,6 +287,7 @@ impl Shard for GroupShard {
                 });
                 self.set_group(group_id, group)
             }
+            GroupRecord::Consumer(record) => self.replay_consumer(record),
             GroupRecord::Foreign { key, value } => self.replay_foreign(key, value.is_some()),
         }
     }
@@ -239,7 +299,7 @@ impl Shard for GroupShard {
                     self.offsets.set(key, offset);
                 }
             }
-            GroupRecord::GroupMetadata { .. } => {
+            GroupRecord::GroupMetadata { .. } | GroupRecord::Consumer(_) => {
                 self.replay(origin, record, now);
             }
             GroupRecord::Foreign { key, value } => self.apply_foreign(key, value.is_some()),
@@ -268,6 +328,20 @@ impl Shard for GroupShard {
             GroupUndo::Group(group_id, None) => {
                 self.groups.remove(&group_id);
             }
+            GroupUndo::TakenOver(group_id, previous) => {
+                let made = self.groups.remove(&group_id);
+                if let Some(Group::Classic(made)) = made {
+                    self.orphans.push(*made);
+                }
+                if let Some(previous) = previous {
+                    self.groups.insert(group_id, previous);
+                }
+            }
+            GroupUndo::Consumer(group_id, undo) => {
+                if let Some(Group::Consumer(group)) = self.groups.get_mut(&group_id) {
+                    group.undo(undo);
+                }
+            }
             GroupUndo::Nothing => {}
         }
     }
@@ -292,6 +366,13 @@ impl Shard for GroupShard {
                     machine.written(completion, outcome);
                 }
                 out
+            }
+            GroupCompletion::Fenced(group_id, timers) => {
+                self.fence_written(&group_id, timers, outcome, now);
+                GroupEffects::default()
+            }
+            GroupCompletion::Downgraded(group_id, completion) => {
+                self.downgrade_written(&group_id, completion, outcome, now)
             }
         }
     }

@@ -10,8 +10,8 @@ use crate::group::testing::{Bench, Commit, GROUP, Join, Writes, code};
 use crate::group::{GroupRecord, GroupRequest, GroupResponse};
 use crate::runtime::{CoordinatorRecord, RecordOrigin, ReplyToken, Shard, WriteOutcome};
 
-const GROUP_METADATA: i16 = 3;
-const MEMBER_METADATA: i16 = 5;
+const GROUP_METADATA: i16 = 17;
+const MEMBER_METADATA: i16 = 19;
 const SHARE_METADATA: i16 = 11;
 
 /// A record of a newer protocol: its group, and the member if it has one.
@@ -88,7 +88,7 @@ fn a_group_with_members_takes_no_classic_ones() {
     );
     assert_eq!(delete(&mut bench), ErrorCode::NonEmptyGroup);
     assert_eq!(bench.log.len(), 2);
-    let seen = ("consumer".into(), "Stable".into(), "consumer".into());
+    let seen = ("streams".into(), "Stable".into(), "streams".into());
     assert_eq!(listed(&mut bench), [seen]);
 }
 
@@ -113,7 +113,7 @@ fn its_offsets_are_kept_and_an_empty_one_takes_commits() {
     let mut bench = load(&[record(GROUP_METADATA, None, true)]);
     assert_eq!(bench.commit_error(Commit::simple(5)), ErrorCode::None);
     assert_eq!(bench.fetch(false), Some(Ok(5)));
-    assert_eq!(listed(&mut bench)[0].0, "consumer");
+    assert_eq!(listed(&mut bench)[0].0, "streams");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_takeover_that_is_not_written_did_not_happen() {
     let token = bench.join(Join::old());
     let answer = bench.join_answer(token);
     assert_eq!(code(answer.error_code), ErrorCode::CoordinatorNotAvailable);
-    assert_eq!(listed(&mut bench)[0].0, "consumer");
+    assert_eq!(listed(&mut bench)[0].0, "streams");
 }
 
 #[test]

@@ -171,15 +171,15 @@ fn offsets_of_kafka_0_8_are_read() {
 
 #[test]
 fn records_of_other_protocols_keep_their_bytes_and_tell_group_and_member() {
-    // ConsumerGroupMemberMetadataKey of group "g", member "m".
+    // StreamsGroupMemberMetadataKey of group "g", member "m".
     let record = round_trip(
-        "00050001670001 6d".replace(' ', "").as_str(),
+        "00130001670001 6d".replace(' ', "").as_str(),
         Some("0000aa"),
     );
     let GroupRecord::Foreign { key, .. } = record else {
         panic!("a foreign record");
     };
-    assert_eq!(key.protocol(), Some(ForeignProtocol::Consumer));
+    assert_eq!(key.protocol(), Some(ForeignProtocol::Streams));
     assert_eq!(key.group_id.unwrap(), "g");
     assert_eq!(key.member_id.unwrap(), "m");
 }

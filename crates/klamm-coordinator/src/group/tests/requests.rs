@@ -19,7 +19,9 @@ use klamm_protocol::{ByteStr, Encoder, ErrorCode, Message};
 use klamm_records::Uuid;
 
 use crate::group::testing::{Join, code};
-use crate::group::{GroupCoordinator, GroupCoordinatorConfig, RequestContext, TopicLookup};
+use crate::group::{
+    FixedCluster, GroupCoordinator, GroupCoordinatorConfig, RequestContext, TopicLookup,
+};
 use crate::runtime::{MemoryPartitions, WriteError};
 
 #[derive(Debug)]
@@ -93,7 +95,13 @@ impl World {
             offsets_topic_partitions: COUNT,
             ..GroupCoordinatorConfig::default()
         };
-        let groups = GroupCoordinator::new(config, log.clone(), log.clone(), &env);
+        let groups = GroupCoordinator::new(
+            config,
+            log.clone(),
+            log.clone(),
+            Arc::new(FixedCluster::default()),
+            &env,
+        );
         World { log, groups }
     }
 
