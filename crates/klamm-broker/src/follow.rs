@@ -15,7 +15,8 @@ use klamm_replication::{ReplicaChanges, ReplicaManager};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
-use crate::cleaner::DYNAMIC_CONFIGS;
+use crate::cleaner;
+use crate::group_cluster::{self, GroupCluster};
 use crate::ops::Metrics;
 use crate::settings::topic_settings;
 
@@ -26,6 +27,7 @@ pub(crate) struct MetadataFollower {
     pub(crate) config: Arc<ArcSwap<BrokerConfig>>,
     pub(crate) replicas: ReplicaManager,
     pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) group_cluster: Arc<GroupCluster>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -39,6 +41,7 @@ impl MetadataFollower {
     /// file system.
     pub(crate) fn apply(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
         self.update_config(delta, image);
+        self.group_cluster.update(delta, image);
         if !delta.changed_quotas().is_empty() {
             warn!("client quotas are kept and described but not enforced yet");
         }
@@ -66,7 +69,7 @@ impl MetadataFollower {
             .keys()
             .chain(image.config(&own).keys())
         {
-            if !is_topic_default(name) && !DYNAMIC_CONFIGS.contains(&name.as_str()) {
+            if !is_topic_default(name) && !is_looked_up(name) {
                 warn!(
                     config = name,
                     "a dynamic value without effect: Klamm reads this at start only, or not yet"
@@ -118,6 +121,11 @@ impl MetadataFollower {
         let groups = self.groups.clone();
         tokio::spawn(async move { groups.on_topics_deleted(deleted).await });
     }
+}
+
+/// Whether a dynamic value is looked up each time it is needed.
+fn is_looked_up(name: &str) -> bool {
+    cleaner::DYNAMIC_CONFIGS.contains(&name) || group_cluster::DYNAMIC_CONFIGS.contains(&name)
 }
 
 /// Whether topics inherit a broker's value, which is what dynamic values take effect through.

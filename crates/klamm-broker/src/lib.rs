@@ -22,6 +22,7 @@ mod context;
 mod dispatch;
 mod error;
 mod follow;
+mod group_cluster;
 mod group_log;
 mod listeners;
 mod membership;

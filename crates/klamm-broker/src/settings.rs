@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use klamm_config::{BrokerConfig, Endpoint, TopicCompression, TopicConfig, TopicTimestampType};
 use klamm_coordinator::GroupCoordinatorConfig;
+use klamm_coordinator::group::consumer::MigrationPolicy;
+use klamm_coordinator::group::consumer::assignor::Assignor;
 use klamm_log::LogConfig;
 use klamm_net::{ByteBudget, ListenerConfig};
 use klamm_records::produce::{ProduceRules, TopicCompression as StoredCompression};
@@ -121,6 +123,17 @@ pub(crate) fn group_config(config: &BrokerConfig) -> GroupCoordinatorConfig {
         max_session_timeout_ms: config.group_max_session_timeout_ms(),
         initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms(),
         max_size: positive(config.group_max_size()),
+        consumer_max_size: positive(config.int("group.consumer.max.size")),
+        consumer_assignors: config
+            .list("group.consumer.assignors")
+            .iter()
+            .filter_map(|name| Assignor::from_name(name))
+            .collect(),
+        consumer_migration_policy: config
+            .text("group.consumer.migration.policy")
+            .and_then(MigrationPolicy::from_name)
+            .unwrap_or_default(),
+        consumer_regex_refresh_interval_ms: config.int("group.consumer.regex.refresh.interval.ms"),
         offset_metadata_max_size: positive(config.offset_metadata_max_bytes()),
         offsets_retention_ms: i64::from(config.offsets_retention_minutes()) * 60_000,
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms(),

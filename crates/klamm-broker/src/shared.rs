@@ -11,6 +11,7 @@ use klamm_protocol::{ByteStr, ErrorCode};
 use klamm_records::Uuid;
 use klamm_replication::ReplicaManager;
 
+use crate::group_cluster::GroupCluster;
 use crate::ops::Metrics;
 use crate::producer_ids::ProducerIds;
 use crate::settings::Settings;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) replicas: ReplicaManager,
     /// The consumer groups this broker coordinates.
     pub(crate) groups: Arc<GroupCoordinator>,
+    /// What the coordinator of groups sees of the cluster.
+    pub(crate) group_cluster: Arc<GroupCluster>,
     /// Ids for idempotent producers.
     pub(crate) producer_ids: ProducerIds,
     /// Counters.

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use klamm_config::{BrokerConfig, SecurityProtocol};
 use klamm_controller::{Controller, ControllerConfig, ControllerListener, KafkaConfigs};
 use klamm_coordinator::GroupCoordinator;
+use klamm_coordinator::group::consumer::assignor::Assignor;
 use klamm_env::Env;
 use klamm_log::meta_properties::MetaProperties;
 use klamm_log::{LogManager, LogManagerConfig};
@@ -26,6 +27,7 @@ use crate::broker::{BoundListener, Broker};
 use crate::cleaner::CleanerThreads;
 use crate::error::BrokerError;
 use crate::follow::MetadataFollower;
+use crate::group_cluster::GroupCluster;
 use crate::group_log::GroupLog;
 use crate::listeners::{Opened, advertised, open_listeners};
 use crate::membership;
@@ -37,12 +39,7 @@ use crate::shared::Shared;
 use crate::upkeep::Upkeep;
 
 /// Features that Klamm knows and does not serve yet; new clusters start without them.
-const FEATURES_TO_COME: [&str; 4] = [
-    "group.version",
-    "share.version",
-    "streams.version",
-    "transaction.version",
-];
+const FEATURES_TO_COME: [&str; 3] = ["share.version", "streams.version", "transaction.version"];
 
 pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, BrokerError> {
     check_supported(&config)?;
@@ -154,7 +151,15 @@ fn compose(
     );
     let batch_bytes_max = usize::try_from(config.message_max_bytes()).unwrap_or(0);
     let log = Arc::new(GroupLog::new(replicas.clone(), batch_bytes_max));
-    let groups = GroupCoordinator::new(settings::group_config(config), log.clone(), log, env);
+    let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let group_cluster = Arc::new(GroupCluster::new(dynamic.clone()));
+    let groups = GroupCoordinator::new(
+        settings::group_config(config),
+        log.clone(),
+        log,
+        group_cluster.clone(),
+        env,
+    );
     let mut settings = Settings::of(config);
     settings.advertised_controller = advertised(&settings.advertised_controller, opened);
     Shared {
@@ -162,10 +167,11 @@ fn compose(
         cluster_id,
         env: env.clone(),
         settings,
-        config: Arc::new(ArcSwap::from_pointee(config.clone())),
+        config: dynamic,
         controller,
         replicas,
         groups: Arc::new(groups),
+        group_cluster,
         producer_ids: ProducerIds::default(),
         metrics,
         broker_epoch: AtomicI64::new(-1),
@@ -189,6 +195,7 @@ async fn follow_metadata(shared: &Arc<Shared>) -> Result<(), BrokerError> {
         config: shared.config.clone(),
         replicas: shared.replicas.clone(),
         groups: shared.groups.clone(),
+        group_cluster: shared.group_cluster.clone(),
         metrics: shared.metrics.clone(),
     };
     shared.controller.subscribe(Arc::new(follower)).await;
@@ -248,6 +255,14 @@ fn check_supported(config: &BrokerConfig) -> Result<(), BrokerError> {
             voters,
             "one voter is supported so far",
         );
+    }
+    let assignors = config.list("group.consumer.assignors");
+    if let Some(unknown) = assignors
+        .iter()
+        .find(|name| Assignor::from_name(name).is_none())
+    {
+        let reason = "assignors of one's own are classes of Java; there are uniform and range";
+        return unsupported("group.consumer.assignors", unknown.clone(), reason);
     }
     let secured = config
         .listeners()

@@ -164,6 +164,8 @@ async fn answered(client: &mut Client, key: i16, version: i16) {
         LeaveGroupRequest,
         SyncGroupRequest,
         DescribeGroupsRequest,
+        ConsumerGroupHeartbeatRequest,
+        ConsumerGroupDescribeRequest,
         ListGroupsRequest,
         SaslHandshakeRequest,
         CreateTopicsRequest,

@@ -12,6 +12,7 @@ use klamm_protocol::messages::*;
 use klamm_protocol::{ApiKey, Listener};
 
 use crate::dispatch::{Dispatch, Entry, entry};
+use crate::shared::Shared;
 
 mod acls;
 mod alter_client_quotas;
@@ -21,6 +22,8 @@ mod alter_replica_log_dirs;
 mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
 mod cluster_membership;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delegation_tokens;
@@ -109,6 +112,8 @@ const BROKER_APIS: &[Entry] = &[
     entry::<DescribeClusterRequest>(),
     entry::<DescribeProducersRequest>(),
     entry::<UnregisterBrokerRequest>(),
+    entry::<ConsumerGroupHeartbeatRequest>(),
+    entry::<ConsumerGroupDescribeRequest>(),
     entry::<ListConfigResourcesRequest>(),
     entry::<DescribeTopicPartitionsRequest>(),
 ];
@@ -146,6 +151,11 @@ const CONTROLLER_APIS: &[Entry] = &[
     entry::<UnregisterBrokerRequest>(),
     entry::<AllocateProducerIdsRequest>(),
 ];
+
+/// Whether the cluster has the consumer group protocol turned on (`group.version`).
+fn consumer_groups_are_on(broker: &Shared) -> bool {
+    broker.image().features().level("group.version") >= 1
+}
 
 /// The APIs of a listener, by key.
 #[derive(Debug)]
