@@ -3,9 +3,10 @@
 //!
 //! `syntax` reads an expression as RE2/J does, refuses what it refuses in its words, and writes it
 //! anew for the crate `regex`, whose syntax differs in many corners. `class` holds sets of
-//! characters. Names of topics are ASCII, so everything else matches nothing here.
+//! characters, `escape` what stands behind a backslash. Names of topics are ASCII, so everything else matches nothing here.
 
 mod class;
+mod escape;
 mod syntax;
 
 use regex::bytes::{Regex, RegexBuilder};

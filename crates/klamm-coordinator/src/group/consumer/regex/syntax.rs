@@ -10,8 +10,8 @@ use super::class::{self, Class};
 
 pub(super) const INVALID_REPEAT_SIZE: &str = "invalid repeat count";
 const INTERNAL: &str = "regexp/syntax: internal error";
-const INVALID_CHAR_RANGE: &str = "invalid character class range";
-const INVALID_ESCAPE: &str = "invalid escape sequence";
+pub(super) const INVALID_CHAR_RANGE: &str = "invalid character class range";
+pub(super) const INVALID_ESCAPE: &str = "invalid escape sequence";
 const INVALID_NAMED_CAPTURE: &str = "invalid named capture";
 const DUPLICATE_NAMED_CAPTURE: &str = "duplicate capture group name";
 const INVALID_PERL_OP: &str = "invalid or unsupported Perl syntax";
@@ -19,7 +19,6 @@ const INVALID_REPEAT_OP: &str = "invalid nested repetition operator";
 const MISSING_BRACKET: &str = "missing closing ]";
 const MISSING_PAREN: &str = "missing closing )";
 const MISSING_REPEAT_ARGUMENT: &str = "missing argument to repetition operator";
-const TRAILING_BACKSLASH: &str = "trailing backslash at end of expression";
 
 const NESTS_TOO_DEEPLY: &str = "expression nests too deeply";
 
@@ -28,9 +27,9 @@ const REPEAT_MAX: u32 = 1_000;
 /// How deep groups may be nested. RE2/J ends where its thread's stack does.
 const DEPTH_MAX: usize = 100;
 
-type Parsed<T> = Result<T, RegexError>;
+pub(super) type Parsed<T> = Result<T, RegexError>;
 
-fn fail<T>(description: &'static str) -> Parsed<T> {
+pub(super) fn fail<T>(description: &'static str) -> Parsed<T> {
     Err(RegexError { description })
 }
 
@@ -54,8 +53,8 @@ pub(super) fn translate(expression: &str) -> Parsed<String> {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Flags {
-    fold: bool,
+pub(super) struct Flags {
+    pub(super) fold: bool,
     dot_matches_newline: bool,
 }
 
@@ -74,20 +73,20 @@ impl Group {
     }
 }
 
-struct Parser {
-    chars: Vec<char>,
-    at: usize,
-    flags: Flags,
+pub(super) struct Parser {
+    pub(super) chars: Vec<char>,
+    pub(super) at: usize,
+    pub(super) flags: Flags,
     groups: Vec<Group>,
     names: BTreeSet<String>,
 }
 
 impl Parser {
-    fn peek(&self) -> Option<char> {
+    pub(super) fn peek(&self) -> Option<char> {
         self.chars.get(self.at).copied()
     }
 
-    fn pop(&mut self) -> Option<char> {
+    pub(super) fn pop(&mut self) -> Option<char> {
         let next = self.peek()?;
         self.at += 1;
         Some(next)
@@ -99,7 +98,7 @@ impl Parser {
     }
 
     /// The place of a character from here on.
-    fn find(&self, wanted: char) -> Option<usize> {
+    pub(super) fn find(&self, wanted: char) -> Option<usize> {
         let rest = self.chars[self.at..].iter();
         let place = rest.clone().position(|c| *c == wanted)?;
         Some(self.at + place)
@@ -358,108 +357,6 @@ impl Parser {
             self.at += 1;
         }
         self.at = (self.at + 2).min(self.chars.len());
-    }
-
-    /// `\pL`, `\p{Greek}`, `\d` and the like; none with nothing read if it is none of them.
-    fn escaped_class(&mut self) -> Parsed<Option<Class>> {
-        if self.peek() != Some('\\') {
-            return Ok(None);
-        }
-        match self.chars.get(self.at + 1).copied() {
-            Some(kind @ ('p' | 'P')) => {
-                self.at += 2;
-                self.unicode_class(kind == 'P').map(Some)
-            }
-            Some(letter) => {
-                let found = class::perl(letter);
-                self.at += if found.is_some() { 2 } else { 0 };
-                Ok(found)
-            }
-            None => Ok(None),
-        }
-    }
-
-    fn unicode_class(&mut self, mut negated: bool) -> Parsed<Class> {
-        let mut name = match self.pop() {
-            None => return fail(INVALID_CHAR_RANGE),
-            Some('{') => {
-                let Some(end) = self.find('}') else {
-                    return fail(INVALID_CHAR_RANGE);
-                };
-                let name = self.chars[self.at..end].iter().collect();
-                self.at = end + 1;
-                name
-            }
-            Some(letter) => letter.to_string(),
-        };
-        if name.starts_with('^') {
-            negated = !negated;
-            name.remove(0);
-        }
-        match class::unicode(&name, self.flags.fold) {
-            Some(class) if negated => Ok(class.negated()),
-            Some(class) => Ok(class),
-            None => fail(INVALID_CHAR_RANGE),
-        }
-    }
-
-    /// A single character behind a backslash.
-    fn escaped_char(&mut self) -> Parsed<u32> {
-        self.at += 1;
-        let Some(escaped) = self.pop() else {
-            return fail(TRAILING_BACKSLASH);
-        };
-        match escaped {
-            '1'..='7' if !self.peek().is_some_and(|c| c.is_digit(8)) => fail(INVALID_ESCAPE),
-            '0'..='7' => {
-                let mut code = escaped.to_digit(8).unwrap_or(0);
-                for _ in 1..3 {
-                    let Some(digit) = self.peek().and_then(|c| c.to_digit(8)) else {
-                        break;
-                    };
-                    code = code * 8 + digit;
-                    self.at += 1;
-                }
-                Ok(code)
-            }
-            'a' => Ok(7),
-            'f' => Ok(12),
-            'n' => Ok(10),
-            'r' => Ok(13),
-            't' => Ok(9),
-            'v' => Ok(11),
-            'x' => self.hex(),
-            _ if !escaped.is_ascii_alphanumeric() => Ok(escaped as u32),
-            _ => fail(INVALID_ESCAPE),
-        }
-    }
-
-    fn hex(&mut self) -> Parsed<u32> {
-        let digit = |c: Option<char>| c.and_then(|c| c.to_digit(16));
-        if self.peek() != Some('{') {
-            let (high, low) = (digit(self.pop()), digit(self.pop()));
-            return match (high, low) {
-                (Some(high), Some(low)) => Ok(high * 16 + low),
-                _ => fail(INVALID_ESCAPE),
-            };
-        }
-        self.at += 1;
-        let mut code = 0_u32;
-        let mut digits = 0;
-        loop {
-            let next = self.pop();
-            if next == Some('}') && digits > 0 {
-                return Ok(code);
-            }
-            let Some(value) = digit(next) else {
-                return fail(INVALID_ESCAPE);
-            };
-            code = code * 16 + value;
-            digits += 1;
-            if code > u32::from(char::MAX) {
-                return fail(INVALID_ESCAPE);
-            }
-        }
     }
 
     /// `[…]`
