@@ -107,6 +107,7 @@ fn heading(scope: Scope) -> &'static str {
         Scope::Klamm => "Broker, only in Klamm",
         Scope::DynamicBroker => "Broker, only dynamic",
         Scope::Topic => "Topic",
+        Scope::KlammTopic => "Topic, only in Klamm",
         Scope::Group => "Group",
         Scope::ClientMetrics => "Client metrics",
     }

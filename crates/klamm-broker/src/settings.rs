@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_config::{BrokerConfig, Endpoint, TopicCompression, TopicConfig, TopicTimestampType};
+use klamm_config::{
+    BrokerConfig, Endpoint, ProduceValidation, TopicCompression, TopicConfig, TopicTimestampType,
+};
 use klamm_coordinator::GroupCoordinatorConfig;
 use klamm_coordinator::group::consumer::MigrationPolicy;
 use klamm_coordinator::group::consumer::assignor::Assignor;
 use klamm_log::LogConfig;
 use klamm_net::{ByteBudget, ListenerConfig};
-use klamm_records::produce::{ProduceRules, TopicCompression as StoredCompression};
+use klamm_records::produce::{ProduceRules, TopicCompression as StoredCompression, Validation};
 use klamm_records::{Codec, Compression, TimestampType};
 use klamm_replication::TopicSettings;
 use tracing::error;
@@ -64,6 +66,10 @@ pub(crate) fn topic_settings(
             timestamp_type,
             timestamp_before_max_ms: resolved.message_timestamp_before_max_ms,
             timestamp_after_max_ms: resolved.message_timestamp_after_max_ms,
+            validation: match resolved.produce_validation {
+                ProduceValidation::Strict => Validation::Strict,
+                ProduceValidation::Header => Validation::Header,
+            },
             ..ProduceRules::default()
         },
         min_insync_replicas: resolved.min_insync_replicas,

@@ -2,14 +2,17 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{Client, batch, produce_error, produce_request, start};
 use klamm_broker::Broker;
+use klamm_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use klamm_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use klamm_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
 use klamm_protocol::messages::*;
 use klamm_protocol::{ApiKey, ErrorCode, Records};
-use klamm_records::batches;
+use klamm_records::batch::Header;
+use klamm_records::{BatchBuilder, BatchOptions, Compression, HEADER_LEN, batches, crc};
 
 fn code(error: ErrorCode) -> i16 {
     error.into()
@@ -542,4 +545,69 @@ where
             other => return other,
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_may_trust_the_headers_of_compressed_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    let default = [("klamm.log.produce.validation", "header")];
+    let broker = start(dir.path(), &default).await;
+    let mut client = Client::connect(&broker).await;
+    let topic = |name: &str, configs: &[(&str, &str)]| CreatableTopic {
+        name: name.into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: configs
+            .iter()
+            .map(|(name, value)| CreatableTopicConfig {
+                name: (*name).into(),
+                value: Some((*value).into()),
+                ..CreatableTopicConfig::default()
+            })
+            .collect(),
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest {
+        topics: vec![
+            topic("default", &[]),
+            topic("strict", &[("klamm.produce.validation", "strict")]),
+            topic("compacted", &[("cleanup.policy", "compact")]),
+            topic("wrong", &[("klamm.produce.validation", "lax")]),
+        ],
+        timeout_ms: 10_000,
+        ..CreateTopicsRequest::default()
+    };
+    let created = client.ask(5, &request).await;
+    let codes: Vec<i16> = created.topics.iter().map(|t| t.error_code).collect();
+    let none = code(ErrorCode::None);
+    assert_eq!(codes, [none, none, none, code(ErrorCode::InvalidConfig)]);
+    // The checksum holds, but what stands behind the header is not what the codec writes.
+    let mut lie = compressed_batch(&["a", "b"]).to_vec();
+    lie[HEADER_LEN..].fill(0xa5);
+    let crc = crc::crc32c(&lie[21..]);
+    lie[17..21].copy_from_slice(&crc.to_be_bytes());
+    for (name, expected) in [
+        ("default", ErrorCode::None),
+        ("strict", ErrorCode::UnknownServerError),
+        ("compacted", ErrorCode::UnknownServerError),
+    ] {
+        let request = produce_request(name, lie.clone().into(), -1);
+        let answer = client.ask(9, &request).await;
+        assert_eq!(produce_error(&answer), code(expected), "{name}");
+    }
+    broker.shutdown().await;
+}
+
+fn compressed_batch(values: &[&str]) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions {
+        codec: Compression::Zstd.into(),
+        ..BatchOptions::default()
+    });
+    for value in values {
+        let headers: [Header<'_>; 0] = [];
+        builder
+            .append(0, Some(b"key"), Some(value.as_bytes()), headers)
+            .unwrap();
+    }
+    builder.build().unwrap()
 }

@@ -1,5 +1,6 @@
 //! What one configuration is: its row in the table and how to find it.
 
+use crate::klamm::KLAMM_TOPIC_CONFIGS;
 use crate::table;
 
 /// The type of a value, with the meaning of Kafka's `ConfigDef.Type`.
@@ -250,9 +251,14 @@ pub fn broker_config(name: &str) -> Option<&'static ConfigDef> {
     find(table::BROKER_CONFIGS, name)
 }
 
+/// All topic configurations: Kafka's, then Klamm's own.
+pub fn topic_configs() -> impl Iterator<Item = &'static ConfigDef> {
+    table::TOPIC_CONFIGS.iter().chain(KLAMM_TOPIC_CONFIGS)
+}
+
 /// The topic configuration `name`.
 pub fn topic_config(name: &str) -> Option<&'static ConfigDef> {
-    find(table::TOPIC_CONFIGS, name)
+    find(table::TOPIC_CONFIGS, name).or_else(|| find(KLAMM_TOPIC_CONFIGS, name))
 }
 
 /// The group configuration `name`.

@@ -7,9 +7,8 @@ use crate::def::{self, ConfigDef, Default, UpdateMode, ValueType};
 use crate::docs;
 use crate::error::ConfigError;
 use crate::group::GroupConfig;
-use crate::table::{
-    BROKER_CONFIGS, CLIENT_METRICS_CONFIGS, DYNAMIC_BROKER_CONFIGS, GROUP_CONFIGS, TOPIC_CONFIGS,
-};
+use crate::klamm::KLAMM_CONFIGS;
+use crate::table::{BROKER_CONFIGS, CLIENT_METRICS_CONFIGS, DYNAMIC_BROKER_CONFIGS, GROUP_CONFIGS};
 use crate::topic::TopicValues;
 use crate::value::Value;
 
@@ -181,8 +180,7 @@ pub fn describe_topic(
         }
         ConfigEntry::new(def.name, value, Some(def.kind), synonyms)
     };
-    Ok(TOPIC_CONFIGS
-        .iter()
+    Ok(def::topic_configs()
         .filter(shown)
         .filter(|d| wanted(names, d.name))
         .map(entry)
@@ -276,7 +274,9 @@ fn broker_synonyms(config: &BrokerConfig, name: &str, sensitive: bool) -> Vec<Co
     };
     let dynamic = |map: &BTreeMap<String, String>, name: &str| map.get(name).cloned();
     let given = |name: &str| config.given.get(name).map(|g| g.value.clone());
-    let default = |name: &str| match def::broker_config(name)?.default_value() {
+    let definition =
+        |name: &str| def::broker_config(name).or_else(|| def::find(KLAMM_CONFIGS, name));
+    let default = |name: &str| match definition(name)?.default_value() {
         Ok(Value::Null) | Err(_) => None,
         Ok(value) => value.to_text(),
     };

@@ -2,7 +2,7 @@
 
 use crate::broker::listener_base;
 use crate::def::{self, ConfigDef, find};
-use crate::klamm::KLAMM_CONFIGS;
+use crate::klamm::{KLAMM_CONFIGS, KLAMM_TOPIC_CONFIGS};
 use crate::table;
 
 /// Broker configurations with an effect, sorted.
@@ -169,6 +169,8 @@ pub enum Scope {
     Klamm,
     /// A topic.
     Topic,
+    /// A topic, and only Klamm has them.
+    KlammTopic,
     /// A group.
     Group,
     /// A client-metrics subscription.
@@ -177,11 +179,12 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Broker,
         Self::Klamm,
         Self::DynamicBroker,
         Self::Topic,
+        Self::KlammTopic,
         Self::Group,
         Self::ClientMetrics,
     ];
@@ -193,6 +196,7 @@ impl Scope {
             Self::DynamicBroker => "dynamic broker",
             Self::Klamm => "klamm",
             Self::Topic => "topic",
+            Self::KlammTopic => "klamm topic",
             Self::Group => "group",
             Self::ClientMetrics => "client-metrics",
         }
@@ -205,6 +209,7 @@ impl Scope {
             Self::DynamicBroker => table::DYNAMIC_BROKER_CONFIGS,
             Self::Klamm => KLAMM_CONFIGS,
             Self::Topic => table::TOPIC_CONFIGS,
+            Self::KlammTopic => KLAMM_TOPIC_CONFIGS,
             Self::Group => table::GROUP_CONFIGS,
             Self::ClientMetrics => table::CLIENT_METRICS_CONFIGS,
         }
@@ -214,7 +219,7 @@ impl Scope {
 /// Whether a configuration has an effect.
 pub fn is_honoured(scope: Scope, name: &str) -> bool {
     let list = match scope {
-        Scope::Klamm => return find(KLAMM_CONFIGS, name).is_some(),
+        Scope::Klamm | Scope::KlammTopic => return find(scope.table(), name).is_some(),
         Scope::Broker | Scope::DynamicBroker => BROKER,
         Scope::Topic => TOPIC,
         Scope::Group => GROUP,

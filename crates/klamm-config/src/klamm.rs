@@ -1,19 +1,50 @@
 //! Configurations of Klamm that Kafka does not have. Their names begin with `klamm.`.
 
-use crate::def::{ConfigDef, Default, Importance, UpdateMode, Validator, ValueType, row};
+use crate::def::{
+    ConfigDef, Default, Importance, Scale, Synonym, UpdateMode, Validator, ValueType, row,
+};
 
-/// Klamm's own configurations, sorted by name.
-pub static KLAMM_CONFIGS: &[ConfigDef] = &[row(
-    "klamm.metrics.listeners",
-    ValueType::List,
+const VALIDATIONS: Validator = Validator::OneOf(&["strict", "header"]);
+
+/// Klamm's own broker configurations, sorted by name.
+pub static KLAMM_CONFIGS: &[ConfigDef] = &[
+    row(
+        "klamm.log.produce.validation",
+        ValueType::String,
+        Importance::Medium,
+        Default::Text("strict"),
+        VALIDATIONS,
+        UpdateMode::ReadOnly,
+        false,
+        &[],
+    ),
+    row(
+        "klamm.metrics.listeners",
+        ValueType::List,
+        Importance::Medium,
+        Default::Text("127.0.0.1:9644"),
+        Validator::ListOf {
+            valid: &[],
+            empty: true,
+            null: false,
+        },
+        UpdateMode::ReadOnly,
+        false,
+        &[],
+    ),
+];
+
+/// Klamm's own topic configurations, sorted by name.
+pub static KLAMM_TOPIC_CONFIGS: &[ConfigDef] = &[row(
+    "klamm.produce.validation",
+    ValueType::String,
     Importance::Medium,
-    Default::Text("127.0.0.1:9644"),
-    Validator::ListOf {
-        valid: &[],
-        empty: true,
-        null: false,
-    },
-    UpdateMode::ReadOnly,
+    Default::Text("strict"),
+    VALIDATIONS,
+    UpdateMode::Resource,
     false,
-    &[],
+    &[Synonym {
+        name: "klamm.log.produce.validation",
+        scale: Scale::Same,
+    }],
 )];

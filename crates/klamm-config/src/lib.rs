@@ -40,7 +40,7 @@ pub use properties::{Properties, PropertiesError};
 pub use quorum::Voter;
 pub use rules::BrokenRule;
 pub use topic::{
-    TopicCompression, TopicConfig, TopicTimestampType, validate_topic_config,
+    ProduceValidation, TopicCompression, TopicConfig, TopicTimestampType, validate_topic_config,
     validate_topic_configs,
 };
 pub use value::Value;

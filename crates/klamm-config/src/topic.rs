@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::broker::BrokerConfig;
 use crate::def::{self, ConfigDef};
 use crate::error::ConfigError;
+use crate::klamm::KLAMM_TOPIC_CONFIGS;
 use crate::rules::BrokenRule;
 use crate::table::TOPIC_CONFIGS;
 use crate::value::Value;
@@ -24,6 +25,15 @@ pub enum TopicCompression {
     Lz4(i32),
     /// Stores them in zstd at this level.
     Zstd(i32),
+}
+
+/// `klamm.produce.validation`: how closely produced batches are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProduceValidation {
+    /// Every record, as Kafka does.
+    Strict,
+    /// Of compressed batches no more than the header and the checksum.
+    Header,
 }
 
 /// Whose time a record carries.
@@ -100,6 +110,8 @@ pub struct TopicConfig {
     pub local_retention_ms: i64,
     /// `local.retention.bytes`, or `retention.bytes` where that is -2.
     pub local_retention_bytes: i64,
+    /// `klamm.produce.validation`
+    pub produce_validation: ProduceValidation,
 }
 
 impl TopicConfig {
@@ -160,18 +172,21 @@ impl TopicConfig {
             remote_log_delete_on_disable: v.boolean("remote.log.delete.on.disable"),
             local_retention_ms: local(v.long("local.retention.ms"), retention_ms),
             local_retention_bytes: local(v.long("local.retention.bytes"), retention_bytes),
+            produce_validation: match v.text("klamm.produce.validation") {
+                "header" => ProduceValidation::Header,
+                _ => ProduceValidation::Strict,
+            },
         }
     }
 }
 
-/// Every topic configuration's value, in the order of [`TOPIC_CONFIGS`].
+/// Every topic configuration's value, in the order of [`def::topic_configs`].
 pub(crate) struct TopicValues(Vec<Value>);
 
 impl TopicValues {
     pub(crate) fn of_broker(broker: &BrokerConfig) -> Self {
         Self(
-            TOPIC_CONFIGS
-                .iter()
+            def::topic_configs()
                 .map(|def| broker_value(def, broker))
                 .collect(),
         )
@@ -185,18 +200,21 @@ impl TopicValues {
             Some(text) => def.parse(text),
             None => Ok(broker_value(def, broker)),
         };
-        TOPIC_CONFIGS
-            .iter()
+        def::topic_configs()
             .map(one)
             .collect::<Result<_, _>>()
             .map(Self)
     }
 
     pub(crate) fn value(&self, name: &str) -> &Value {
-        match TOPIC_CONFIGS.binary_search_by(|d| d.name.cmp(name)) {
-            Ok(at) => &self.0[at],
-            Err(_) => &Value::Null,
-        }
+        let at = match TOPIC_CONFIGS.binary_search_by(|d| d.name.cmp(name)) {
+            Ok(at) => Some(at),
+            Err(_) => KLAMM_TOPIC_CONFIGS
+                .iter()
+                .position(|d| d.name == name)
+                .map(|at| at + TOPIC_CONFIGS.len()),
+        };
+        at.map_or(&Value::Null, |at| &self.0[at])
     }
 
     fn int(&self, name: &str) -> i32 {

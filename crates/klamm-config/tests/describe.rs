@@ -93,7 +93,9 @@ fn descriptions_are_kafkas() {
     ];
     let ours: Vec<String> = scopes
         .iter()
-        .flat_map(|(scope, all)| all.iter().map(|entry| line(scope, entry)))
+        .flat_map(|(scope, all)| all.iter().map(move |entry| (scope, entry)))
+        .filter(|(_, entry)| !entry.name.starts_with("klamm."))
+        .map(|(scope, entry)| line(scope, entry))
         .collect();
     let theirs: Vec<&str> = include_str!("golden/describe.tsv").lines().collect();
     let missing: Vec<&&str> = theirs
@@ -133,4 +135,35 @@ fn secrets_are_never_told() {
         assert!(entry.sensitive, "{}", entry.name);
         assert!(!format!("{entry:?}").contains("s3cret"));
     }
+}
+
+#[test]
+fn klamms_own_topic_configurations_are_described_like_kafkas() {
+    let file = Properties::parse("klamm.log.produce.validation=header").unwrap();
+    let mut layers = Layers::new();
+    layers.file("server.properties", &file);
+    let config = BrokerConfig::load(layers).unwrap().config;
+    let describe = |overrides: &[(&str, &str)]| {
+        let names = ["klamm.produce.validation"];
+        let entries = describe_topic(&map(overrides), &config, Some(&names)).unwrap();
+        entries
+            .iter()
+            .map(|entry| line("topic", entry))
+            .collect::<Vec<_>>()
+    };
+    let inherited = "klamm.log.produce.validation=header@STATIC_BROKER_CONFIG;\
+                     klamm.log.produce.validation=strict@DEFAULT_CONFIG";
+    assert_eq!(
+        describe(&[]),
+        [format!(
+            "topic\tklamm.produce.validation\t=header\tSTATIC_BROKER_CONFIG\tfalse\tfalse\tSTRING\t{inherited}"
+        )]
+    );
+    assert_eq!(
+        describe(&[("klamm.produce.validation", "strict")]),
+        [format!(
+            "topic\tklamm.produce.validation\t=strict\tDYNAMIC_TOPIC_CONFIG\tfalse\tfalse\tSTRING\t\
+             klamm.produce.validation=strict@DYNAMIC_TOPIC_CONFIG;{inherited}"
+        )]
+    );
 }

@@ -47,7 +47,7 @@ fn wanted(scope: Scope, arg: Option<ScopeArg>) -> bool {
     match arg {
         None => true,
         Some(ScopeArg::Broker) => matches!(scope, Scope::Broker | Scope::Klamm),
-        Some(ScopeArg::Topic) => scope == Scope::Topic,
+        Some(ScopeArg::Topic) => matches!(scope, Scope::Topic | Scope::KlammTopic),
         Some(ScopeArg::Group) => scope == Scope::Group,
         Some(ScopeArg::ClientMetrics) => scope == Scope::ClientMetrics,
     }

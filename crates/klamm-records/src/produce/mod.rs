@@ -37,6 +37,18 @@ impl TopicCompression {
     }
 }
 
+/// How closely a batch is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Validation {
+    /// Every record, with Kafka's verdicts.
+    #[default]
+    Strict,
+    /// A compressed batch is not decompressed: its header is believed once the checksum holds.
+    /// Batches that are not compressed, that need another codec, or that go to a compacted topic
+    /// are looked at as closely as ever, and so are those of the broker itself.
+    Header,
+}
+
 /// What a topic and a request ask of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct ProduceRules {
@@ -56,6 +68,8 @@ pub struct ProduceRules {
     pub api_version: i16,
     /// Whether a client sent the batch. Coordinators may write control batches.
     pub from_client: bool,
+    /// How closely to look.
+    pub validation: Validation,
 }
 
 impl Default for ProduceRules {
@@ -70,6 +84,7 @@ impl Default for ProduceRules {
             timestamp_after_max_ms: 3_600_000,
             api_version: 13,
             from_client: true,
+            validation: Validation::Strict,
         }
     }
 }

@@ -256,3 +256,80 @@ fn a_trusted_batch_must_be_one_batch() {
     PreparedBatch::trusted(bytes.into()).unwrap_err();
     PreparedBatch::trusted(simple(Compression::None).slice(..100)).unwrap_err();
 }
+
+/// A batch whose checksum holds over a body that no codec reads.
+fn unreadable(compression: Compression) -> Bytes {
+    let mut bytes = simple(compression).to_vec();
+    bytes[HEADER_LEN..].fill(0xa5);
+    mend(bytes)
+}
+
+fn mend(mut bytes: Vec<u8>) -> Bytes {
+    let crc = crate::crc::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
+#[test]
+fn the_header_of_a_compressed_batch_is_believed_where_the_topic_says_so() {
+    let mut scratch = Scratch::new();
+    let mut judge = |batch: &Bytes, rules: &ProduceRules| {
+        validate(batch.clone(), rules, &mut scratch, NOW).map(|batch| batch.to_bytes())
+    };
+    let strict = ProduceRules::default();
+    let header = ProduceRules {
+        validation: Validation::Header,
+        ..strict
+    };
+    for compression in Compression::ALL {
+        let good = simple(compression);
+        assert_eq!(judge(&good, &header), judge(&good, &strict));
+        let bad = unreadable(compression);
+        judge(&bad, &strict).unwrap_err();
+        if compression == Compression::None {
+            judge(&bad, &header).unwrap_err();
+            continue;
+        }
+        assert_eq!(judge(&bad, &header).unwrap(), bad);
+        let compacted = ProduceRules {
+            compacted: true,
+            ..header
+        };
+        judge(&bad, &compacted).unwrap_err();
+        let recompressed = ProduceRules {
+            compression: TopicCompression::Codec(Codec::NONE),
+            ..header
+        };
+        judge(&bad, &recompressed).unwrap_err();
+    }
+}
+
+#[test]
+fn what_a_header_tells_is_checked_also_where_it_is_believed() {
+    let rules = ProduceRules {
+        validation: Validation::Header,
+        timestamp_before_max_ms: 1_000,
+        timestamp_after_max_ms: 1_000,
+        ..ProduceRules::default()
+    };
+    let mut scratch = Scratch::new();
+    let mut kind = |batch: Bytes, now| {
+        let error = validate(batch, &rules, &mut scratch, now).unwrap_err();
+        error.kind()
+    };
+    let good = simple(Compression::Zstd);
+    assert_eq!(
+        kind(good.clone(), NOW - 1_001),
+        ProduceErrorKind::InvalidTimestamp
+    );
+    assert_eq!(
+        kind(good.clone(), NOW + 1_001),
+        ProduceErrorKind::InvalidTimestamp
+    );
+    let mut flipped = good.to_vec();
+    flipped[HEADER_LEN] ^= 1;
+    assert_eq!(kind(flipped.into(), NOW), ProduceErrorKind::CorruptMessage);
+    let mut miscounted = good.to_vec();
+    miscounted[HEADER_LEN - 1] += 1;
+    assert_eq!(kind(mend(miscounted), NOW), ProduceErrorKind::InvalidRecord);
+}

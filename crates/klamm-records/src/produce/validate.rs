@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::walk::{PieceReader, WalkError, Walked};
 use super::{
     PreparedBatch, ProduceError, ProduceRules, RecordReason, RejectedRecord, RejectedRecords,
+    Validation,
 };
 use crate::batch::{
     Base, BatchBuilder, BatchError, BatchHeader, BatchOptions, CRC_FROM, Frame, HEADER_LEN,
@@ -57,6 +58,8 @@ pub fn validate(
     let body = batch.slice(HEADER_LEN..);
     if source == Compression::None {
         judge.walk_plain(&body, |_| Ok(()))?;
+    } else if trusts_header(rules) {
+        judge.believe_header();
     } else {
         judge.walk_compressed(source, &body, scratch)?;
     }
@@ -68,6 +71,12 @@ pub fn validate(
         prepared.set_max_timestamp(TimestampType::LogAppendTime, now_ms);
     }
     Ok(prepared)
+}
+
+/// Whether a compressed batch that keeps its codec need not be decompressed. That a record has a
+/// key, which a compacted topic needs, no header tells.
+fn trusts_header(rules: &ProduceRules) -> bool {
+    rules.validation == Validation::Header && rules.from_client && !rules.compacted
 }
 
 /// The one batch of a partition, cut off from an incomplete one after it.
@@ -269,6 +278,25 @@ impl<'a> Judge<'a> {
                     offset: record.offset,
                 },
             )
+        }
+    }
+
+    /// Judges the first record by the batch's base timestamp and the last by the maximum, which is
+    /// all that the header tells of them.
+    fn believe_header(&mut self) {
+        let header = self.header;
+        let deltas = [0, header.last_offset_delta];
+        let times = [self.base.timestamp(0), header.max_timestamp];
+        for (index, timestamp) in deltas.into_iter().zip(times) {
+            let record = Walked {
+                offset: self.base.offset(index),
+                timestamp,
+                has_key: true,
+            };
+            self.judge(index, &record);
+            if !self.rejected.is_empty() {
+                return;
+            }
         }
     }
 
