@@ -48,9 +48,33 @@ pub struct Bulk {
     clients: usize,
     /// Part of the usual number of bytes.
     share: f64,
-    durable: bool,
+    kind: Kind,
     consumed: bool,
     goals: (Option<Goal>, Option<Goal>),
+}
+
+/// What the topic is configured for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    Plain,
+    /// Klamm's durable acks; on Kafka what comes nearest, a flush with every batch.
+    Durable,
+    /// Klamm trusts the batch's header; Kafka has no such thing.
+    HeaderOnly,
+}
+
+impl Kind {
+    /// The topic's configs; none if the broker has nothing like it.
+    fn configs(self, session: &Session) -> Option<&'static [(&'static str, &'static str)]> {
+        match (self, session.is_kafka()) {
+            (Kind::Plain, _) => Some(&[]),
+            (Kind::Durable, false) => Some(&[("klamm.flush", "group")]),
+            (Kind::Durable, true) => Some(&[("flush.messages", "1")]),
+            (Kind::HeaderOnly, false) => Some(&[("klamm.produce.validation", "header")]),
+            (Kind::HeaderOnly, true) => None,
+        }
+    }
 }
 
 impl Bulk {
@@ -64,7 +88,7 @@ impl Bulk {
             codec: "none",
             clients: 1,
             share: 1.0,
-            durable: false,
+            kind: Kind::Plain,
             consumed: true,
             goals: (None, None),
         }
@@ -94,11 +118,14 @@ impl Bulk {
             }),
             case("lz4", "1 KB, lz4, acks=all", |b| b.codec = "lz4"),
             case("zstd", "1 KB, zstd, acks=all", |b| b.codec = "zstd"),
+            case("header", "1 KB, lz4, acks=all, header validated", |b| {
+                (b.codec, b.kind, b.consumed) = ("lz4", Kind::HeaderOnly, false);
+            }),
             case("16k", "16 KiB batches, four clients, acks=all", |b| {
                 (b.clients, b.partitions, b.share, b.consumed) = (4, 4, 0.25, false);
             }),
             case("durable", DURABLE, |b| {
-                (b.durable, b.consumed, b.share) = (true, false, 0.5);
+                (b.kind, b.consumed, b.share) = (Kind::Durable, false, 0.5);
             }),
         ];
         for bulk in &mut all {
@@ -159,7 +186,10 @@ impl Bulk {
     }
 
     pub fn run(&self, session: &mut Session) -> Result<()> {
-        let topic = session.topic(self.partitions, durability(session, self.durable))?;
+        let Some(configs) = self.kind.configs(session) else {
+            return Ok(());
+        };
+        let topic = session.topic(self.partitions, configs)?;
         let records = (session.settings.mib << 20) as f64 * self.share / self.size as f64;
         let records = records as usize;
         let told = session.told(self.produce(session, &topic, records))?;
@@ -173,15 +203,6 @@ impl Bulk {
             session.note(CPU_OUT, self.goals.1, told.cpu_per_gb()?);
         }
         session.drop_topic(&topic)
-    }
-}
-
-/// Klamm's durable acks; of Kafka what comes nearest, a flush with every batch.
-fn durability(session: &Session, durable: bool) -> &'static [(&'static str, &'static str)] {
-    match (durable, session.is_kafka()) {
-        (false, _) => &[],
-        (true, false) => &[("klamm.flush", "group")],
-        (true, true) => &[("flush.messages", "1")],
     }
 }
 
@@ -234,7 +255,12 @@ impl Paced {
 
     pub fn run(&self, session: &mut Session) -> Result<()> {
         let rate = self.rate.or(session.settings.half_rate).unwrap_or(5000.0);
-        let topic = session.topic(4, durability(session, self.durable))?;
+        let kind = if self.durable {
+            Kind::Durable
+        } else {
+            Kind::Plain
+        };
+        let topic = session.topic(4, kind.configs(session).unwrap_or_default())?;
         let seconds = session.settings.seconds;
         let told = session.told(session.load(
             "paced",
