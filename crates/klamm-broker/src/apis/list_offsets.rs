@@ -9,8 +9,10 @@ use klamm_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use klamm_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
-use klamm_replication::manager::is_timestamp_supported;
+use klamm_replication::manager::{MAX_TIMESTAMP, is_timestamp_supported};
 use klamm_replication::{OffsetAnswer, OffsetQuery, ReadIsolation};
+use tokio::task::spawn_blocking;
+use tracing::error;
 
 use crate::context::RequestContext;
 use crate::dispatch::Api;
@@ -26,46 +28,65 @@ impl Api for ListOffsetsRequest {
     const MAY_BE_OVERTAKEN: bool = true;
 
     async fn handle(self, broker: Arc<Shared>, context: RequestContext) -> ListOffsetsResponse {
-        let mut seen = BTreeSet::new();
-        let mut twice = BTreeSet::new();
-        for topic in &self.topics {
-            for partition in &topic.partitions {
-                let key = (&*topic.name, partition.partition_index);
-                if !seen.insert(key) {
-                    twice.insert(key);
-                }
+        let version = context.api_version;
+        if !reads_files(&self) {
+            return answer(&self, &broker, version);
+        }
+        // A search by time reads indexes and batches that may lie on the disk alone.
+        let searched = spawn_blocking(move || answer(&self, &broker, version)).await;
+        searched.unwrap_or_else(|failed| {
+            error!(error = %failed, "a search by timestamp did not end");
+            ListOffsetsResponse::default()
+        })
+    }
+}
+
+/// Whether any of the answers must be searched for in files.
+fn reads_files(request: &ListOffsetsRequest) -> bool {
+    let mut asked = request.topics.iter().flat_map(|topic| &topic.partitions);
+    asked.any(|asked| asked.timestamp >= 0 || asked.timestamp == MAX_TIMESTAMP)
+}
+
+fn answer(request: &ListOffsetsRequest, broker: &Shared, version: i16) -> ListOffsetsResponse {
+    let mut seen = BTreeSet::new();
+    let mut twice = BTreeSet::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let key = (&*topic.name, partition.partition_index);
+            if !seen.insert(key) {
+                twice.insert(key);
             }
         }
-        let topics = self.topics.iter().map(|topic| {
-            let partitions = topic.partitions.iter().map(|asked| {
-                let found = if twice.contains(&(&*topic.name, asked.partition_index)) {
-                    Err(ErrorCode::InvalidRequest)
-                } else {
-                    find(&self, &broker, context.api_version, &topic.name, asked)
-                };
-                let (error, answer) = match found {
-                    Ok(answer) => (ErrorCode::None, answer),
-                    Err(error) => (for_version(error, context.api_version), OffsetAnswer::NONE),
-                };
-                ListOffsetsPartitionResponse {
-                    partition_index: asked.partition_index,
-                    error_code: error.into(),
-                    timestamp: answer.timestamp,
-                    offset: answer.offset,
-                    leader_epoch: epoch_for(answer.leader_epoch, context.api_version),
-                    ..ListOffsetsPartitionResponse::default()
-                }
-            });
-            ListOffsetsTopicResponse {
-                name: topic.name.clone(),
-                partitions: partitions.collect(),
-                ..ListOffsetsTopicResponse::default()
+    }
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            let found = if twice.contains(&(&*topic.name, asked.partition_index)) {
+                Err(ErrorCode::InvalidRequest)
+            } else {
+                find(request, broker, version, &topic.name, asked)
+            };
+            let (error, answer) = match found {
+                Ok(answer) => (ErrorCode::None, answer),
+                Err(error) => (for_version(error, version), OffsetAnswer::NONE),
+            };
+            ListOffsetsPartitionResponse {
+                partition_index: asked.partition_index,
+                error_code: error.into(),
+                timestamp: answer.timestamp,
+                offset: answer.offset,
+                leader_epoch: epoch_for(answer.leader_epoch, version),
+                ..ListOffsetsPartitionResponse::default()
             }
         });
-        ListOffsetsResponse {
-            topics: topics.collect(),
-            ..ListOffsetsResponse::default()
+        ListOffsetsTopicResponse {
+            name: topic.name.clone(),
+            partitions: partitions.collect(),
+            ..ListOffsetsTopicResponse::default()
         }
+    });
+    ListOffsetsResponse {
+        topics: topics.collect(),
+        ..ListOffsetsResponse::default()
     }
 }
 
