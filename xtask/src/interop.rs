@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 13] = [
+const SUITES: [&str; 14] = [
     "tools",
     "versions",
+    "compaction",
     "java",
     "librdkafka",
     "aiokafka",
@@ -118,6 +119,7 @@ impl Run {
         let shared = [
             "tools",
             "versions",
+            "compaction",
             "java",
             "librdkafka",
             "aiokafka",
@@ -144,6 +146,9 @@ impl Run {
         }
         if self.wants("versions") {
             self.java(&java, "versions", &broker, &[]);
+        }
+        if self.wants("compaction") {
+            self.java(&java, "compaction", &broker, &[]);
         }
         let clients: Vec<&str> = CLIENTS.into_iter().filter(|c| self.wants(c)).collect();
         for client in clients {

@@ -15,6 +15,10 @@ const PAGE: &str = "docs/compatibility.md";
 const SUITES: &[(&str, &[&str])] = &[
     ("tools", &["interop/java/src"]),
     ("java", &["interop/java/src/klamm/interop/ClientSuite.java"]),
+    (
+        "compaction",
+        &["interop/java/src/klamm/interop/CompactionSuite.java"],
+    ),
     ("dump", &["interop/java/src/klamm/interop/DumpTools.java"]),
     ("librdkafka", &["interop/python/suite_librdkafka.py"]),
     ("aiokafka", &["interop/python/suite_aiokafka.py"]),

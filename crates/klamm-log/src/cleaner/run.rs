@@ -61,7 +61,9 @@ impl Cleaner {
         match result {
             Ok(()) => Ok(report),
             // What was read may have been cut off or renamed while it was.
-            Err(CleanError::Log(_)) if !log.is_undisturbed(&view) => Err(CleanError::Disturbed),
+            Err(CleanError::Log(_)) if !log.is_undisturbed(&view) || log.has_lost_first(&view) => {
+                Err(CleanError::Disturbed)
+            }
             Err(error) => Err(error),
         }
     }

@@ -141,6 +141,12 @@ impl Log {
         self.check_status().is_ok() && self.truncations.load(Ordering::SeqCst) == view.truncations
     }
 
+    /// Whether retention removed segments that a clean has seen.
+    pub(crate) fn has_lost_first(&self, view: &CleaningView) -> bool {
+        let first = view.segments.first().map(|segment| segment.base_offset);
+        self.segment_base_offsets().first().copied() != first
+    }
+
     pub(crate) fn check_undisturbed(&self, view: &CleaningView) -> Result<(), CleanError> {
         if self.is_undisturbed(view) {
             Ok(())

@@ -218,12 +218,21 @@ impl LogManager {
     /// Applies retention to compacted logs as often as they are looked at, as Kafka's cleaner
     /// does: they may have `delete` in their policy, or a start that was raised.
     fn retain_compacted(&self) {
-        for (_, placed) in self.compacted() {
+        for (partition, placed) in self.compacted() {
+            if self.is_being_cleaned(&partition) {
+                continue;
+            }
             let now_ms = self.env.clock.wall_ms();
             let high_watermark = placed.log.high_watermark();
             let result = placed.log.apply_retention(now_ms, high_watermark);
             self.fail_on_disk_error(placed.directory, result.map(drop));
         }
+    }
+
+    /// Whether a log is being compacted. Retention leaves it alone meanwhile, or the clean would
+    /// have been for nothing.
+    pub(super) fn is_being_cleaned(&self, partition: &TopicPartition) -> bool {
+        lock(&self.cleaning).in_progress.contains(partition)
     }
 
     /// Writes how far the logs of a directory are compacted, if that changed.

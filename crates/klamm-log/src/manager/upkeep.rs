@@ -51,7 +51,8 @@ impl LogManager {
                 continue;
             }
             let mut result = placed.log.tick(now_ms);
-            if retention && result.is_ok() {
+            let cleaned = self.is_being_cleaned(placed.log.topic_partition());
+            if retention && !cleaned && result.is_ok() {
                 let high_watermark = placed.log.high_watermark();
                 result = placed.log.apply_retention(now_ms, high_watermark).map(drop);
             }

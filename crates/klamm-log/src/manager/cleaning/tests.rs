@@ -289,3 +289,55 @@ fn a_log_deleted_meanwhile_ends_its_clean_and_nothing_else() {
     assert!(round.failed_directories.is_empty());
     assert_eq!(manager.cleaning_status().uncleanable_partitions, 0);
 }
+
+#[test]
+fn retention_leaves_a_log_alone_that_is_being_compacted() {
+    struct Retains<'a>(&'a LogManager);
+    impl Pace for Retains<'_> {
+        fn after_io(&self, _: u64) -> ControlFlow<()> {
+            self.0.tick(i64::MAX);
+            self.0.clean_next(&mut cleaner(), &());
+            ControlFlow::Continue(())
+        }
+    }
+    let f = Fixture::new();
+    let manager = f.open();
+    let log = create(&manager, "a", compacted());
+    for _ in 0..3 {
+        put(&log, &["k"]);
+    }
+    log.update_config(LogConfig {
+        delete: true,
+        retention_ms: 1_000,
+        ..compacted()
+    });
+    let round = manager.clean_next(&mut cleaner(), &Retains(&manager));
+    assert_eq!(cleaned(&round), Some(("a", 3)));
+    assert_eq!(log.log_start_offset(), 3, "its turn comes after");
+}
+
+#[test]
+fn a_log_that_loses_segments_meanwhile_is_no_damaged_one() {
+    struct Removes<'a>(&'a Log);
+    impl Pace for Removes<'_> {
+        fn after_io(&self, _: u64) -> ControlFlow<()> {
+            self.0.delete_records_before(2).unwrap();
+            self.0.apply_retention(0, i64::MAX).unwrap();
+            self.0.tick(i64::MAX).unwrap();
+            self.0.tick(i64::MAX).unwrap();
+            ControlFlow::Continue(())
+        }
+    }
+    let f = Fixture::new();
+    let manager = f.open();
+    let log = create(&manager, "a", compacted());
+    for _ in 0..4 {
+        put(&log, &["k"]);
+    }
+    let round = manager.clean_next(&mut cleaner(), &Removes(&log));
+    let (_, result) = round.cleaned.unwrap();
+    assert!(matches!(result, Err(CleanError::Disturbed)), "{result:?}");
+    assert_eq!(manager.cleaning_status().uncleanable_partitions, 0);
+    let round = manager.clean_next(&mut cleaner(), &());
+    assert_eq!(cleaned(&round), Some(("a", 4)));
+}

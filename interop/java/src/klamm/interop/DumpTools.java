@@ -127,7 +127,7 @@ final class DumpTools {
      * Dumps a file and looks for complaints. One is the tool's own slip: in a segment that does not
      * begin at offset 0 it misses the record before the first.
      */
-    private static Session.Step dump(Session s, Path file, String... more) throws Exception {
+    static Session.Step dump(Session s, Path file, String... more) throws Exception {
         List<String> arguments = new ArrayList<>(List.of("--files", file.toString()));
         arguments.addAll(List.of(more));
         Session.Step step = s.runUnrecorded(TOOL, arguments.toArray(new String[0])).exits(0);
@@ -143,7 +143,7 @@ final class DumpTools {
         return step;
     }
 
-    private static List<Path> list(Path folder, String glob) throws Exception {
+    static List<Path> list(Path folder, String glob) throws Exception {
         List<Path> found = new ArrayList<>();
         try (var stream = Files.newDirectoryStream(folder, glob)) {
             stream.forEach(found::add);

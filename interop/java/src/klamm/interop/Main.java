@@ -26,6 +26,7 @@ public final class Main {
             }
             case "versions" -> VersionSweep.add(suite, options);
             case "dump" -> DumpTools.addStopped(suite, options);
+            case "compaction" -> CompactionSuite.add(suite, options);
             case "java" -> ClientSuite.add(suite, options);
             case "cross" -> ClientSuite.addCross(suite, options);
             default -> throw new IllegalArgumentException("unknown suite " + args[0]);
