@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Lines kept for the report of a failure.
-const LINES_KEPT: usize = 200;
+const LINES_KEPT: usize = 1000;
 
 /// What happened in a run, as a hash over all of it and its last lines. Clones share it.
 #[derive(Clone, Default)]

@@ -1,9 +1,16 @@
 //! Determinism first: a run that cannot be repeated proves nothing. Then every scenario over as
 //! many seeds as fit into some seconds; `cargo xtask sim --seeds N` runs more.
 
-use klamm_sim::scenarios::{SCENARIOS, run_seed};
+use klamm_sim::scenarios::{SCENARIOS, Scenario, run_seed};
 
-const SEEDS: u64 = 100;
+/// Seeds of each scenario: the log's are many and short.
+fn seeds(scenario: &Scenario) -> u64 {
+    match scenario.name {
+        "log" | "log-manager" => 400,
+        "log-history" => 500,
+        _ => 100,
+    }
+}
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
@@ -39,7 +46,7 @@ fn every_property_holds_on_every_seed() {
             "{}",
             scenario.name
         );
-        for seed in 0..SEEDS {
+        for seed in 0..seeds(scenario) {
             if let Err(violation) = run_seed(scenario, seed).result {
                 failures.push(format!(
                     "{violation}\n  cargo xtask sim --scenario {} --seed {seed}",

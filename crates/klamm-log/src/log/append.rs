@@ -202,14 +202,22 @@ impl Log {
         if roll {
             self.roll_to(state, first.base_offset)?;
         }
-        for meta in &metas {
-            state.epochs.assign(meta.leader_epoch, meta.base_offset)?;
-        }
-        if let Err(WriteFailure { error, undone }) = state.active.append(slices, &metas, bytes) {
+        let noted = metas
+            .iter()
+            .try_for_each(|meta| state.epochs.assign(meta.leader_epoch, meta.base_offset));
+        let written = noted
+            .map_err(|error| WriteFailure {
+                error,
+                undone: true,
+            })
+            .and_then(|()| state.active.append(slices, &metas, bytes));
+        if let Err(WriteFailure { error, undone }) = written {
             if !undone {
                 self.set_offline();
             }
-            return Err(self.note_failure(error));
+            // No epoch begins with a batch that was not written.
+            state.epochs.truncate_from_end(first.base_offset + 1);
+            return Err(error);
         }
         self.end.store(last.next_offset(), Ordering::SeqCst);
         for update in updates {

@@ -114,6 +114,8 @@ impl<'a> Loader<'a> {
             // What is beyond the recovery point is recovered anyway.
             if !indexed && (self.open.clean || !self.is_unflushed(base_offset)) {
                 self.recover(&segment)?;
+                // It lies below the recovery point: no flush will look at it.
+                segment.sync()?;
             }
             self.segments.push(segment);
         }

@@ -169,6 +169,15 @@ impl Log {
             now_ms,
             open.clean,
         )?;
+        let snapshots_removed = loader.producers.take_removed();
+        if !open.clean && open.recovery_point >= end {
+            // Once the segment is rolled, its indexes, which were just made, lie below the
+            // recovery point that is on disk: nobody would look at them again.
+            active.sync()?;
+            dir.sync()?;
+        } else if snapshots_removed {
+            dir.sync()?;
+        }
         let recovery_point = if open.clean {
             end
         } else {

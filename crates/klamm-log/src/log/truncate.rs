@@ -63,7 +63,8 @@ impl Log {
             state.active = active;
         }
         self.remove_segments(state, removed.into_values())?;
-        // Nor may segments come back behind those that are created in their place.
+        state.producers.remove_snapshots_above(offset)?;
+        // Nor may any of them come back behind what is written in their place.
         self.dir.sync()?;
         state.active.truncate_to(offset, self.env.clock.wall_ms())?;
         state.epochs.truncate_from_end(offset);
@@ -88,9 +89,14 @@ impl Log {
         offset: i64,
         start: Option<i64>,
     ) -> Result<(), LogError> {
-        self.shrink_marks(offset)?;
+        // A crash can bring back any of the segments: they are all looked at then.
+        let first = self.segment_base_offsets().first().copied();
+        self.shrink_marks(first.map_or(offset, |first| first.min(offset)))?;
         let removed = self.edit_segments(std::mem::take);
         self.remove_segments(state, removed.into_values())?;
+        state.producers.reset(offset)?;
+        // Before there is another segment, which they would overlap.
+        self.dir.sync()?;
         let segment = Segment::create(&self.dir.get(), offset, &state.config, &self.env)?;
         self.dir.sync()?;
         let segment = Arc::new(segment);
@@ -98,7 +104,6 @@ impl Log {
         state.active = segment;
         state.epochs.clear();
         state.epochs.write_if_dirty()?;
-        state.producers.reset(offset)?;
         self.publish_transactions(state);
         self.start.store(start.unwrap_or(offset), Ordering::SeqCst);
         self.end.store(offset, Ordering::SeqCst);
@@ -113,10 +118,11 @@ impl Log {
         self.truncations.fetch_add(1, Ordering::SeqCst);
         self.recovery_point.fetch_min(end, Ordering::SeqCst);
         self.cleaned_to.fetch_min(end, Ordering::SeqCst);
+        // Before the checkpoint, which stays below it.
+        self.end.store(end, Ordering::SeqCst);
         if self.standalone.is_some() {
             self.write_own_checkpoints()?;
         }
-        self.end.store(end, Ordering::SeqCst);
         self.high_watermark.fetch_min(end, Ordering::SeqCst);
         Ok(())
     }

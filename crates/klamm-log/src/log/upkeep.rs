@@ -46,6 +46,8 @@ impl Log {
         };
         self.edit_segments(|segments| segments.insert(offset, segment.clone()));
         old.forget_recent();
+        // What sealing wrote is not durable, so recovery has to look at the old segment.
+        self.recovery_point.fetch_min(offset - 1, Ordering::SeqCst);
         state.active = segment;
         Ok(())
     }
@@ -290,8 +292,14 @@ impl Log {
         let cleaned_to = self
             .cleaned_to()
             .map(|offset| (checkpoints::CLEANER, offset));
+        // Below the end: a roll would make it the start of the next segment, and recovery would
+        // rely on indexes of this one that nobody synced.
+        let recovery_point = match self.status() {
+            Status::Closed => self.recovery_point(),
+            _ => self.recovery_point().min(self.log_end_offset() - 1).max(0),
+        };
         let others = [
-            (checkpoints::RECOVERY_POINT, self.recovery_point()),
+            (checkpoints::RECOVERY_POINT, recovery_point),
             (checkpoints::LOG_START, self.log_start_offset()),
         ];
         for (name, offset) in others.into_iter().chain(cleaned_to) {

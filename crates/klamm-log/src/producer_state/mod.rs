@@ -82,6 +82,7 @@ pub(crate) struct ProducerStates {
     /// The newest snapshot covers the log below this offset.
     snapshot_end: i64,
     expiration_ms: i64,
+    removed: bool,
 }
 
 impl ProducerStates {
@@ -99,6 +100,7 @@ impl ProducerStates {
             map_end: 0,
             snapshot_end: 0,
             expiration_ms,
+            removed: false,
         }
     }
 
@@ -258,6 +260,22 @@ impl ProducerStates {
         Ok(())
     }
 
+    /// Removes snapshots that reach beyond `end`.
+    pub(crate) fn remove_snapshots_above(&mut self, end: i64) -> Result<(), LogError> {
+        for offset in self.snapshot_offsets() {
+            if offset > end {
+                self.remove_snapshot(offset)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether snapshots were removed since this was last asked. If a crash brought one back
+    /// beside other batches than it was made of, it would be believed.
+    pub(crate) fn take_removed(&mut self) -> bool {
+        std::mem::take(&mut self.removed)
+    }
+
     /// Goes back to the newest snapshot within `log_start..=log_end`, or to nothing. The caller
     /// replays the batches from [`map_end`](Self::map_end) on.
     pub(crate) fn truncate_and_reload(
@@ -341,6 +359,7 @@ impl ProducerStates {
         self.dir
             .remove_if_exists(&self.dir.file(offset, FileKind::Snapshot))?;
         self.snapshots.remove(&offset);
+        self.removed = true;
         Ok(())
     }
 

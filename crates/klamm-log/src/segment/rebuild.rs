@@ -79,6 +79,15 @@ impl Segment {
         while let Some(span) = scan.next_header()? {
             builder.note(&span);
         }
-        builder.finish(state)
+        builder.finish(state)?;
+        // Durable at once: below the recovery point no flush will look at them, and half an index
+        // looks like a whole one.
+        for synced in [
+            state.offsets.as_mut().map(|index| index.sync()),
+            state.times.as_mut().map(|index| index.sync()),
+        ] {
+            synced.transpose()?;
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,10 @@
 
 pub mod controller;
 pub mod group;
+pub mod history;
 pub mod log;
+#[cfg(test)]
+mod lying;
 pub mod partition;
 
 use std::fmt;
@@ -75,6 +78,7 @@ pub struct Scenario {
 pub const SCENARIOS: &[Scenario] = &[
     log::SCENARIO,
     log::MANAGED,
+    history::SCENARIO,
     partition::SCENARIO,
     group::SCENARIO,
     controller::SCENARIO,
@@ -100,7 +104,7 @@ pub fn run_seed(scenario: &Scenario, seed: u64) -> Outcome {
     Outcome {
         trace_hash: run.trace.hash(),
         trace_len: run.trace.len(),
-        tail: run.trace.tail(200),
+        tail: run.trace.tail(1000),
         result,
     }
 }

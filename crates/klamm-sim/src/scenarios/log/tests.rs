@@ -1,117 +1,12 @@
 //! Each property can be violated: by a disk that lies, and by a log that is wrong.
 
-use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use klamm_env::{DirEntry, File, Fs, LockGuard, Metadata, OpenMode, Space};
-
+use super::super::lying::{Lies, LyingFs};
 use super::model::{Model, ModelBatch};
 use super::observed::{Observed, ObservedBatch};
 use super::*;
 use crate::{SimFs, SimRng};
-
-/// A disk that promises more than it holds.
-#[derive(Debug)]
-struct LyingFs {
-    fs: SimFs,
-    syncs: bool,
-    syncs_dirs: bool,
-    cuts: bool,
-}
-
-#[derive(Debug)]
-struct LyingFile {
-    file: Arc<dyn File>,
-    syncs: bool,
-    cuts: bool,
-}
-
-impl Fs for LyingFs {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(LyingFile {
-            file: self.fs.open(path, mode)?,
-            syncs: self.syncs,
-            cuts: self.cuts || path.extension().is_none_or(|kind| kind != "log"),
-        }))
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.fs.create_dir_all(path)
-    }
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.fs.read_dir(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.fs.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove_dir_all(path)
-    }
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.fs.hard_link(from, to)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        if self.syncs_dirs {
-            self.fs.sync_dir(path)
-        } else {
-            Ok(())
-        }
-    }
-    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        self.fs.metadata(path)
-    }
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        self.fs.space(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
-        self.fs.lock(path)
-    }
-    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.fs.canonicalize(path)
-    }
-}
-
-impl File for LyingFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
-    }
-    fn write_vectored_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        self.file.write_vectored_at(bufs, offset)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        if self.cuts {
-            self.file.set_len(len)
-        } else {
-            Ok(())
-        }
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        if self.syncs {
-            self.file.sync_data()
-        } else {
-            Ok(())
-        }
-    }
-    fn sync_all(&self) -> io::Result<()> {
-        if self.syncs {
-            self.file.sync_all()
-        } else {
-            Ok(())
-        }
-    }
-    fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.file.start_writeback(offset, len)
-    }
-    fn is_resident(&self, offset: u64, len: u64) -> io::Result<bool> {
-        self.file.is_resident(offset, len)
-    }
-}
 
 /// The properties that a log on such a disk violates, over some seeds.
 fn violated(between: driver::Between) -> Vec<&'static str> {
@@ -132,12 +27,11 @@ fn violated(between: driver::Between) -> Vec<&'static str> {
 #[test]
 fn a_disk_that_does_not_sync_is_caught() {
     let violated = violated(|fs| {
-        Arc::new(LyingFs {
-            fs,
+        let lies = Lies {
             syncs: false,
-            syncs_dirs: true,
-            cuts: true,
-        })
+            ..Lies::NONE
+        };
+        Arc::new(LyingFs { fs, lies })
     });
     assert!(violated.contains(&"durability"), "{violated:?}");
 }
@@ -145,12 +39,11 @@ fn a_disk_that_does_not_sync_is_caught() {
 #[test]
 fn a_disk_that_does_not_sync_names_is_caught() {
     let violated = violated(|fs| {
-        Arc::new(LyingFs {
-            fs,
-            syncs: true,
+        let lies = Lies {
             syncs_dirs: false,
-            cuts: true,
-        })
+            ..Lies::NONE
+        };
+        Arc::new(LyingFs { fs, lies })
     });
     assert!(violated.contains(&"durability"), "{violated:?}");
 }
@@ -158,12 +51,11 @@ fn a_disk_that_does_not_sync_names_is_caught() {
 #[test]
 fn a_disk_that_does_not_cut_is_caught() {
     let violated = violated(|fs| {
-        Arc::new(LyingFs {
-            fs,
-            syncs: true,
-            syncs_dirs: true,
+        let lies = Lies {
             cuts: false,
-        })
+            ..Lies::NONE
+        };
+        Arc::new(LyingFs { fs, lies })
     });
     assert!(!violated.is_empty());
 }
