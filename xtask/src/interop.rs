@@ -1,6 +1,7 @@
 //! `cargo xtask interop`: Kafka's own tools and everybody's clients against Klamm, and the same
 //! suites against a real Kafka, which is how the suites themselves are tested.
 
+mod consumer_groups;
 mod handover;
 
 use crate::broker::{Against, Broker, Spec, cluster_id};
@@ -28,6 +29,7 @@ const SUITES: [&str; 14] = [
     "kafkajs",
     "cross",
     "dump",
+    "consumer-groups",
     "bad-input",
     "hello",
     "compose",
@@ -62,6 +64,9 @@ pub fn run(args: &[String]) -> Result<()> {
         crate::broker::klamm_binary()?;
     }
     run.shared_broker_suites()?;
+    if run.wants("consumer-groups") {
+        run.consumer_groups()?;
+    }
     if run.wants("bad-input") {
         bad_input::run(
             against,

@@ -21,6 +21,13 @@ const SUITES: &[(&str, &[&str])] = &[
     ),
     ("dump", &["interop/java/src/klamm/interop/DumpTools.java"]),
     ("librdkafka", &["interop/python/suite_librdkafka.py"]),
+    (
+        "consumer-groups",
+        &[
+            "interop/java/src/klamm/interop/ConsumerGroupSuite.java",
+            "interop/python/suite_consumer_groups.py",
+        ],
+    ),
     ("aiokafka", &["interop/python/suite_aiokafka.py"]),
     ("franz-go", &["interop/go/suite/main.go"]),
     ("kafkajs", &["interop/node/suite.js"]),

@@ -24,6 +24,7 @@ public final class Main {
                 BrokerTools.add(suite, options);
                 DumpTools.add(suite, options);
             }
+            case "consumer-groups" -> ConsumerGroupSuite.add(suite, options);
             case "versions" -> VersionSweep.add(suite, options);
             case "dump" -> DumpTools.addStopped(suite, options);
             case "compaction" -> CompactionSuite.add(suite, options);
