@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 14] = [
+const SUITES: [&str; 15] = [
     "tools",
     "versions",
     "compaction",
