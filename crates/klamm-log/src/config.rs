@@ -48,6 +48,9 @@ pub struct LogConfig {
     /// Idle time after which a producer's sequence numbers are forgotten
     /// (`producer.id.expiration.ms`).
     pub producer_id_expiration_ms: i64,
+    /// The first batch of a transaction must have been verified
+    /// (`transaction.partition.verification.enable`).
+    pub transaction_verification: bool,
 }
 
 impl Default for LogConfig {
@@ -73,6 +76,7 @@ impl Default for LogConfig {
             file_delete_delay_ms: 60_000,
             preallocate: false,
             producer_id_expiration_ms: 86_400_000,
+            transaction_verification: false,
         }
     }
 }

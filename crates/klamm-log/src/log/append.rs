@@ -107,6 +107,33 @@ impl Log {
         Ok(info)
     }
 
+    /// A producer is about to write in a transaction. If the log knows the transaction there is
+    /// nothing to verify, and none is returned; else the transaction coordinator must be asked,
+    /// and the append must then show the guard that is returned
+    /// ([`AppendOrigin::VerifiedClient`]). `bumps_epoch` tells producers that end each transaction
+    /// with an epoch of its own.
+    ///
+    /// # Errors
+    /// [`LogError::InvalidProducerEpoch`] if the log has seen a newer epoch, or the log is closed.
+    pub fn begin_verification(
+        &self,
+        producer_id: i64,
+        epoch: i16,
+        sequence: i32,
+        bumps_epoch: bool,
+        now_ms: i64,
+    ) -> Result<Option<u64>, LogError> {
+        let mut state = self.open_state()?;
+        let end = self.log_end_offset();
+        state.producers.check_epoch(producer_id, epoch, end)?;
+        if state.producers.has_transaction(producer_id, epoch) {
+            return Ok(None);
+        }
+        let verifications = &mut state.producers.verifications;
+        let guard = verifications.begin(producer_id, epoch, sequence, bumps_epoch, now_ms);
+        Ok(Some(guard))
+    }
+
     /// Appends batches as they came from the leader, with their offsets and epochs. Reads up to
     /// the last whole batch, and not past one of an epoch above `leader_epoch`, which belongs to
     /// a leader this follower does not know yet. Checksums are verified.
@@ -223,6 +250,10 @@ impl Log {
         for update in updates {
             state.producers.commit(update);
         }
+        for meta in metas.iter().filter(|meta| meta.is_transactional()) {
+            let verifications = &mut state.producers.verifications;
+            verifications.appended(meta.producer_id, meta.producer_epoch, meta.is_control());
+        }
         for txn in &completed {
             self.complete_txn(state, txn)?;
         }
@@ -310,18 +341,25 @@ fn check(
             continue;
         }
         let known = state.producers.get(meta.producer_id);
-        if origin == AppendOrigin::Client
+        if origin.is_client()
             && let Some(known) = known.and_then(|entry| entry.duplicate_of(meta))
         {
             return Ok(Err(known));
         }
+        check_transaction(state, meta, origin)?;
         let index = match updates
             .iter()
             .position(|update| update.producer_id() == meta.producer_id)
         {
             Some(index) => index,
             None => {
-                updates.push(PendingUpdate::new(meta.producer_id, known, origin));
+                let verification = state.producers.verifications.get(meta.producer_id);
+                updates.push(PendingUpdate::new(
+                    meta.producer_id,
+                    known,
+                    verification,
+                    origin,
+                ));
                 updates.len() - 1
             }
         };
@@ -332,6 +370,32 @@ fn check(
         updates,
         completed,
     }))
+}
+
+/// The first batch of a transaction is taken only if the transaction coordinator said that the
+/// transaction is open: a late one would open a transaction that nobody ends (KIP-890).
+fn check_transaction(
+    state: &State,
+    meta: &BatchMeta,
+    origin: AppendOrigin,
+) -> Result<(), LogError> {
+    let (producer_id, epoch) = (meta.producer_id, meta.producer_epoch);
+    let begins = origin.is_verified()
+        && meta.is_transactional()
+        && !state.producers.has_transaction(producer_id, epoch);
+    if !begins {
+        return Ok(());
+    }
+    state
+        .producers
+        .check_epoch(producer_id, epoch, meta.base_offset)?;
+    let verification = state.producers.verifications.get(producer_id);
+    let expected = verification.map(|verification| verification.guard);
+    let is_verified = expected.is_some() && expected == origin.guard();
+    if state.config.transaction_verification && !meta.is_control() && !is_verified {
+        return Err(LogError::InvalidTxnState { producer_id });
+    }
+    Ok(())
 }
 
 /// The header of the batch at the start of `bytes`; none if it is cut.

@@ -5,6 +5,7 @@
 //! - [`pending`]: the effect of one append, checked before it is written and committed after.
 //! - [`snapshot`]: the `.snapshot` file.
 //! - [`marker`]: the record of a transaction's end.
+//! - [`verification`]: transactions that the coordinator is being asked about.
 //!
 //! [`ProducerStates`] holds all producers of a log. It is rebuilt at open from the newest snapshot
 //! and the batches after it, so it must be a function of the log's content alone.
@@ -13,6 +14,7 @@ pub(crate) mod entry;
 pub(crate) mod marker;
 pub(crate) mod pending;
 pub(crate) mod snapshot;
+pub(crate) mod verification;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -29,14 +31,27 @@ use crate::storage::LogDir;
 
 pub(crate) use entry::{BatchNote, ProducerEntry};
 pub(crate) use pending::{CompletedTxn, PendingUpdate};
+pub(crate) use verification::Verifications;
 
 /// Where an append comes from, which decides how strictly producers are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendOrigin {
     /// A client: sequences and epochs are checked, duplicates recognised.
     Client,
+    /// A client whose transaction was verified: see [`Log::begin_verification`].
+    ///
+    /// [`Log::begin_verification`]: crate::Log::begin_verification
+    VerifiedClient {
+        /// What the verification gave.
+        guard: u64,
+    },
     /// The group coordinator: epochs are checked.
     Coordinator,
+    /// The group coordinator, for a transaction that was verified.
+    VerifiedCoordinator {
+        /// What the verification gave.
+        guard: u64,
+    },
     /// The transaction coordinator, writing markers under this `transaction.version`: epochs are
     /// checked; from version 2 on a marker's epoch must be above the one seen.
     TxnMarkers {
@@ -45,6 +60,33 @@ pub enum AppendOrigin {
     },
     /// The leader, whose checks count: nothing is checked again.
     Replication,
+}
+
+impl AppendOrigin {
+    pub(crate) fn is_client(self) -> bool {
+        matches!(
+            self,
+            AppendOrigin::Client | AppendOrigin::VerifiedClient { .. }
+        )
+    }
+
+    /// Whether records come from outside of the log and must belong to an open transaction if
+    /// they say that they belong to one.
+    pub(crate) fn is_verified(self) -> bool {
+        self.is_client()
+            || matches!(
+                self,
+                AppendOrigin::Coordinator | AppendOrigin::VerifiedCoordinator { .. }
+            )
+    }
+
+    pub(crate) fn guard(self) -> Option<u64> {
+        match self {
+            AppendOrigin::VerifiedClient { guard }
+            | AppendOrigin::VerifiedCoordinator { guard } => Some(guard),
+            _ => None,
+        }
+    }
 }
 
 /// A producer as `DescribeProducers` shows it.
@@ -71,6 +113,8 @@ pub struct ActiveProducer {
 pub(crate) struct ProducerStates {
     dir: Arc<LogDir>,
     producers: BTreeMap<i64, ProducerEntry>,
+    /// Transactions that are being verified. Not part of the log: lost with the process.
+    pub(crate) verifications: Verifications,
     /// Open transactions: first offset to producer.
     ongoing: BTreeMap<i64, i64>,
     /// Ended transactions whose marker is not replicated yet: first offset to marker offset.
@@ -94,6 +138,7 @@ impl ProducerStates {
         ProducerStates {
             dir,
             producers: BTreeMap::new(),
+            verifications: Verifications::default(),
             ongoing: BTreeMap::new(),
             unreplicated: BTreeMap::new(),
             snapshots,
@@ -137,6 +182,30 @@ impl ProducerStates {
                 last_offset: entry.last_offset(),
             })
             .collect()
+    }
+
+    /// Refuses an epoch older than one that was seen.
+    pub(crate) fn check_epoch(
+        &self,
+        producer_id: i64,
+        got: i16,
+        offset: i64,
+    ) -> Result<(), LogError> {
+        match self.get(producer_id) {
+            Some(entry) if got < entry.epoch => Err(LogError::InvalidProducerEpoch {
+                producer_id,
+                offset,
+                got,
+                current: entry.epoch,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the producer has a transaction open at this epoch.
+    pub(crate) fn has_transaction(&self, producer_id: i64, epoch: i16) -> bool {
+        self.get(producer_id)
+            .is_some_and(|entry| entry.txn_first_offset.is_some() && entry.epoch == epoch)
     }
 
     /// Whether there are transactions that hold back the last stable offset or may do so.
@@ -196,6 +265,7 @@ impl ProducerStates {
         let mut update = PendingUpdate::new(
             batch.producer_id,
             self.get(batch.producer_id),
+            None,
             AppendOrigin::Replication,
         );
         // With this origin nothing but a producer that writes outside of its own transaction is
@@ -213,6 +283,7 @@ impl ProducerStates {
         let expiration_ms = self.expiration_ms;
         self.producers
             .retain(|_, entry| !entry.is_expired(now_ms, expiration_ms));
+        self.verifications.expire(now_ms, expiration_ms);
     }
 
     /// Writes a snapshot at the current end, unless the newest one is there already. Not synced:

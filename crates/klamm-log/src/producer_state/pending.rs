@@ -2,6 +2,7 @@ use klamm_records::control::EndTransactionMarker;
 
 use crate::batch::BatchMeta;
 use crate::error::LogError;
+use crate::producer_state::verification::Verification;
 use crate::producer_state::{AppendOrigin, BatchNote, ProducerEntry};
 
 /// A transaction that ended.
@@ -22,6 +23,9 @@ pub(crate) struct PendingUpdate {
     origin: AppendOrigin,
     current_epoch: Option<i16>,
     current_last_sequence: i32,
+    /// Nothing is known of the producer's batches.
+    has_no_batches: bool,
+    verification: Option<Verification>,
     updated: ProducerEntry,
     started: Vec<i64>,
 }
@@ -30,16 +34,20 @@ impl PendingUpdate {
     pub(crate) fn new(
         producer_id: i64,
         current: Option<&ProducerEntry>,
+        verification: Option<&Verification>,
         origin: AppendOrigin,
     ) -> PendingUpdate {
         let mut updated = current.cloned().unwrap_or_else(ProducerEntry::unknown);
         let current_last_sequence = updated.last_sequence();
+        let has_no_batches = updated.last_batch().is_none();
         updated.clear_batches();
         PendingUpdate {
             producer_id,
             origin,
             current_epoch: updated.has_epoch().then_some(updated.epoch),
             current_last_sequence,
+            has_no_batches,
+            verification: verification.copied(),
             updated,
             started: Vec::new(),
         }
@@ -72,7 +80,7 @@ impl PendingUpdate {
 
     fn add_data(&mut self, batch: &BatchMeta) -> Result<(), LogError> {
         self.check_epoch(batch, 0)?;
-        if self.origin == AppendOrigin::Client {
+        if self.origin.is_client() {
             self.check_sequence(batch)?;
         }
         self.updated.enter_epoch(batch.producer_epoch);
@@ -172,6 +180,15 @@ impl PendingUpdate {
                 last,
             })
         };
+        if let Some(verification) = self.verification {
+            // A producer whose epochs end with its transactions begins each at 0.
+            if verification.bumps_epoch && got != 0 && self.has_no_batches {
+                return out_of_order(-1);
+            }
+            if got > verification.lowest_sequence {
+                return out_of_order(verification.lowest_sequence);
+            }
+        }
         if batch.producer_epoch != self.updated.epoch {
             // A new epoch begins at 0; of a producer that is unknown, perhaps because its records
             // were deleted, any sequence is taken.

@@ -88,7 +88,7 @@ impl Fixture {
     }
 
     fn append_as(&mut self, batch: Batch, origin: AppendOrigin) -> Result<(), LogError> {
-        let mut update = PendingUpdate::new(PRODUCER, self.states.get(PRODUCER), origin);
+        let mut update = PendingUpdate::new(PRODUCER, self.states.get(PRODUCER), None, origin);
         update.add(&batch.meta(), None)?;
         self.states.commit(update);
         self.states.set_map_end(batch.meta().next_offset());
@@ -104,7 +104,7 @@ impl Fixture {
         let origin = AppendOrigin::TxnMarkers {
             transaction_version,
         };
-        let mut update = PendingUpdate::new(PRODUCER, self.states.get(PRODUCER), origin);
+        let mut update = PendingUpdate::new(PRODUCER, self.states.get(PRODUCER), None, origin);
         let completed = update.add(&batch.meta(), Some(marker))?;
         self.states.commit(update);
         if let Some(txn) = &completed {

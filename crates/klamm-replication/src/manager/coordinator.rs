@@ -6,11 +6,25 @@ use klamm_protocol::ErrorCode;
 use klamm_records::PreparedBatch;
 use tokio::sync::watch;
 
-use super::ReplicaManager;
+use super::error::log_error_code;
 use super::fetched::{FetchSlices, FetchedPartition};
 use super::partition::{Acks, Limits};
 use super::wait::Wakes;
+use super::{ReplicaManager, TopicRef};
 use crate::waiters::Isolation;
+
+/// A producer that wants to write in a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerClaim {
+    /// Its id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence number of the first record that it wants to write.
+    pub sequence: i32,
+    /// Whether its epoch is bumped with each transaction (KIP-890).
+    pub bumps_epoch: bool,
+}
 
 /// Where an append of a coordinator went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,13 +66,75 @@ impl ReplicaManager {
         leader_epoch: i32,
         origin: AppendOrigin,
     ) -> Result<CoordinatorAppend, ErrorCode> {
+        self.append_unwatched(topic, partition, batch, Some(leader_epoch), origin)
+    }
+
+    /// Appends the marker that ends a transaction under `transaction_version`, in whatever epoch
+    /// this broker leads the partition. Committed as an append of a coordinator is.
+    ///
+    /// # Errors
+    /// Those of [`ReplicaManager::append_as_coordinator`]; `INVALID_PRODUCER_EPOCH` and
+    /// `TRANSACTION_COORDINATOR_FENCED` if a newer epoch decided already.
+    pub fn append_marker(
+        &self,
+        topic: &str,
+        partition: i32,
+        marker: PreparedBatch,
+        transaction_version: i16,
+    ) -> Result<CoordinatorAppend, ErrorCode> {
+        let origin = AppendOrigin::TxnMarkers {
+            transaction_version,
+        };
+        self.append_unwatched(topic, partition, marker, None, origin)
+    }
+
+    /// A producer is about to write to a partition in a transaction. If the partition knows the
+    /// transaction there is nothing to verify, and none is returned; else the transaction
+    /// coordinator must be asked, and the append show what is returned ([`Prepared::verified`]).
+    ///
+    /// # Errors
+    /// As for any look-up; `INVALID_PRODUCER_EPOCH` if the partition has seen a newer epoch.
+    pub fn begin_verification(
+        &self,
+        topic: TopicRef<'_>,
+        partition: i32,
+        producer: ProducerClaim,
+    ) -> Result<Option<u64>, ErrorCode> {
+        let partition = match topic {
+            TopicRef::Name(name) => self.find(name, partition),
+            TopicRef::Id(id) => self.find_by_id(id, partition),
+        }?;
+        if partition.role(|role| role.as_leader().is_none()) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        let now_ms = self.0.env.clock.wall_ms();
+        partition
+            .log()
+            .begin_verification(
+                producer.id,
+                producer.epoch,
+                producer.sequence,
+                producer.bumps_epoch,
+                now_ms,
+            )
+            .map_err(|error| log_error_code(&error))
+    }
+
+    fn append_unwatched(
+        &self,
+        topic: &str,
+        partition: i32,
+        batch: PreparedBatch,
+        leader_epoch: Option<i32>,
+        origin: AppendOrigin,
+    ) -> Result<CoordinatorAppend, ErrorCode> {
         let partition = self.find(topic, partition)?;
         let mut wakes = Wakes::default();
         let now_ms = self.0.env.clock.wall_ms();
         let appended = partition.append(
             &mut [batch],
             origin,
-            Some(leader_epoch),
+            leader_epoch,
             Acks::AllUnwatched,
             now_ms,
             &mut wakes,

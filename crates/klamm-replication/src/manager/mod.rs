@@ -43,7 +43,7 @@ use klamm_metadata::MetadataImage;
 use klamm_protocol::ErrorCode;
 use klamm_records::{TopicPartition, Uuid};
 
-pub use coordinator::{CoordinatorAppend, LoadedRange};
+pub use coordinator::{CoordinatorAppend, LoadedRange, ProducerClaim};
 pub use delete_records::DeletedRecords;
 pub use describe::{LeaderStatus, ReplicaStatus};
 pub use fetch::FetchParams;

@@ -51,15 +51,28 @@ pub struct ProduceContext {
 pub struct Prepared {
     partition: Option<Arc<Partition>>,
     batch: Result<PreparedBatch, ProduceResult>,
+    /// What the verification of the transaction gave.
+    guard: Option<u64>,
 }
 
 impl Prepared {
     /// A partition that the caller refuses for a reason of its own.
     pub fn refused(error: ErrorCode) -> Self {
+        Prepared::refused_with(ProduceResult::error(error))
+    }
+
+    /// The same with all that is answered.
+    pub fn refused_with(result: ProduceResult) -> Self {
         Prepared {
             partition: None,
-            batch: Err(ProduceResult::error(error)),
+            batch: Err(result),
+            guard: None,
         }
+    }
+
+    /// The batch's transaction was verified: see [`ReplicaManager::begin_verification`].
+    pub fn verified(self, guard: Option<u64>) -> Self {
+        Prepared { guard, ..self }
     }
 }
 
@@ -120,6 +133,7 @@ impl ReplicaManager {
         let refused = |partition, result| Prepared {
             partition,
             batch: Err(result),
+            guard: None,
         };
         let found = match topic {
             TopicRef::Name(name) => self.find(name, partition),
@@ -158,6 +172,7 @@ impl ReplicaManager {
             Ok(batch) => Prepared {
                 partition: Some(found),
                 batch: Ok(batch),
+                guard: None,
             },
             Err(error) => {
                 let result = rejected(&error, &found);
@@ -192,9 +207,20 @@ impl ReplicaManager {
         let slots = prepared.len();
         let mut wakes = Wakes::default();
         for prepared in prepared {
+            let origin = match prepared.guard {
+                None => AppendOrigin::Client,
+                Some(guard) => AppendOrigin::VerifiedClient { guard },
+            };
             let result = match (prepared.partition, prepared.batch) {
                 (Some(partition), Ok(batch)) => {
-                    pending.append(partition, batch, acks, now_ms, slots, &mut wakes)
+                    let append = Append {
+                        batch,
+                        origin,
+                        acks,
+                        now_ms,
+                        slots,
+                    };
+                    pending.append(partition, append, &mut wakes)
                 }
                 (_, Err(result)) => result,
                 // Without a partition there is no batch.
@@ -226,16 +252,30 @@ pub struct PendingProduce {
     deadline: Option<DeadlineKey>,
 }
 
+/// One batch to be appended.
+struct Append {
+    batch: PreparedBatch,
+    origin: AppendOrigin,
+    acks: i16,
+    now_ms: i64,
+    /// How many partitions the request has.
+    slots: usize,
+}
+
 impl PendingProduce {
     fn append(
         &mut self,
         partition: Arc<Partition>,
-        batch: PreparedBatch,
-        acks: i16,
-        now_ms: i64,
-        slots: usize,
+        append: Append,
         wakes: &mut Wakes,
     ) -> ProduceResult {
+        let Append {
+            batch,
+            origin,
+            acks,
+            now_ms,
+            slots,
+        } = append;
         let slot = self.results.len();
         let waiter = &mut self.waiter;
         let mut ticket = || {
@@ -246,7 +286,6 @@ impl PendingProduce {
             -1 => Acks::All(&mut ticket),
             _ => Acks::Leader,
         };
-        let origin = AppendOrigin::Client;
         let appended = partition.append(&mut [batch], origin, None, acks, now_ms, wakes);
         match appended {
             Ok(appended) => {
