@@ -5,6 +5,7 @@
 //!   answers when the records are committed. It knows nothing of groups.
 //! - [`group`] is the group coordinator: who is in a group and how far it has read. Its state
 //!   machines are pure: no tasks, no clock, no I/O; time and randomness are handed in.
+//! - [`transaction`] is the transaction coordinator: what a producer writes atomically.
 //! - [`metrics`] counts.
 //!
 //! A request travels `GroupCoordinator -> Runtime -> driver task -> GroupShard` and its answer
@@ -17,5 +18,7 @@
 pub mod group;
 pub mod metrics;
 pub mod runtime;
+pub mod transaction;
 
 pub use group::{GroupCoordinator, GroupCoordinatorConfig, RequestContext, TopicLookup};
+pub use transaction::{TransactionCoordinator, TransactionCoordinatorConfig};

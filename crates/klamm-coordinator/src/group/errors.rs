@@ -3,7 +3,7 @@
 use klamm_protocol::ErrorCode;
 
 /// The error that a client gets for a failed write or read of the group's log.
-pub(super) fn client_error(error: ErrorCode) -> ErrorCode {
+pub(crate) fn client_error(error: ErrorCode) -> ErrorCode {
     match error {
         ErrorCode::NetworkException => ErrorCode::CoordinatorLoadInProgress,
         ErrorCode::UnknownTopicOrPartition

@@ -40,6 +40,7 @@ pub use cluster::{
 pub use config::GroupCoordinatorConfig;
 pub use context::{RequestContext, TopicLookup};
 pub use coordinator::GroupCoordinator;
+pub(crate) use errors::client_error;
 pub use foreign::{ForeignGroup, ForeignKey, ForeignProtocol};
 pub use java::{client_host, partition_for};
 

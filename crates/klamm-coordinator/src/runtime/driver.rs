@@ -1,84 +1,85 @@
 //! The task that drives one shard.
 
 use std::collections::{HashMap, VecDeque};
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use klamm_protocol::ErrorCode;
-use klamm_records::batch::BuildError;
-use klamm_records::{BatchBuilder, BatchOptions, HEADER_LEN};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::loader::Loaded;
 use super::runner::Shared;
-use super::shard::{
-    CoordinatorRecord, Effects, EncodedRecord, Now, RecordOrigin, ReplyToken, Shard, WriteOutcome,
-};
+use super::shard::{Effects, Now, ReplyToken, Shard, WriteOutcome};
+use super::writing::Batch;
 
-/// The most that the fields of a record beside key and value take in a batch.
-const RECORD_OVERHEAD_BYTES: usize = 32;
 /// How many requests go into one round at most: a limit on how long the first of them waits.
 const REQUESTS_PER_ROUND: usize = 1_024;
 
-/// A request on its way to a driver.
-pub(super) struct Submission<S: Shard> {
-    pub request: S::Request,
-    pub answer: oneshot::Sender<Result<S::Response, ErrorCode>>,
+/// The marker that ends a producer's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionEnd {
+    /// Id of the producer.
+    pub producer_id: i64,
+    /// The epoch that the marker carries.
+    pub producer_epoch: i16,
+    /// Whether the transaction's records count.
+    pub committed: bool,
+    /// Epoch of the transaction coordinator that decided.
+    pub coordinator_epoch: i32,
+    /// The `transaction.version` that the transaction ran under.
+    pub transaction_version: i16,
 }
+
+/// An input on its way to a driver.
+pub(super) enum Submission<S: Shard> {
+    /// Something for the shard to handle.
+    Request {
+        request: S::Request,
+        answer: oneshot::Sender<Result<S::Response, ErrorCode>>,
+    },
+    /// A marker to write.
+    EndTransaction {
+        end: TransactionEnd,
+        answer: EndAnswer,
+    },
+}
+
+pub(super) type EndAnswer = oneshot::Sender<Result<(), ErrorCode>>;
 
 /// What is due when the fate of some records is known.
-struct End<S: Shard> {
-    deferred: Option<(ReplyToken, S::Response)>,
-    completion: Option<S::Completion>,
-    deadline_ms: u64,
-}
-
-/// Records that go into the next batch, and what they already changed.
-struct Batch<S: Shard> {
-    records: Vec<EncodedRecord>,
-    bytes: usize,
-    undos: Vec<S::Undo>,
-    ends: VecDeque<End<S>>,
-}
-
-impl<S: Shard> Default for Batch<S> {
-    fn default() -> Self {
-        Batch {
-            records: Vec::new(),
-            bytes: HEADER_LEN,
-            undos: Vec::new(),
-            ends: VecDeque::new(),
-        }
-    }
+pub(super) struct End<S: Shard> {
+    pub(super) deferred: Option<(ReplyToken, S::Response)>,
+    pub(super) completion: Option<S::Completion>,
+    /// Who waits for a marker.
+    pub(super) marker: Option<EndAnswer>,
+    pub(super) deadline_ms: u64,
 }
 
 /// A batch in the log that waits for the high watermark.
-struct Parked<S: Shard> {
+pub(super) struct Parked<S: Shard> {
     /// The batch is committed when the high watermark is here.
-    commit_at: i64,
-    undos: Vec<S::Undo>,
-    ends: VecDeque<End<S>>,
+    pub(super) commit_at: i64,
+    pub(super) undos: Vec<S::Undo>,
+    pub(super) ends: VecDeque<End<S>>,
 }
 
 /// Drives one shard. See the module's picture.
 pub(super) struct Driver<S: Shard> {
-    shard: S,
-    partition: i32,
-    epoch: Arc<AtomicI32>,
-    shared: Arc<Shared<S>>,
-    next_offset: i64,
-    next_token: u64,
-    waiting: HashMap<ReplyToken, oneshot::Sender<Result<S::Response, ErrorCode>>>,
-    inbox: VecDeque<Submission<S>>,
-    batch: Batch<S>,
-    parked: VecDeque<Parked<S>>,
+    pub(super) shard: S,
+    pub(super) partition: i32,
+    pub(super) epoch: Arc<AtomicI32>,
+    pub(super) shared: Arc<Shared<S>>,
+    pub(super) next_offset: i64,
+    pub(super) next_token: u64,
+    pub(super) waiting: HashMap<ReplyToken, oneshot::Sender<Result<S::Response, ErrorCode>>>,
+    pub(super) inbox: VecDeque<Submission<S>>,
+    pub(super) batch: Batch<S>,
+    pub(super) parked: VecDeque<Parked<S>>,
     /// Ends whose fate is known, to be run one at a time.
-    settled: VecDeque<(End<S>, WriteOutcome)>,
+    pub(super) settled: VecDeque<(End<S>, WriteOutcome)>,
     /// What was asked for outside of the usual order.
-    follow_ups: VecDeque<Effects<S>>,
+    pub(super) follow_ups: VecDeque<Effects<S>>,
 }
 
 impl<S: Shard> Driver<S> {
@@ -158,8 +159,21 @@ impl<S: Shard> Driver<S> {
         for (_, answer) in self.waiting.drain() {
             let _ = answer.send(Err(ErrorCode::NotCoordinator));
         }
+        let parked = self.parked.drain(..).flat_map(|parked| parked.ends);
+        let ends = parked.chain(self.batch.ends.drain(..));
+        let ends = ends.chain(self.settled.drain(..).map(|(end, _)| end));
+        for marker in ends.filter_map(|end| end.marker) {
+            let _ = marker.send(Err(ErrorCode::NotCoordinator));
+        }
         for submission in self.inbox.drain(..) {
-            let _ = submission.answer.send(Err(ErrorCode::NotCoordinator));
+            match submission {
+                Submission::Request { answer, .. } => {
+                    let _ = answer.send(Err(ErrorCode::NotCoordinator));
+                }
+                Submission::EndTransaction { answer, .. } => {
+                    let _ = answer.send(Err(ErrorCode::NotCoordinator));
+                }
+            }
         }
     }
 
@@ -223,11 +237,18 @@ impl<S: Shard> Driver<S> {
             } else if let Some(effects) = self.shard.tick(now) {
                 self.absorb(effects).await;
             } else if let Some(submission) = self.inbox.pop_front() {
-                let token = ReplyToken(self.next_token);
-                self.next_token += 1;
-                self.waiting.insert(token, submission.answer);
-                let effects = self.shard.handle(submission.request, token, now);
-                self.absorb(effects).await;
+                match submission {
+                    Submission::Request { request, answer } => {
+                        let token = ReplyToken(self.next_token);
+                        self.next_token += 1;
+                        self.waiting.insert(token, answer);
+                        let effects = self.shard.handle(request, token, now);
+                        self.absorb(effects).await;
+                    }
+                    Submission::EndTransaction { end, answer } => {
+                        self.end_transaction(end, answer).await;
+                    }
+                }
             } else if self.batch.records.is_empty() {
                 return;
             } else {
@@ -244,6 +265,9 @@ impl<S: Shard> Driver<S> {
                 Some(error) => Err(error),
             };
             self.answer(token, answer);
+        }
+        if let Some(marker) = end.marker {
+            let _ = marker.send(outcome.error().map_or(Ok(()), Err));
         }
         match end.completion {
             Some(completion) => self.shard.complete(completion, outcome, now),
@@ -263,23 +287,46 @@ impl<S: Shard> Driver<S> {
         for (token, response) in effects.replies {
             self.answer(token, Ok(response));
         }
-        let timeout_ms = self.shared.options.write_timeout_ms;
+        let epoch = self.epoch.load(Ordering::Acquire);
+        for action in effects.actions {
+            self.shared.perform(self.partition, epoch, action);
+        }
         let end = End {
             deferred: effects.deferred,
             completion: effects.completion,
-            deadline_ms: self.shared.now().monotonic_ms.saturating_add(timeout_ms),
+            marker: None,
+            deadline_ms: self.write_deadline_ms(),
         };
         if effects.records.is_empty() {
             self.await_what_is_written(end);
             return;
         }
+        let transaction = effects.transaction;
+        if transaction.is_some() && !self.batch.records.is_empty() {
+            // A failure settles the ends of the batch; this one's records do not depend on it.
+            let _ = self.flush().await;
+        }
+        self.batch.transaction = transaction;
         let written = self
             .write(effects.records, effects.replay, effects.atomic)
             .await;
         match written {
-            Ok(()) => self.batch.ends.push_back(end),
-            Err(error) => self.settled.push_back((end, WriteOutcome::Failed(error))),
+            Ok(()) => {
+                self.batch.ends.push_back(end);
+                if transaction.is_some() {
+                    let _ = self.flush().await;
+                }
+            }
+            Err(error) => {
+                self.batch.transaction = None;
+                self.settled.push_back((end, WriteOutcome::Failed(error)));
+            }
         }
+    }
+
+    pub(super) fn write_deadline_ms(&self) -> u64 {
+        let timeout_ms = self.shared.options.write_timeout_ms;
+        self.shared.now().monotonic_ms.saturating_add(timeout_ms)
     }
 
     /// An end without records of its own waits for those before it.
@@ -295,127 +342,4 @@ impl<S: Shard> Driver<S> {
             self.settled.push_back((end, WriteOutcome::Committed));
         }
     }
-
-    /// Puts records into the batch, appending it first if they do not fit beside what it holds.
-    async fn write(
-        &mut self,
-        records: Vec<S::Record>,
-        replay: bool,
-        atomic: bool,
-    ) -> Result<(), ErrorCode> {
-        let bytes_max = self.shared.writer.max_batch_bytes(self.partition);
-        let mut encoded = Vec::with_capacity(records.len());
-        for record in &records {
-            let record = record.encode().map_err(|error| {
-                tracing::error!(partition = self.partition, %error, "a record was not written");
-                ErrorCode::UnknownServerError
-            })?;
-            if HEADER_LEN + size_of_record(&record) > bytes_max {
-                return Err(ErrorCode::RecordListTooLarge);
-            }
-            encoded.push(record);
-        }
-        if atomic {
-            let bytes: usize = encoded.iter().map(size_of_record).sum();
-            if HEADER_LEN + bytes > bytes_max {
-                return Err(ErrorCode::RecordListTooLarge);
-            }
-            self.make_room(bytes, bytes_max).await?;
-        }
-        for (record, encoded) in records.iter().zip(encoded) {
-            let bytes = size_of_record(&encoded);
-            if !atomic {
-                self.make_room(bytes, bytes_max).await?;
-            }
-            if replay {
-                let index = i64::try_from(self.batch.records.len()).unwrap_or(i64::MAX);
-                let origin = RecordOrigin {
-                    offset: self.next_offset.saturating_add(index),
-                    producer_id: -1,
-                };
-                let undo = self.shard.replay(origin, record, self.shared.now());
-                self.batch.undos.push(undo);
-            }
-            self.batch.bytes += bytes;
-            self.batch.records.push(encoded);
-        }
-        Ok(())
-    }
-
-    async fn make_room(&mut self, bytes: usize, bytes_max: usize) -> Result<(), ErrorCode> {
-        if self.batch.records.is_empty() || self.batch.bytes + bytes <= bytes_max {
-            return Ok(());
-        }
-        self.flush().await
-    }
-
-    /// Appends the batch. If that fails, all that it changed is taken back and its ends are
-    /// settled with the error.
-    async fn flush(&mut self) -> Result<(), ErrorCode> {
-        let batch = mem::take(&mut self.batch);
-        let appended = match self.build(&batch.records) {
-            Ok(bytes) => {
-                let epoch = self.epoch.load(Ordering::Acquire);
-                let append = self.shared.writer.append(self.partition, epoch, bytes);
-                append.await.map_err(|error| error.code())
-            }
-            Err(error) => {
-                tracing::error!(partition = self.partition, %error, "a batch was not built");
-                Err(ErrorCode::UnknownServerError)
-            }
-        };
-        match appended {
-            Ok(appended) => {
-                if appended.base_offset != self.next_offset {
-                    tracing::warn!(
-                        partition = self.partition,
-                        expected = self.next_offset,
-                        actual = appended.base_offset,
-                        "somebody else appended to the coordinator's partition"
-                    );
-                }
-                self.next_offset = appended.last_offset + 1;
-                self.shared.metrics.batches_appended.increment();
-                let count = batch.records.len() as u64;
-                self.shared.metrics.records_appended.add(count);
-                self.parked.push_back(Parked {
-                    commit_at: self.next_offset,
-                    undos: batch.undos,
-                    ends: batch.ends,
-                });
-                Ok(())
-            }
-            Err(error) => {
-                self.shared.metrics.appends_failed.increment();
-                tracing::info!(partition = self.partition, %error, "a batch was not appended");
-                for undo in batch.undos.into_iter().rev() {
-                    self.shard.undo(undo);
-                }
-                let ends = batch.ends.into_iter();
-                self.settled
-                    .extend(ends.map(|end| (end, WriteOutcome::Failed(error))));
-                Err(error)
-            }
-        }
-    }
-
-    fn build(&self, records: &[EncodedRecord]) -> Result<Bytes, BuildError> {
-        let bytes = records.iter().map(size_of_record).sum();
-        let options = BatchOptions {
-            codec: self.shared.options.codec,
-            ..BatchOptions::default()
-        };
-        let mut builder = BatchBuilder::with_capacity(options, bytes);
-        let timestamp_ms = self.shared.now().wall_ms;
-        for record in records {
-            let value = record.value.as_deref();
-            builder.append(timestamp_ms, Some(&record.key), value, [])?;
-        }
-        builder.build()
-    }
-}
-
-fn size_of_record(record: &EncodedRecord) -> usize {
-    let value = record.value.as_ref().map_or(0, Bytes::len);
-    record.key.len() + value + RECORD_OVERHEAD_BYTES
 }

@@ -109,7 +109,12 @@ fn replay_batch<S: Shard>(
                 ControlType::Abort | ControlType::Commit
             ) {
                 let marker = EndTransactionMarker::from_record(&record)?;
-                shard.replay_marker(header.producer_id, marker.committed);
+                let undos = shard.replay_marker(header.producer_id, marker.committed);
+                if record.offset < source.high_watermark {
+                    undos.into_iter().for_each(|undo| shard.commit(undo));
+                } else {
+                    loaded.uncommitted.extend(undos);
+                }
             }
             continue;
         }

@@ -9,7 +9,8 @@ use klamm_records::{BatchHeader, batches};
 use tokio::sync::watch;
 
 use super::storage::{
-    Appended, BoxFuture, LogRange, PartitionReader, PartitionWriter, ReadError, WriteError,
+    Appended, BatchKind, BoxFuture, LogRange, PartitionReader, PartitionWriter, ReadError,
+    WriteError,
 };
 
 /// A handful of logs in memory. Each partition comes into being when it is first touched.
@@ -154,6 +155,7 @@ impl PartitionWriter for MemoryPartitions {
         partition: i32,
         leader_epoch: i32,
         batch: Bytes,
+        _kind: BatchKind,
     ) -> BoxFuture<'_, Result<Appended, WriteError>> {
         Box::pin(async move {
             if batch.len() > self.max_batch_bytes {

@@ -15,8 +15,10 @@
 //!
 //! - [`Shard`] is the contract with a state machine, [`Effects`] what it asks for, [`Timers`] a
 //!   help for its deadlines.
+//! - A shard may take part in transactions: records in a producer's name go into a batch of their
+//!   own ([`TransactionalProducer`]), and [`TransactionEnd`] is the marker that ends them.
 //! - [`Runtime`] starts and stops drivers as partitions come and go; `driver` is the task,
-//!   `loader` reads the log when a partition is won.
+//!   `writing` its way into the log, `loader` reads the log when a partition is won.
 //! - [`PartitionWriter`] and [`PartitionReader`] are the log, [`MemoryPartitions`] one in memory.
 
 mod driver;
@@ -26,18 +28,21 @@ mod runner;
 mod shard;
 mod storage;
 mod timers;
+mod writing;
 
 #[cfg(test)]
 mod tests;
 
+pub use driver::TransactionEnd;
 pub use loader::LoadError;
 pub use memory::MemoryPartitions;
 pub use runner::{Runtime, RuntimeOptions};
 pub use shard::{
     CoordinatorRecord, Effects, EncodedRecord, Now, RecordError, RecordOrigin, ReplyToken, Shard,
-    WriteOutcome,
+    TransactionalProducer, WriteOutcome,
 };
 pub use storage::{
-    Appended, BoxFuture, LogRange, PartitionReader, PartitionWriter, ReadError, WriteError,
+    Appended, BatchKind, BoxFuture, LogRange, PartitionReader, PartitionWriter, ReadError,
+    WriteError,
 };
 pub use timers::Timers;

@@ -9,7 +9,7 @@ use klamm_protocol::ErrorCode;
 use klamm_records::Codec;
 use tokio::sync::{mpsc, oneshot};
 
-use super::driver::{Driver, Submission};
+use super::driver::{Driver, Submission, TransactionEnd};
 use super::loader::{self, LoadError, Loaded, Source};
 use super::shard::{Now, Shard};
 use super::storage::{PartitionReader, PartitionWriter, ReadError};
@@ -37,9 +37,17 @@ pub(super) struct Shared<S: Shard> {
     pub options: RuntimeOptions,
     pub metrics: Arc<RuntimeMetrics>,
     make_shard: Box<dyn Fn(i32) -> S + Send + Sync>,
+    perform: PerformAction<S>,
 }
 
+/// Takes an action of the shard of a partition, with the epoch in which it is led. Must not block.
+type PerformAction<S> = Box<dyn Fn(i32, i32, <S as Shard>::Action) + Send + Sync>;
+
 impl<S: Shard> Shared<S> {
+    pub(super) fn perform(&self, partition: i32, leader_epoch: i32, action: S::Action) {
+        (self.perform)(partition, leader_epoch, action);
+    }
+
     pub(super) fn now(&self) -> Now {
         Now {
             wall_ms: self.clock.wall_ms(),
@@ -79,13 +87,15 @@ impl<S: Shard> std::fmt::Debug for Runtime<S> {
 }
 
 impl<S: Shard> Runtime<S> {
-    /// A runtime without partitions. `make_shard` gives an empty shard for one.
+    /// A runtime without partitions. `make_shard` gives an empty shard for one. `perform` is
+    /// handed what shards want others to do: partition, leader epoch, action. It must not block.
     pub fn new(
         writer: Arc<dyn PartitionWriter>,
         reader: Arc<dyn PartitionReader>,
         clock: Arc<dyn Clock>,
         options: RuntimeOptions,
         make_shard: impl Fn(i32) -> S + Send + Sync + 'static,
+        perform: impl Fn(i32, i32, S::Action) + Send + Sync + 'static,
     ) -> Self {
         Runtime {
             shared: Arc::new(Shared {
@@ -95,6 +105,7 @@ impl<S: Shard> Runtime<S> {
                 options,
                 metrics: Arc::new(RuntimeMetrics::default()),
                 make_shard: Box::new(make_shard),
+                perform: Box::new(perform),
             }),
             led: Mutex::new(BTreeMap::new()),
         }
@@ -180,6 +191,26 @@ impl<S: Shard> Runtime<S> {
         partition: i32,
         request: S::Request,
     ) -> Result<S::Response, ErrorCode> {
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(partition, Submission::Request { request, answer })
+            .await?;
+        answered.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+    }
+
+    /// Writes the marker that ends a transaction into `partition` and has its shard apply it.
+    /// Done when the marker is committed. Errors as those of [`Runtime::submit`].
+    pub async fn end_transaction(
+        &self,
+        partition: i32,
+        end: TransactionEnd,
+    ) -> Result<(), ErrorCode> {
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(partition, Submission::EndTransaction { end, answer })
+            .await?;
+        answered.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+    }
+
+    async fn enqueue(&self, partition: i32, submission: Submission<S>) -> Result<(), ErrorCode> {
         let submissions = {
             let led = self.lock();
             let present = led.get(&partition).ok_or(ErrorCode::NotCoordinator)?;
@@ -189,14 +220,10 @@ impl<S: Shard> Runtime<S> {
                 _ => return Err(ErrorCode::NotCoordinator),
             }
         };
-        let (answer, answered) = oneshot::channel();
-        let submission = Submission { request, answer };
-        if submissions.send(submission).await.is_err() {
-            return Err(ErrorCode::NotCoordinator);
-        }
-        // The queue must not be kept open by those who wait for what came out of it.
-        drop(submissions);
-        answered.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+        // The sender is dropped here: the queue must not be kept open by those who wait for what
+        // came out of it.
+        let sent = submissions.send(submission).await;
+        sent.map_err(|_| ErrorCode::NotCoordinator)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Led<S>>> {

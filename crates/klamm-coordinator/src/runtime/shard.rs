@@ -56,6 +56,17 @@ impl WriteOutcome {
     }
 }
 
+/// The transactional producer in whose name records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionalProducer {
+    /// Id of the producer.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub producer_epoch: i16,
+    /// What the log gave out when the transaction was verified, if it had to be.
+    pub guard: Option<u64>,
+}
+
 /// What a state machine wants done after an input.
 ///
 /// The runtime first sends `replies`, then appends `records`; once they are committed (or cannot
@@ -77,6 +88,10 @@ pub struct Effects<S: Shard> {
     pub deferred: Option<(ReplyToken, S::Response)>,
     /// What to run when the fate of the records is known.
     pub completion: Option<S::Completion>,
+    /// The transaction that the records belong to; they get a batch of their own then.
+    pub transaction: Option<TransactionalProducer>,
+    /// What others are to do, at once.
+    pub actions: Vec<S::Action>,
 }
 
 impl<S: Shard> Default for Effects<S> {
@@ -88,6 +103,8 @@ impl<S: Shard> Default for Effects<S> {
             atomic: true,
             deferred: None,
             completion: None,
+            transaction: None,
+            actions: Vec::new(),
         }
     }
 }
@@ -104,6 +121,7 @@ impl<S: Shard> Effects<S> {
             && self.records.is_empty()
             && self.deferred.is_none()
             && self.completion.is_none()
+            && self.actions.is_empty()
     }
 }
 
@@ -164,6 +182,8 @@ pub trait Shard: Send + Sized + 'static {
     type Undo: Send;
     /// What is left to do when records are committed or lost.
     type Completion: Send;
+    /// What it asks others to do, beside answering and writing.
+    type Action: Send + 'static;
 
     /// Handles a request. Its answer goes to `token`, now or later.
     fn handle(&mut self, request: Self::Request, token: ReplyToken, now: Now) -> Effects<Self>;
@@ -188,8 +208,9 @@ pub trait Shard: Send + Sized + 'static {
         self.commit(undo);
     }
 
-    /// Applies the marker that ends a producer's transaction.
-    fn replay_marker(&mut self, producer_id: i64, committed: bool);
+    /// Applies the marker that ends a producer's transaction. It is in the log, so what is
+    /// returned only ever goes to [`Shard::commit`].
+    fn replay_marker(&mut self, producer_id: i64, committed: bool) -> Vec<Self::Undo>;
 
     /// Takes a replayed record back. Called in the reverse order of the replays.
     fn undo(&mut self, undo: Self::Undo);

@@ -43,6 +43,15 @@ pub enum WriteError {
     /// The batch was refused as invalid, which is a fault of this program.
     #[error("the log refused the batch")]
     Refused,
+    /// The producer's epoch is older than one that the log has seen.
+    #[error("the producer's epoch is outdated")]
+    InvalidProducerEpoch,
+    /// The records belong to no transaction that is known to be open.
+    #[error("the records belong to no open transaction")]
+    InvalidTxnState,
+    /// The marker comes from a transaction coordinator that was replaced.
+    #[error("the transaction coordinator is outdated")]
+    TransactionCoordinatorFenced,
 }
 
 impl WriteError {
@@ -56,6 +65,9 @@ impl WriteError {
             WriteError::Storage => ErrorCode::KafkaStorageError,
             WriteError::TimedOut => ErrorCode::RequestTimedOut,
             WriteError::Refused => ErrorCode::UnknownServerError,
+            WriteError::InvalidProducerEpoch => ErrorCode::InvalidProducerEpoch,
+            WriteError::InvalidTxnState => ErrorCode::InvalidTxnState,
+            WriteError::TransactionCoordinatorFenced => ErrorCode::TransactionCoordinatorFenced,
         }
     }
 }
@@ -74,6 +86,23 @@ pub enum ReadError {
     Storage,
 }
 
+/// What a batch is, beside records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchKind {
+    /// Records of no transaction.
+    Plain,
+    /// Records of an open transaction; the guard is what its verification gave, if there was one.
+    Transactional {
+        /// See [`super::TransactionalProducer::guard`].
+        guard: Option<u64>,
+    },
+    /// The marker that ends a transaction, which ran under this `transaction.version`.
+    Marker {
+        /// The feature level.
+        transaction_version: i16,
+    },
+}
+
 /// The way from a coordinator to its log.
 pub trait PartitionWriter: Send + Sync + 'static {
     /// Appends one record batch (format v2, base offset 0) as the leader at `leader_epoch`. Done
@@ -84,6 +113,7 @@ pub trait PartitionWriter: Send + Sync + 'static {
         partition: i32,
         leader_epoch: i32,
         batch: Bytes,
+        kind: BatchKind,
     ) -> BoxFuture<'_, Result<Appended, WriteError>>;
 
     /// The high watermark and its changes. The sender may go away when the partition does.

@@ -1,5 +1,6 @@
 //! The runtime, with a shard as small as can be: a sum that records add to.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ impl Shard for Sum {
     type Record = Add;
     type Undo = i64;
     type Completion = ReplyToken;
+    type Action = Infallible;
 
     fn handle(&mut self, request: Ask, token: ReplyToken, now: Now) -> Effects<Self> {
         let mut out = Effects::default();
@@ -109,8 +111,9 @@ impl Shard for Sum {
         record.0
     }
 
-    fn replay_marker(&mut self, _producer_id: i64, committed: bool) {
+    fn replay_marker(&mut self, _producer_id: i64, committed: bool) -> Vec<i64> {
         self.sum += if committed { 1_000_000 } else { 2_000_000 };
+        Vec::new()
     }
 
     fn undo(&mut self, added: i64) {
@@ -152,7 +155,14 @@ impl World {
             codec: Codec::NONE,
         };
         let clock = Arc::new(TokioClock(tokio::time::Instant::now()));
-        let runtime = Runtime::new(log.clone(), log.clone(), clock, options, |_| Sum::default());
+        let runtime = Runtime::new(
+            log.clone(),
+            log.clone(),
+            clock,
+            options,
+            |_| Sum::default(),
+            |_, _, action| match action {},
+        );
         World {
             log,
             runtime: Arc::new(runtime),

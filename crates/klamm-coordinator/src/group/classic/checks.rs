@@ -113,6 +113,26 @@ impl ClassicGroup {
         Ok(())
     }
 
+    /// Whether offsets may be committed in a transaction: a producer may, but need not, say which
+    /// member it acts for.
+    pub fn validate_txn_offset_commit(
+        &self,
+        member_id: &str,
+        instance_id: Option<&ByteStr>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
+        if generation < 0 && self.state == ClassicState::Empty {
+            return Ok(());
+        }
+        if generation >= 0 || !member_id.is_empty() || instance_id.is_some() {
+            self.validate_member(member_id, instance_id)?;
+            if generation != self.generation {
+                return Err(ErrorCode::IllegalGeneration);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether members are consumers, whose subscriptions can be read.
     pub fn uses_consumer_protocol(&self) -> bool {
         self.protocol_type

@@ -7,6 +7,7 @@
 mod admin;
 mod members;
 mod offsets;
+mod transactions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -64,7 +65,14 @@ impl GroupCoordinator {
         };
         GroupCoordinator {
             partition_count: AtomicI32::new(config.offsets_topic_partitions),
-            runtime: Runtime::new(writer, reader, env.clock.clone(), options, make_shard),
+            runtime: Runtime::new(
+                writer,
+                reader,
+                env.clock.clone(),
+                options,
+                make_shard,
+                |_, _, action| match action {},
+            ),
             config,
             metrics,
             is_active: AtomicBool::new(true),

@@ -5,7 +5,7 @@
 //! a stable one reads the newest and waits. `transactional` keeps what open transactions
 //! committed until their marker comes.
 //!
-//! One file per request (`commit`, `fetch`, `delete`), and `expire` for retention.
+//! One file per request (`commit`, `txn_commit`, `fetch`, `delete`), and `expire` for retention.
 
 mod commit;
 mod delete;
@@ -13,10 +13,11 @@ mod expire;
 mod fetch;
 mod store;
 mod transactional;
+mod txn_commit;
 
 #[cfg(test)]
 mod tests;
 
 pub use delete::DeletedTopic;
 pub use store::{CommittedOffset, OffsetStore, OffsetUndo};
-pub use transactional::PendingOffsets;
+pub use transactional::{PendingOffsets, PendingUndo};

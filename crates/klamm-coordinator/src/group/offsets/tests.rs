@@ -252,6 +252,12 @@ fn an_offset_of_a_former_topic_of_that_name_does_not_count() {
     assert_eq!(offset(&mut bench, topic_id(2)), -1);
 }
 
+fn end_transaction(bench: &mut Bench, producer_id: i64, committed: bool) {
+    for undo in bench.shard.replay_marker(producer_id, committed) {
+        bench.shard.commit(undo);
+    }
+}
+
 #[test]
 fn offsets_of_open_transactions_count_when_the_marker_comes() {
     let mut bench = Bench::new();
@@ -262,15 +268,15 @@ fn offsets_of_open_transactions_count_when_the_marker_comes() {
         bench.fetch(true),
         Some(Err(ErrorCode::UnstableOffsetCommit))
     );
-    bench.shard.replay_marker(9, true);
+    end_transaction(&mut bench, 9, true);
     assert_eq!(bench.fetch(true), Some(Ok(6)));
     // Aborted, and overtaken by a later plain commit.
     replay_offset(&mut bench, 9, 7, Uuid::ZERO);
-    bench.shard.replay_marker(9, false);
+    end_transaction(&mut bench, 9, false);
     assert_eq!(bench.fetch(true), Some(Ok(6)));
     replay_offset(&mut bench, 9, 8, Uuid::ZERO);
     replay_offset(&mut bench, -1, 10, Uuid::ZERO);
-    bench.shard.replay_marker(9, true);
+    end_transaction(&mut bench, 9, true);
     assert_eq!(bench.fetch(true), Some(Ok(10)));
 }
 
@@ -329,7 +335,7 @@ fn offsets_go_with_their_topic_but_not_with_a_former_one() {
     // What an open transaction holds goes too.
     replay_offset(&mut bench, 9, 5, topic_id(1));
     bench.ask(gone(topic_id(1))).unwrap();
-    bench.shard.replay_marker(9, true);
+    end_transaction(&mut bench, 9, true);
     assert_eq!(bench.fetch(false), Some(Ok(-1)));
 }
 
@@ -448,7 +454,7 @@ fn an_open_transaction_keeps_offsets_and_group_from_expiring() {
     bench.advance_ms(30 * DAY_MS);
     assert_eq!(bench.fetch(false), Some(Ok(5)));
     assert_eq!(bench.state(), ClassicState::Empty);
-    bench.shard.replay_marker(9, false);
+    end_transaction(&mut bench, 9, false);
     bench.advance_ms(600_000);
     assert_eq!(bench.shard.group_ids().count(), 0);
 }

@@ -14,7 +14,7 @@ use klamm_protocol::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest,
     JoinGroupRequest, JoinGroupResponse, ListGroupsRequest, OffsetCommitRequest,
     OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use klamm_protocol::{ByteStr, ErrorCode};
 
@@ -24,7 +24,7 @@ use crate::group::consumer::{
     self, ConsumerGroup, ConsumerTimer, ConsumerUndo, DowngradeCompletion,
 };
 use crate::group::foreign::{ForeignGroup, ForeignKey};
-use crate::group::offsets::{DeletedTopic, OffsetUndo};
+use crate::group::offsets::{DeletedTopic, OffsetUndo, PendingUndo};
 use crate::group::record::GroupRecord;
 use crate::runtime::ReplyToken;
 
@@ -45,6 +45,8 @@ pub enum GroupRequest {
     DescribeConsumerGroups(Vec<ByteStr>),
     /// Key 8, with the topics' names filled in.
     OffsetCommit(RequestContext, Box<OffsetCommitRequest>),
+    /// Key 28, and what the verification of the transaction gave.
+    TxnOffsetCommit(Box<TxnOffsetCommitRequest>, Option<u64>),
     /// Key 9, one group; with the topics' names filled in. The flag asks for stable offsets.
     OffsetFetch(Box<OffsetFetchRequestGroup>, bool),
     /// Key 47.
@@ -74,6 +76,8 @@ pub enum GroupResponse {
     DescribeConsumerGroups(Vec<DescribedConsumerGroup>),
     /// To an OffsetCommit.
     OffsetCommit(Box<OffsetCommitResponse>),
+    /// To a TxnOffsetCommit.
+    TxnOffsetCommit(Box<TxnOffsetCommitResponse>),
     /// To an OffsetFetch.
     OffsetFetch(Box<OffsetFetchResponseGroup>),
     /// To an OffsetDelete.
@@ -129,6 +133,10 @@ pub struct GroupCreation {
 pub enum GroupUndo {
     /// An offset, and whether its record made the group.
     Offset(OffsetUndo, Option<ByteStr>),
+    /// An offset was deleted, and with it those of open transactions.
+    Deletion(OffsetUndo, Option<PendingUndo>),
+    /// An offset of an open transaction, and whether its record made the group.
+    Pending(PendingUndo, bool),
     /// A group was deleted or set.
     Group(ByteStr, Option<Group>),
     /// A classic group with members took the place of another, or of none.

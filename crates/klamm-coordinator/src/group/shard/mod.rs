@@ -9,6 +9,7 @@ mod messages;
 mod replay;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use klamm_env::Rng;
@@ -182,6 +183,7 @@ impl Shard for GroupShard {
     type Record = GroupRecord;
     type Undo = GroupUndo;
     type Completion = GroupCompletion;
+    type Action = Infallible;
 
     fn handle(&mut self, request: GroupRequest, token: ReplyToken, now: Now) -> GroupEffects {
         let answer = |response| {
@@ -213,6 +215,9 @@ impl Shard for GroupShard {
             },
             GroupRequest::OffsetCommit(context, request) => {
                 self.offset_commit(&context, &request, token, now)
+            }
+            GroupRequest::TxnOffsetCommit(request, guard) => {
+                self.txn_offset_commit(&request, guard, token, now)
             }
             GroupRequest::OffsetFetch(request, require_stable) => {
                 self.offset_fetch(&request, require_stable, token)
@@ -273,12 +278,7 @@ impl Shard for GroupShard {
     fn replay(&mut self, origin: RecordOrigin, record: &GroupRecord, now: Now) -> GroupUndo {
         match record {
             GroupRecord::OffsetCommit { key, value } => {
-                match self.replay_offset(origin, key, value.as_ref(), now) {
-                    Some((offset, made)) => {
-                        GroupUndo::Offset(self.offsets.set_in_flight(key, offset), made)
-                    }
-                    None => GroupUndo::Nothing,
-                }
+                self.replay_offset(origin, key, value.as_ref(), now)
             }
             GroupRecord::GroupMetadata { group_id, value } => {
                 let group = value.as_ref().map(|value| {
@@ -295,9 +295,7 @@ impl Shard for GroupShard {
     fn replay_committed(&mut self, origin: RecordOrigin, record: &GroupRecord, now: Now) {
         match record {
             GroupRecord::OffsetCommit { key, value } => {
-                if let Some((offset, _)) = self.replay_offset(origin, key, value.as_ref(), now) {
-                    self.offsets.set(key, offset);
-                }
+                self.load_offset(origin, key, value.as_ref(), now);
             }
             GroupRecord::GroupMetadata { .. } | GroupRecord::Consumer(_) => {
                 self.replay(origin, record, now);
@@ -306,8 +304,12 @@ impl Shard for GroupShard {
         }
     }
 
-    fn replay_marker(&mut self, producer_id: i64, committed: bool) {
-        self.pending.end(producer_id, committed, &mut self.offsets);
+    fn replay_marker(&mut self, producer_id: i64, committed: bool) -> Vec<GroupUndo> {
+        let changes = self.pending.end(producer_id, committed, &mut self.offsets);
+        let undos = changes
+            .into_iter()
+            .map(|undo| GroupUndo::Offset(undo, None));
+        undos.collect()
     }
 
     fn undo(&mut self, undo: GroupUndo) {
@@ -317,6 +319,19 @@ impl Shard for GroupShard {
                 if let Some(group_id) = made
                     && !self.is_in_use(&group_id)
                 {
+                    self.groups.remove(&group_id);
+                }
+            }
+            GroupUndo::Deletion(undo, pending) => {
+                self.offsets.undo(undo);
+                if let Some(pending) = pending {
+                    self.pending.undo(pending);
+                }
+            }
+            GroupUndo::Pending(undo, made) => {
+                let group_id = undo.key().group.clone();
+                self.pending.undo(undo);
+                if made && !self.is_in_use(&group_id) {
                     self.groups.remove(&group_id);
                 }
             }
@@ -347,7 +362,7 @@ impl Shard for GroupShard {
     }
 
     fn commit(&mut self, undo: GroupUndo) {
-        if let GroupUndo::Offset(undo, _) = undo {
+        if let GroupUndo::Offset(undo, _) | GroupUndo::Deletion(undo, _) = undo {
             self.offsets.commit(&undo);
         }
     }

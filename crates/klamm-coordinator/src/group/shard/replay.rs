@@ -14,26 +14,47 @@ use crate::runtime::{Now, RecordOrigin};
 const NO_PRODUCER: i64 = -1;
 
 impl GroupShard {
-    /// Does all but the change of the offset itself, which is returned together with the name of
-    /// the group if the record made one. None if the offset waits for its transaction.
+    /// An offset was committed or deleted, plainly or in a transaction.
     pub(super) fn replay_offset(
         &mut self,
         origin: RecordOrigin,
         key: &OffsetCommitKey,
         value: Option<&OffsetCommitValue>,
         now: Now,
-    ) -> Option<(Option<CommittedOffset>, Option<ByteStr>)> {
+    ) -> GroupUndo {
         let Some(value) = value else {
-            self.pending.remove(key);
-            return Some((None, None));
+            let pending = self.pending.remove(key);
+            return GroupUndo::Deletion(self.offsets.set_in_flight(key, None), pending);
         };
         let offset = CommittedOffset::from_record(origin, value);
         let made = self.ensure_group(&key.group, now);
         if origin.producer_id != NO_PRODUCER {
-            self.pending.put(origin.producer_id, key, offset);
-            return None;
+            return GroupUndo::Pending(self.pending.put(origin.producer_id, key, offset), made);
         }
-        Some((Some(offset), made.then(|| key.group.detached())))
+        let made = made.then(|| key.group.detached());
+        GroupUndo::Offset(self.offsets.set_in_flight(key, Some(offset)), made)
+    }
+
+    /// The same for a record that is committed, without an undo for the many plain ones.
+    pub(super) fn load_offset(
+        &mut self,
+        origin: RecordOrigin,
+        key: &OffsetCommitKey,
+        value: Option<&OffsetCommitValue>,
+        now: Now,
+    ) {
+        let Some(value) = value else {
+            self.pending.remove(key);
+            self.offsets.set(key, None);
+            return;
+        };
+        let offset = CommittedOffset::from_record(origin, value);
+        self.ensure_group(&key.group, now);
+        if origin.producer_id == NO_PRODUCER {
+            self.offsets.set(key, Some(offset));
+        } else {
+            self.pending.put(origin.producer_id, key, offset);
+        }
     }
 
     pub(super) fn set_group(&mut self, group_id: &ByteStr, group: Option<Group>) -> GroupUndo {
