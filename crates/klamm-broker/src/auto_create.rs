@@ -1,10 +1,10 @@
-//! Topics that come into being because somebody needs them: auto creation, and the internal topic
-//! of the group coordinator.
+//! Topics that come into being because somebody needs them: auto creation, and the internal topics
+//! of the coordinators.
 
 use klamm_controller::Describable;
 use klamm_protocol::messages::CreateTopicsRequest;
 use klamm_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use klamm_protocol::{ErrorCode, topic_name};
+use klamm_protocol::{ByteStr, ErrorCode, topic_name};
 use tracing::{debug, warn};
 
 use crate::shared::Shared;
@@ -21,6 +21,8 @@ pub(crate) async fn create_missing(broker: &Shared, names: &[&str]) -> bool {
     for name in names {
         let wanted = if *name == topic_name::CONSUMER_OFFSETS {
             consumer_offsets(broker)
+        } else if *name == topic_name::TRANSACTION_STATE {
+            transaction_state(broker)
         } else if auto && !topic_name::is_internal(name) && topic_name::validate(name).is_ok() {
             plain(name)
         } else {
@@ -74,11 +76,6 @@ fn plain(name: &str) -> CreatableTopic {
 
 fn consumer_offsets(broker: &Shared) -> CreatableTopic {
     let config = broker.config();
-    let option = |name: &str, value: &str| CreatableTopicConfig {
-        name: name.into(),
-        value: Some(value.into()),
-        ..CreatableTopicConfig::default()
-    };
     CreatableTopic {
         name: topic_name::CONSUMER_OFFSETS.into(),
         num_partitions: config.int("offsets.topic.num.partitions"),
@@ -86,12 +83,43 @@ fn consumer_offsets(broker: &Shared) -> CreatableTopic {
         configs: vec![
             option("cleanup.policy", "compact"),
             option("compression.type", "producer"),
+            option("segment.bytes", config.int("offsets.topic.segment.bytes")),
+        ],
+        ..CreatableTopic::default()
+    }
+}
+
+fn transaction_state(broker: &Shared) -> CreatableTopic {
+    let config = broker.config();
+    CreatableTopic {
+        name: topic_name::TRANSACTION_STATE.into(),
+        num_partitions: config.transaction_state_log_num_partitions(),
+        replication_factor: internal_replication(
+            broker,
+            "transaction.state.log.replication.factor",
+        ),
+        configs: vec![
+            option("unclean.leader.election.enable", "false"),
+            option("compression.type", "uncompressed"),
+            option("cleanup.policy", "compact"),
+            option(
+                "min.insync.replicas",
+                config.transaction_state_log_min_isr(),
+            ),
             option(
                 "segment.bytes",
-                &config.int("offsets.topic.segment.bytes").to_string(),
+                config.transaction_state_log_segment_bytes(),
             ),
         ],
         ..CreatableTopic::default()
+    }
+}
+
+fn option(name: &str, value: impl ToString) -> CreatableTopicConfig {
+    CreatableTopicConfig {
+        name: name.into(),
+        value: Some(ByteStr::from(value.to_string())),
+        ..CreatableTopicConfig::default()
     }
 }
 

@@ -110,6 +110,7 @@ impl Broker {
         self.shutdown.stop();
         drain(&self.shutdown).await;
         shared.groups.shut_down();
+        shared.transactions.shut_down();
         self.tasks.shutdown().await;
         self.cleaner.stop().await;
         self.upkeep.stop().await;

@@ -7,10 +7,10 @@ use arc_swap::ArcSwap;
 use klamm_config::BrokerConfig;
 use klamm_config::table::TOPIC_CONFIGS;
 use klamm_controller::{MetadataPublisher, MetadataUpdate};
-use klamm_coordinator::GroupCoordinator;
 use klamm_coordinator::group::DeletedTopic;
+use klamm_coordinator::{GroupCoordinator, TransactionCoordinator};
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage};
-use klamm_protocol::topic_name::CONSUMER_OFFSETS;
+use klamm_protocol::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use klamm_replication::{ReplicaChanges, ReplicaManager};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
@@ -28,6 +28,7 @@ pub(crate) struct MetadataFollower {
     pub(crate) replicas: ReplicaManager,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) group_cluster: Arc<GroupCluster>,
+    pub(crate) transactions: Arc<TransactionCoordinator>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -50,6 +51,7 @@ impl MetadataFollower {
             topic_settings(topic, image.config(&ConfigResource::topic(topic)), &config)
         });
         self.update_groups(&changes, image);
+        self.update_transactions(&changes, image);
         for (partition, failed) in &changes.failed {
             error!(%partition, error = %failed, "a replica cannot be opened");
         }
@@ -96,6 +98,27 @@ impl MetadataFollower {
         for (partition, leader_epoch) in &changes.resigned {
             if &*partition.topic == CONSUMER_OFFSETS {
                 self.groups.on_resigned(partition.partition, *leader_epoch);
+            }
+        }
+    }
+
+    fn update_transactions(&self, changes: &ReplicaChanges, image: &MetadataImage) {
+        let level = image.features().level("transaction.version");
+        self.transactions.set_transaction_version(level);
+        for elected in &changes.elected {
+            if &*elected.partition.topic == TRANSACTION_STATE {
+                if let Some(topic) = image.topic(TRANSACTION_STATE) {
+                    let count = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
+                    self.transactions.set_partition_count(count);
+                }
+                self.transactions
+                    .on_elected(elected.partition.partition, elected.leader_epoch);
+            }
+        }
+        for (partition, leader_epoch) in &changes.resigned {
+            if &*partition.topic == TRANSACTION_STATE {
+                self.transactions
+                    .on_resigned(partition.partition, *leader_epoch);
             }
         }
     }

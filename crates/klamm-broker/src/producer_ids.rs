@@ -1,7 +1,10 @@
 //! Producer ids: handed out one by one from blocks that the controller gives (KIP-730).
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use klamm_coordinator::runtime::BoxFuture;
+use klamm_coordinator::transaction::ProducerIdSource;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::AllocateProducerIdsRequest;
 use tokio::sync::Mutex;
@@ -34,5 +37,14 @@ impl ProducerIds {
         *block =
             answer.producer_id_start..answer.producer_id_start + i64::from(answer.producer_id_len);
         block.next().ok_or(ErrorCode::UnknownServerError)
+    }
+}
+
+/// The same as the transaction coordinator asks for them.
+pub(crate) struct IdSource(pub(crate) Arc<Shared>);
+
+impl ProducerIdSource for IdSource {
+    fn next(&self) -> BoxFuture<'_, Result<i64, ErrorCode>> {
+        Box::pin(self.0.producer_ids.next(&self.0))
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use klamm_config::{
     BrokerConfig, Endpoint, ProduceValidation, TopicCompression, TopicConfig, TopicTimestampType,
 };
-use klamm_coordinator::GroupCoordinatorConfig;
 use klamm_coordinator::group::consumer::MigrationPolicy;
 use klamm_coordinator::group::consumer::assignor::Assignor;
+use klamm_coordinator::{GroupCoordinatorConfig, TransactionCoordinatorConfig};
 use klamm_log::LogConfig;
 use klamm_net::{ByteBudget, ListenerConfig};
 use klamm_records::produce::{ProduceRules, TopicCompression as StoredCompression, Validation};
@@ -28,6 +28,9 @@ pub(crate) struct Settings {
     pub(crate) describe_partitions_max: i32,
     /// `fetch.max.bytes`
     pub(crate) fetch_bytes_max: i32,
+    /// How long a producer's first write in a transaction waits for the one before to end, in
+    /// milliseconds: `add.partitions.to.txn.retry.backoff.max.ms`, at most `request.timeout.ms`.
+    pub(crate) transaction_patience_ms: i64,
 }
 
 impl Settings {
@@ -37,6 +40,10 @@ impl Settings {
             advertised_controller: config.advertised_controller_listeners().to_vec(),
             describe_partitions_max: config.max_request_partition_size_limit(),
             fetch_bytes_max: config.fetch_max_bytes(),
+            transaction_patience_ms: config
+                .int("add.partitions.to.txn.retry.backoff.max.ms")
+                .min(config.int("request.timeout.ms"))
+                .into(),
         }
     }
 }
@@ -104,6 +111,7 @@ fn log_config(
         file_delete_delay_ms: topic.file_delete_delay_ms,
         preallocate: topic.preallocate,
         producer_id_expiration_ms: config.producer_id_expiration_ms().into(),
+        transaction_verification: config.boolean("transaction.partition.verification.enable"),
     }
 }
 
@@ -150,6 +158,24 @@ pub(crate) fn group_config(config: &BrokerConfig) -> GroupCoordinatorConfig {
             .unwrap_or(Compression::None),
         offsets_load_buffer_bytes: positive(config.offsets_load_buffer_size()),
         ..GroupCoordinatorConfig::default()
+    }
+}
+
+/// What the transaction coordinator is started with.
+pub(crate) fn transaction_config(config: &BrokerConfig) -> TransactionCoordinatorConfig {
+    let interval = |name: &str| i64::from(config.int(name));
+    TransactionCoordinatorConfig {
+        max_timeout_ms: config.transaction_max_timeout_ms(),
+        id_expiration_ms: config.transactional_id_expiration_ms().into(),
+        abort_interval_ms: interval("transaction.abort.timed.out.transaction.cleanup.interval.ms"),
+        expiration_interval_ms: interval(
+            "transaction.remove.expired.transaction.cleanup.interval.ms",
+        ),
+        topic_partitions: config.transaction_state_log_num_partitions(),
+        load_buffer_bytes: positive(config.int("transaction.state.log.load.buffer.size")),
+        two_phase_commit: config.boolean("transaction.two.phase.commit.enable"),
+        write_timeout_ms: positive(config.int("request.timeout.ms")) as u64,
+        ..TransactionCoordinatorConfig::default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arc_swap::ArcSwap;
 use klamm_config::BrokerConfig;
 use klamm_controller::Controller;
-use klamm_coordinator::{GroupCoordinator, TopicLookup};
+use klamm_coordinator::{GroupCoordinator, TopicLookup, TransactionCoordinator};
 use klamm_env::Env;
 use klamm_metadata::{MetadataImage, NO_LEADER, PartitionImage};
 use klamm_protocol::{ByteStr, ErrorCode};
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) groups: Arc<GroupCoordinator>,
     /// What the coordinator of groups sees of the cluster.
     pub(crate) group_cluster: Arc<GroupCluster>,
+    /// The transactions this broker coordinates.
+    pub(crate) transactions: Arc<TransactionCoordinator>,
     /// Ids for idempotent producers.
     pub(crate) producer_ids: ProducerIds,
     /// Counters.

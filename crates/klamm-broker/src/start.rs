@@ -10,12 +10,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use klamm_config::{BrokerConfig, SecurityProtocol};
 use klamm_controller::{Controller, ControllerConfig, ControllerListener, KafkaConfigs};
-use klamm_coordinator::GroupCoordinator;
 use klamm_coordinator::group::consumer::assignor::Assignor;
+use klamm_coordinator::{GroupCoordinator, TransactionCoordinator};
 use klamm_env::Env;
 use klamm_log::meta_properties::MetaProperties;
 use klamm_log::{LogManager, LogManagerConfig};
 use klamm_net::{Listener, Shutdown};
+use klamm_protocol::topic_name;
 use klamm_records::{TopicPartition, Uuid};
 use klamm_replication::partition::IsrProposal;
 use klamm_replication::{ProposalSink, ReplicaManager, ReplicaManagerConfig};
@@ -25,21 +26,22 @@ use tracing::{error, warn};
 use crate::apis::Table;
 use crate::broker::{BoundListener, Broker};
 use crate::cleaner::CleanerThreads;
+use crate::coordinator_log::CoordinatorLog;
 use crate::error::BrokerError;
 use crate::follow::MetadataFollower;
 use crate::group_cluster::GroupCluster;
-use crate::group_log::GroupLog;
 use crate::listeners::{Opened, advertised, open_listeners};
+use crate::markers::Markers;
 use crate::membership;
 use crate::ops::{Health, Metrics, OpsServer, register_cleaner_gauges, register_gauges};
-use crate::producer_ids::ProducerIds;
+use crate::producer_ids::{IdSource, ProducerIds};
 use crate::service::KafkaService;
 use crate::settings::{self, Settings};
 use crate::shared::Shared;
 use crate::upkeep::Upkeep;
 
 /// Features that Klamm knows and does not serve yet; new clusters start without them.
-const FEATURES_TO_COME: [&str; 3] = ["share.version", "streams.version", "transaction.version"];
+const FEATURES_TO_COME: [&str; 2] = ["share.version", "streams.version"];
 
 pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, BrokerError> {
     check_supported(&config)?;
@@ -57,6 +59,9 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     ));
     let mut tasks = JoinSet::new();
     tasks.spawn(shared.replicas.clone().run_timer());
+    let (markers, ids) = (Markers(shared.clone()), IdSource(shared.clone()));
+    let transactions = shared.transactions.clone();
+    tasks.spawn(transactions.run(Arc::new(markers), Arc::new(ids)));
     follow_metadata(&shared).await?;
     membership::register(&shared, &config, &opened).await?;
     membership::complete_recovery(&shared).await;
@@ -150,16 +155,26 @@ fn compose(
         env.clone(),
     );
     let batch_bytes_max = usize::try_from(config.message_max_bytes()).unwrap_or(0);
-    let log = Arc::new(GroupLog::new(replicas.clone(), batch_bytes_max));
+    let log = |topic| {
+        Arc::new(CoordinatorLog::new(
+            replicas.clone(),
+            topic,
+            batch_bytes_max,
+        ))
+    };
     let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
     let group_cluster = Arc::new(GroupCluster::new(dynamic.clone()));
+    let offsets = log(topic_name::CONSUMER_OFFSETS);
     let groups = GroupCoordinator::new(
         settings::group_config(config),
-        log.clone(),
-        log,
+        offsets.clone(),
+        offsets,
         group_cluster.clone(),
         env,
     );
+    let states = log(topic_name::TRANSACTION_STATE);
+    let transactions = settings::transaction_config(config);
+    let transactions = TransactionCoordinator::new(transactions, states.clone(), states, env);
     let mut settings = Settings::of(config);
     settings.advertised_controller = advertised(&settings.advertised_controller, opened);
     Shared {
@@ -172,6 +187,7 @@ fn compose(
         replicas,
         groups: Arc::new(groups),
         group_cluster,
+        transactions: Arc::new(transactions),
         producer_ids: ProducerIds::default(),
         metrics,
         broker_epoch: AtomicI64::new(-1),
@@ -196,6 +212,7 @@ async fn follow_metadata(shared: &Arc<Shared>) -> Result<(), BrokerError> {
         replicas: shared.replicas.clone(),
         groups: shared.groups.clone(),
         group_cluster: shared.group_cluster.clone(),
+        transactions: shared.transactions.clone(),
         metrics: shared.metrics.clone(),
     };
     shared.controller.subscribe(Arc::new(follower)).await;

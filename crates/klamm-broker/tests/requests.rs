@@ -91,7 +91,7 @@ async fn what_was_produced_is_fetched_also_after_a_restart() {
 async fn every_advertised_version_is_answered() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path(), &[]).await;
-    answers_what_it_advertises(&broker, "PLAINTEXT", 45).await;
+    answers_what_it_advertises(&broker, "PLAINTEXT", 52).await;
     broker.shutdown().await;
 }
 
@@ -160,6 +160,13 @@ async fn answered(client: &mut Client, key: i16, version: i16) {
         ListOffsetsRequest,
         MetadataRequest,
         OffsetCommitRequest,
+        AddPartitionsToTxnRequest,
+        AddOffsetsToTxnRequest,
+        EndTxnRequest,
+        WriteTxnMarkersRequest,
+        TxnOffsetCommitRequest,
+        DescribeTransactionsRequest,
+        ListTransactionsRequest,
         OffsetFetchRequest,
         FindCoordinatorRequest,
         JoinGroupRequest,
@@ -310,26 +317,37 @@ async fn bad_batches_are_refused_with_kafkas_codes() {
 
 /// There is no transaction coordinator yet: such a batch would open a transaction for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn transactional_batches_are_refused() {
+async fn transactional_batches_need_a_transaction() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path(), &[]).await;
     let mut client = Client::connect(&broker).await;
     client.ask(9, &named("t")).await;
-    let mut bytes = batch(&["a"]).to_vec();
-    bytes[22] |= 0x10;
-    let request = produce_request("t", bytes.clone().into(), 1);
+    let request = produce_request("t", transactional_batch(5, 0, 0), 1);
     let unnamed = client.ask(9, &request).await;
     assert_eq!(
         produce_error(&unnamed),
         code(ErrorCode::TransactionalIdAuthorizationFailed)
     );
+    // Without a coordinator that could know of it the client has to come again.
     let request = ProduceRequest {
         transactional_id: Some("x".into()),
         ..request
     };
     let named = client.ask(9, &request).await;
-    assert_eq!(produce_error(&named), code(ErrorCode::InvalidTxnState));
+    assert_eq!(produce_error(&named), code(ErrorCode::NotEnoughReplicas));
     broker.shutdown().await;
+}
+
+fn transactional_batch(producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Bytes {
+    let mut builder = BatchBuilder::new(BatchOptions {
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        transactional: true,
+        ..BatchOptions::default()
+    });
+    builder.append(0, None, Some(b"v"), []).unwrap();
+    builder.build().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ use crate::table;
 
 /// Broker configurations with an effect, sorted.
 pub const BROKER: &[&str] = &[
+    "add.partitions.to.txn.retry.backoff.max.ms",
     "advertised.listeners",
     "auto.create.topics.enable",
     "auto.leader.rebalance.enable",
@@ -113,6 +114,17 @@ pub const BROKER: &[&str] = &[
     "socket.receive.buffer.bytes",
     "socket.request.max.bytes",
     "socket.send.buffer.bytes",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+    "transaction.max.timeout.ms",
+    "transaction.partition.verification.enable",
+    "transaction.remove.expired.transaction.cleanup.interval.ms",
+    "transaction.state.log.load.buffer.size",
+    "transaction.state.log.min.isr",
+    "transaction.state.log.num.partitions",
+    "transaction.state.log.replication.factor",
+    "transaction.state.log.segment.bytes",
+    "transaction.two.phase.commit.enable",
+    "transactional.id.expiration.ms",
     "unclean.leader.election.enable",
     "unclean.leader.election.interval.ms",
 ];

@@ -13,6 +13,8 @@ use crate::shared::Shared;
 
 /// `key_type` of consumer groups.
 const GROUP: i8 = 0;
+/// `key_type` of transactional ids.
+const TRANSACTION: i8 = 1;
 /// From here on several keys are asked for at once (KIP-699).
 const BATCH_VERSION: i16 = 4;
 
@@ -72,16 +74,18 @@ async fn leader(
     kind: i8,
     key: &str,
 ) -> Result<(i32, String, i32), ErrorCode> {
-    if kind != GROUP {
-        // Transactions (1) and share groups (2) are not served yet: no coordinator will come up.
-        return Err(ErrorCode::InvalidRequest);
-    }
-    if broker.image().topic(topic_name::CONSUMER_OFFSETS).is_none() {
-        auto_create::create_missing(broker, &[topic_name::CONSUMER_OFFSETS]).await;
+    let name = match kind {
+        GROUP => topic_name::CONSUMER_OFFSETS,
+        TRANSACTION => topic_name::TRANSACTION_STATE,
+        // Share groups (2) are not served yet: no coordinator will come up.
+        _ => return Err(ErrorCode::InvalidRequest),
+    };
+    if broker.image().topic(name).is_none() {
+        auto_create::create_missing(broker, &[name]).await;
     }
     let image = broker.image();
     let topic = image
-        .topic(topic_name::CONSUMER_OFFSETS)
+        .topic(name)
         .ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let count = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
     let partition = topic

@@ -15,6 +15,8 @@ use crate::dispatch::{Dispatch, Entry, entry};
 use crate::shared::Shared;
 
 mod acls;
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
@@ -38,8 +40,10 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_transactions;
 mod describe_user_scram_credentials;
 mod elect_leaders;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -51,6 +55,7 @@ mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -59,8 +64,11 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sasl;
 mod sync_group;
+mod transactional_writes;
+mod txn_offset_commit;
 mod unregister_broker;
 mod update_features;
+mod write_txn_markers;
 
 /// What clients are offered on broker listeners.
 const BROKER_APIS: &[Entry] = &[
@@ -84,6 +92,11 @@ const BROKER_APIS: &[Entry] = &[
     entry::<DeleteRecordsRequest>(),
     entry::<InitProducerIdRequest>(),
     entry::<OffsetForLeaderEpochRequest>(),
+    entry::<AddPartitionsToTxnRequest>(),
+    entry::<AddOffsetsToTxnRequest>(),
+    entry::<EndTxnRequest>(),
+    entry::<WriteTxnMarkersRequest>(),
+    entry::<TxnOffsetCommitRequest>(),
     entry::<DescribeAclsRequest>(),
     entry::<CreateAclsRequest>(),
     entry::<DeleteAclsRequest>(),
@@ -111,6 +124,8 @@ const BROKER_APIS: &[Entry] = &[
     entry::<UpdateFeaturesRequest>(),
     entry::<DescribeClusterRequest>(),
     entry::<DescribeProducersRequest>(),
+    entry::<DescribeTransactionsRequest>(),
+    entry::<ListTransactionsRequest>(),
     entry::<UnregisterBrokerRequest>(),
     entry::<ConsumerGroupHeartbeatRequest>(),
     entry::<ConsumerGroupDescribeRequest>(),

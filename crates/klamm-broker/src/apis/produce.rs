@@ -16,8 +16,10 @@ use klamm_records::BatchHeader;
 use klamm_replication::{Prepared, ProduceContext, ProduceResult, TopicRef};
 use tracing::debug;
 
+use super::transactional_writes::{Checks, Verdict};
 use crate::context::RequestContext;
 use crate::dispatch::{Entry, decode, encode};
+use crate::ops::RequestTimer;
 use crate::shared::Shared;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -40,7 +42,39 @@ fn dispatch(broker: &Arc<Shared>, context: RequestContext, body: Decoder) -> Han
     let timer = broker
         .metrics
         .request_started(ProduceRequest::API_KEY, &context);
-    let prepared = prepare(broker, &context, &request);
+    let version = context.api_version;
+    let checks = match &request.transactional_id {
+        Some(_) => Checks::begin(broker, version, &request),
+        None => None,
+    };
+    let Some(mut checks) = checks else {
+        return append(broker, context, request, Vec::new(), timer);
+    };
+    if !checks.must_ask() {
+        return append(broker, context, request, checks.into_verdicts(), timer);
+    }
+    // The connection waits: a later request of the producer must not overtake this one.
+    let broker = broker.clone();
+    Handling::Barrier(Box::pin(async move {
+        let transactional_id = request.transactional_id.clone().unwrap_or_default();
+        checks.ask(&broker, &transactional_id).await;
+        let verdicts = checks.into_verdicts();
+        match append(&broker, context, request, verdicts, timer) {
+            Handling::Ready(reply) => reply,
+            Handling::Pipelined(reply) | Handling::Barrier(reply) => reply.await,
+        }
+    }))
+}
+
+/// Validates and appends. `verdicts` has one for each partition, or none at all.
+fn append(
+    broker: &Arc<Shared>,
+    context: RequestContext,
+    request: ProduceRequest,
+    verdicts: Vec<Verdict>,
+    timer: RequestTimer,
+) -> Handling {
+    let prepared = prepare(broker, &context, &request, verdicts);
     let pending = broker
         .replicas
         .append_now(prepared, request.acks, request.timeout_ms);
@@ -62,7 +96,12 @@ fn dispatch(broker: &Arc<Shared>, context: RequestContext, body: Decoder) -> Han
 }
 
 /// Looks up and validates every partition of the request, in its order.
-fn prepare(broker: &Shared, context: &RequestContext, request: &ProduceRequest) -> Vec<Prepared> {
+fn prepare(
+    broker: &Shared,
+    context: &RequestContext,
+    request: &ProduceRequest,
+    verdicts: Vec<Verdict>,
+) -> Vec<Prepared> {
     let produce = ProduceContext {
         api_version: context.api_version,
         internal_topics_allowed: &*context.client_id == ADMIN_CLIENT,
@@ -79,24 +118,19 @@ fn prepare(broker: &Shared, context: &RequestContext, request: &ProduceRequest) 
             .iter()
             .flat_map(|topic| &topic.partition_data)
             .any(is_transactional);
+    let mut verdicts = verdicts.into_iter();
     for topic in &request.topic_data {
-        let by_id = context.api_version >= TOPIC_ID_VERSION;
-        let name = if by_id {
-            TopicRef::Id(topic.topic_id)
-        } else {
-            TopicRef::Name(&topic.name)
-        };
+        let name = topic_ref(context.api_version, topic);
         for partition in &topic.partition_data {
+            let verdict = verdicts.next().unwrap_or_default();
+            if let Some(refused) = verdict.refused {
+                prepared.push(Prepared::refused_with(refused));
+                continue;
+            }
             if unnamed_transaction {
                 // As in Kafka: nobody may write to a transaction that is not named.
                 let error = ErrorCode::TransactionalIdAuthorizationFailed;
                 prepared.push(Prepared::refused(error));
-                continue;
-            }
-            if is_transactional(partition) {
-                // No coordinator here has opened a transaction that this could belong to, and
-                // none could end it: appended, it would hold the last stable offset for ever.
-                prepared.push(Prepared::refused(ErrorCode::InvalidTxnState));
                 continue;
             }
             let records = partition
@@ -108,11 +142,21 @@ fn prepare(broker: &Shared, context: &RequestContext, request: &ProduceRequest) 
             prepared.push(
                 broker
                     .replicas
-                    .prepare(name, partition.index, records, produce),
+                    .prepare(name, partition.index, records, produce)
+                    .verified(verdict.guard),
             );
         }
     }
     prepared
+}
+
+/// The topic as this version of the request names it.
+pub(super) fn topic_ref(version: i16, topic: &TopicProduceData) -> TopicRef<'_> {
+    if version >= TOPIC_ID_VERSION {
+        TopicRef::Id(topic.topic_id)
+    } else {
+        TopicRef::Name(&topic.name)
+    }
 }
 
 fn is_transactional(partition: &PartitionProduceData) -> bool {

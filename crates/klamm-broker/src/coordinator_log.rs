@@ -1,29 +1,35 @@
-//! `__consumer_offsets` as the group coordinator's log: its seams over the replica manager.
+//! An internal topic as a coordinator's log: its seams over the replica manager.
 
 use bytes::Bytes;
 use klamm_coordinator::runtime::{
-    Appended, BoxFuture, LogRange, PartitionReader, PartitionWriter, ReadError, WriteError,
+    Appended, BatchKind, BoxFuture, LogRange, PartitionReader, PartitionWriter, ReadError,
+    WriteError,
 };
 use klamm_log::AppendOrigin;
 use klamm_protocol::ErrorCode;
-use klamm_protocol::topic_name::CONSUMER_OFFSETS;
 use klamm_records::produce::PreparedBatch;
 use klamm_replication::ReplicaManager;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-/// The partitions of `__consumer_offsets` on this broker.
+/// The partitions of an internal topic on this broker.
 #[derive(Clone, Debug)]
-pub(crate) struct GroupLog {
+pub(crate) struct CoordinatorLog {
     replicas: ReplicaManager,
+    topic: &'static str,
     /// `max.message.bytes` of the topic.
     batch_bytes_max: usize,
 }
 
-impl GroupLog {
-    pub(crate) fn new(replicas: ReplicaManager, batch_bytes_max: usize) -> Self {
-        GroupLog {
+impl CoordinatorLog {
+    pub(crate) fn new(
+        replicas: ReplicaManager,
+        topic: &'static str,
+        batch_bytes_max: usize,
+    ) -> Self {
+        CoordinatorLog {
             replicas,
+            topic,
             batch_bytes_max,
         }
     }
@@ -33,12 +39,25 @@ impl GroupLog {
         partition: i32,
         leader_epoch: i32,
         batch: Bytes,
+        kind: BatchKind,
     ) -> Result<Appended, WriteError> {
         let batch = PreparedBatch::trusted(batch).map_err(|_| WriteError::Refused)?;
-        let origin = AppendOrigin::Coordinator;
+        let origin = match kind {
+            BatchKind::Plain | BatchKind::Transactional { guard: None } => {
+                AppendOrigin::Coordinator
+            }
+            BatchKind::Transactional { guard: Some(guard) } => {
+                AppendOrigin::VerifiedCoordinator { guard }
+            }
+            BatchKind::Marker {
+                transaction_version,
+            } => AppendOrigin::TxnMarkers {
+                transaction_version,
+            },
+        };
         let appended = self
             .replicas
-            .append_as_coordinator(CONSUMER_OFFSETS, partition, batch, leader_epoch, origin)
+            .append_as_coordinator(self.topic, partition, batch, leader_epoch, origin)
             .map_err(write_error)?;
         Ok(Appended {
             base_offset: appended.base_offset,
@@ -47,21 +66,22 @@ impl GroupLog {
     }
 }
 
-impl PartitionWriter for GroupLog {
+impl PartitionWriter for CoordinatorLog {
     fn append(
         &self,
         partition: i32,
         leader_epoch: i32,
         batch: Bytes,
+        kind: BatchKind,
     ) -> BoxFuture<'_, Result<Appended, WriteError>> {
         // An append to the page cache, like a producer's: done when the call returns.
-        let appended = GroupLog::append(self, partition, leader_epoch, batch);
+        let appended = CoordinatorLog::append(self, partition, leader_epoch, batch, kind);
         Box::pin(std::future::ready(appended))
     }
 
     fn high_watermark(&self, partition: i32) -> Result<watch::Receiver<i64>, WriteError> {
         self.replicas
-            .watch(CONSUMER_OFFSETS, partition)
+            .watch(self.topic, partition)
             .map_err(write_error)
     }
 
@@ -70,11 +90,11 @@ impl PartitionWriter for GroupLog {
     }
 }
 
-impl PartitionReader for GroupLog {
+impl PartitionReader for CoordinatorLog {
     fn range(&self, partition: i32) -> Result<LogRange, ReadError> {
         let offsets = self
             .replicas
-            .offsets(CONSUMER_OFFSETS, partition)
+            .offsets(self.topic, partition)
             .map_err(read_error)?;
         Ok(LogRange {
             start_offset: offsets.log_start_offset,
@@ -88,11 +108,11 @@ impl PartitionReader for GroupLog {
         offset: i64,
         bytes_max: usize,
     ) -> BoxFuture<'_, Result<Bytes, ReadError>> {
-        let replicas = self.replicas.clone();
+        let (replicas, topic) = (self.replicas.clone(), self.topic);
         Box::pin(async move {
             let read = spawn_blocking(move || {
                 let loaded = replicas
-                    .load(CONSUMER_OFFSETS, partition, offset, bytes_max)
+                    .load(topic, partition, offset, bytes_max)
                     .map_err(read_error)?;
                 loaded.records.read().map_err(|_| ReadError::Storage)
             });
@@ -110,6 +130,9 @@ fn write_error(code: ErrorCode) -> WriteError {
         ErrorCode::NotEnoughReplicas => WriteError::NotEnoughReplicas,
         ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => WriteError::TooLarge,
         ErrorCode::KafkaStorageError => WriteError::Storage,
+        ErrorCode::InvalidProducerEpoch => WriteError::InvalidProducerEpoch,
+        ErrorCode::InvalidTxnState => WriteError::InvalidTxnState,
+        ErrorCode::TransactionCoordinatorFenced => WriteError::TransactionCoordinatorFenced,
         _ => WriteError::Refused,
     }
 }
