@@ -1,7 +1,6 @@
 //! `cargo xtask interop`: Kafka's own tools and everybody's clients against Klamm, and the same
 //! suites against a real Kafka, which is how the suites themselves are tested.
 
-mod consumer_groups;
 mod handover;
 
 use crate::broker::{Against, Broker, Spec, cluster_id};
@@ -23,13 +22,13 @@ const SUITES: [&str; 15] = [
     "versions",
     "compaction",
     "java",
+    "transactions",
     "librdkafka",
     "aiokafka",
     "franz-go",
     "kafkajs",
     "cross",
     "dump",
-    "consumer-groups",
     "bad-input",
     "hello",
     "compose",
@@ -64,9 +63,6 @@ pub fn run(args: &[String]) -> Result<()> {
         crate::broker::klamm_binary()?;
     }
     run.shared_broker_suites()?;
-    if run.wants("consumer-groups") {
-        run.consumer_groups()?;
-    }
     if run.wants("bad-input") {
         bad_input::run(
             against,
@@ -126,6 +122,7 @@ impl Run {
             "versions",
             "compaction",
             "java",
+            "transactions",
             "librdkafka",
             "aiokafka",
             "franz-go",
@@ -154,6 +151,9 @@ impl Run {
         }
         if self.wants("compaction") {
             self.java(&java, "compaction", &broker, &[]);
+        }
+        if self.wants("transactions") {
+            self.java(&java, "transactions", &broker, &[]);
         }
         let clients: Vec<&str> = CLIENTS.into_iter().filter(|c| self.wants(c)).collect();
         for client in clients {

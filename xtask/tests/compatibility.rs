@@ -16,18 +16,15 @@ const SUITES: &[(&str, &[&str])] = &[
     ("tools", &["interop/java/src"]),
     ("java", &["interop/java/src/klamm/interop/ClientSuite.java"]),
     (
+        "transactions",
+        &["interop/java/src/klamm/interop/TransactionSuite.java"],
+    ),
+    (
         "compaction",
         &["interop/java/src/klamm/interop/CompactionSuite.java"],
     ),
     ("dump", &["interop/java/src/klamm/interop/DumpTools.java"]),
     ("librdkafka", &["interop/python/suite_librdkafka.py"]),
-    (
-        "consumer-groups",
-        &[
-            "interop/java/src/klamm/interop/ConsumerGroupSuite.java",
-            "interop/python/suite_consumer_groups.py",
-        ],
-    ),
     ("aiokafka", &["interop/python/suite_aiokafka.py"]),
     ("franz-go", &["interop/go/suite/main.go"]),
     ("kafkajs", &["interop/node/suite.js"]),

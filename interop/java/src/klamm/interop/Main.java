@@ -24,11 +24,11 @@ public final class Main {
                 BrokerTools.add(suite, options);
                 DumpTools.add(suite, options);
             }
-            case "consumer-groups" -> ConsumerGroupSuite.add(suite, options);
             case "versions" -> VersionSweep.add(suite, options);
             case "dump" -> DumpTools.addStopped(suite, options);
             case "compaction" -> CompactionSuite.add(suite, options);
             case "java" -> ClientSuite.add(suite, options);
+            case "transactions" -> TransactionSuite.add(suite, options);
             case "cross" -> ClientSuite.addCross(suite, options);
             default -> throw new IllegalArgumentException("unknown suite " + args[0]);
         }

@@ -139,13 +139,6 @@ final class Session {
         return text;
     }
 
-    /** Replaces an id that only the test knows. */
-    void mask(String id, String name) {
-        String masked = transcript.toString().replace(id, name);
-        transcript.setLength(0);
-        transcript.append(masked);
-    }
-
     /** Leaves out of the transcript the lines that match: what only one of the brokers has. */
     void dropLines(String regex) {
         Pattern pattern = Pattern.compile(regex);
