@@ -113,6 +113,7 @@ impl Broker {
         shared.transactions.shut_down();
         self.tasks.shutdown().await;
         self.cleaner.stop().await;
+        shared.movers.stop().await;
         self.upkeep.stop().await;
         let (replicas, epoch) = (shared.replicas.clone(), shared.epoch());
         let closed = spawn_blocking(move || replicas.logs().shutdown(epoch)).await;

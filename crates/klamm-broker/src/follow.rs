@@ -12,13 +12,22 @@ use klamm_coordinator::{GroupCoordinator, TransactionCoordinator};
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage};
 use klamm_protocol::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use klamm_replication::{ReplicaChanges, ReplicaManager};
+use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use crate::cleaner;
+use crate::directories;
 use crate::group_cluster::{self, GroupCluster};
+use crate::movers::Movers;
 use crate::ops::Metrics;
 use crate::settings::topic_settings;
+
+/// Configurations of brokers that take effect when they change, besides the topics' defaults.
+const DYNAMIC: [&str; 2] = [
+    "cordoned.log.dirs",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
 
 /// Applies each change of the metadata to this broker, in order.
 #[derive(Clone, Debug)]
@@ -29,6 +38,8 @@ pub(crate) struct MetadataFollower {
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) group_cluster: Arc<GroupCluster>,
     pub(crate) transactions: Arc<TransactionCoordinator>,
+    pub(crate) movers: Movers,
+    pub(crate) directories_changed: Arc<Notify>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -52,6 +63,8 @@ impl MetadataFollower {
         });
         self.update_groups(&changes, image);
         self.update_transactions(&changes, image);
+        // Moves that a restart interrupted are found when their replicas are opened.
+        self.movers.start();
         for (partition, failed) in &changes.failed {
             error!(%partition, error = %failed, "a replica cannot be opened");
         }
@@ -71,7 +84,9 @@ impl MetadataFollower {
             .keys()
             .chain(image.config(&own).keys())
         {
-            if !is_topic_default(name) && !is_looked_up(name) {
+            let takes_effect =
+                is_topic_default(name) || is_looked_up(name) || DYNAMIC.contains(&&**name);
+            if !takes_effect {
                 warn!(
                     config = name,
                     "a dynamic value without effect: Klamm reads this at start only, or not yet"
@@ -79,7 +94,12 @@ impl MetadataFollower {
             }
         }
         match config.with_dynamic(image.config(&cluster), image.config(&own)) {
-            Ok(config) => self.config.store(Arc::new(config)),
+            Ok(config) => {
+                if directories::cordon(self.replicas.logs(), &config) {
+                    self.directories_changed.notify_one();
+                }
+                self.config.store(Arc::new(config));
+            }
             Err(refused) => warn!(error = %refused, "a dynamic configuration is ignored"),
         }
     }

@@ -79,24 +79,46 @@ pub(crate) async fn register(
 
 /// Tells the controller that this broker lives; returns whether it is fenced.
 async fn heartbeat(shared: &Shared, offline_log_dirs: Vec<Uuid>) -> Result<bool, BrokerError> {
+    let image = shared.image();
+    let cordoned = cordoned(shared);
+    let known = image.broker(shared.node_id);
+    let known = known.and_then(|known| known.cordoned_log_dirs.as_deref());
     let request = BrokerHeartbeatRequest {
         broker_id: shared.node_id,
         broker_epoch: shared.epoch(),
-        current_metadata_offset: shared.image().offset(),
+        current_metadata_offset: image.offset(),
         offline_log_dirs,
+        // Only news: a cluster that has never heard of cordoned directories need not hear of none.
+        cordoned_log_dirs: (cordoned != known.unwrap_or_default()).then_some(cordoned),
         ..BrokerHeartbeatRequest::default()
     };
     let answer = shared.controller.broker_heartbeat(request).await?;
     Ok(answer.is_fenced)
 }
 
-/// Tells the controller so every `broker.heartbeat.interval.ms`, until the task is ended.
+/// The directories that get no new replicas, by id.
+fn cordoned(shared: &Shared) -> Vec<Uuid> {
+    let directories = shared.replicas.logs().directories();
+    let cordoned = directories
+        .iter()
+        .filter(|dir| dir.online && dir.cordoned)
+        .map(|dir| dir.id);
+    let mut cordoned: Vec<Uuid> = cordoned.collect();
+    cordoned.sort_unstable();
+    cordoned
+}
+
+/// Tells the controller so every `broker.heartbeat.interval.ms`, and when the state of a log
+/// directory changes, until the task is ended.
 pub(crate) async fn heartbeats(shared: Arc<Shared>) {
     let every = u64::try_from(shared.config().broker_heartbeat_interval_ms()).unwrap_or(2000);
     let mut ticks = interval(Duration::from_millis(every.max(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shared.directories_changed.notified() => {}
+        }
         let directories = shared.replicas.logs().directories();
         let offline = directories
             .iter()

@@ -10,8 +10,10 @@ use klamm_metadata::{MetadataImage, NO_LEADER, PartitionImage};
 use klamm_protocol::{ByteStr, ErrorCode};
 use klamm_records::Uuid;
 use klamm_replication::ReplicaManager;
+use tokio::sync::Notify;
 
 use crate::group_cluster::GroupCluster;
+use crate::movers::Movers;
 use crate::ops::Metrics;
 use crate::producer_ids::ProducerIds;
 use crate::settings::Settings;
@@ -41,6 +43,10 @@ pub(crate) struct Shared {
     pub(crate) transactions: Arc<TransactionCoordinator>,
     /// Ids for idempotent producers.
     pub(crate) producer_ids: ProducerIds,
+    /// Move replicas between log directories.
+    pub(crate) movers: Movers,
+    /// Told when the state of a log directory changes, which the controller is to hear soon.
+    pub(crate) directories_changed: Arc<Notify>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Given by the controller at registration.

@@ -27,12 +27,14 @@ use crate::apis::Table;
 use crate::broker::{BoundListener, Broker};
 use crate::cleaner::CleanerThreads;
 use crate::coordinator_log::CoordinatorLog;
+use crate::directories;
 use crate::error::BrokerError;
 use crate::follow::MetadataFollower;
 use crate::group_cluster::GroupCluster;
 use crate::listeners::{Opened, advertised, open_listeners};
 use crate::markers::Markers;
 use crate::membership;
+use crate::movers::Movers;
 use crate::ops::{Health, Metrics, OpsServer, register_cleaner_gauges, register_gauges};
 use crate::producer_ids::{IdSource, ProducerIds};
 use crate::service::KafkaService;
@@ -57,6 +59,8 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let shared = Arc::new(compose(
         &config, &env, logs, controller, metrics, cluster_id, &opened,
     ));
+    let (sink, reports) = directories::reports();
+    shared.replicas.set_directory_sink(sink);
     let mut tasks = JoinSet::new();
     tasks.spawn(shared.replicas.clone().run_timer());
     let (markers, ids) = (Markers(shared.clone()), IdSource(shared.clone()));
@@ -66,6 +70,7 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     membership::register(&shared, &config, &opened).await?;
     membership::complete_recovery(&shared).await;
     tasks.spawn(membership::heartbeats(shared.clone()));
+    tasks.spawn(directories::report(shared.clone(), reports));
     tasks.spawn(membership::watch_in_sync_replicas(shared.clone()));
     let upkeep = start_upkeep(&shared)?;
     let cleaner = start_cleaner(&shared)?;
@@ -126,6 +131,7 @@ fn open_logs(
     let defaults = settings::topic_settings("", &Default::default(), config).log;
     let options = log_manager_config(config, dirs, cluster_id);
     let logs = LogManager::open(options, env.clone(), |_| defaults.clone())?;
+    directories::cordon(&logs, config);
     for dir in logs.ignored_dirs() {
         warn!(dir = %dir.display(), "ignored: not a partition's directory");
     }
@@ -182,6 +188,8 @@ fn compose(
         cluster_id,
         env: env.clone(),
         settings,
+        movers: Movers::new(replicas.clone(), dynamic.clone(), env.clock.clone()),
+        directories_changed: Arc::default(),
         config: dynamic,
         controller,
         replicas,
@@ -213,6 +221,8 @@ async fn follow_metadata(shared: &Arc<Shared>) -> Result<(), BrokerError> {
         groups: shared.groups.clone(),
         group_cluster: shared.group_cluster.clone(),
         transactions: shared.transactions.clone(),
+        movers: shared.movers.clone(),
+        directories_changed: shared.directories_changed.clone(),
         metrics: shared.metrics.clone(),
     };
     shared.controller.subscribe(Arc::new(follower)).await;
@@ -240,7 +250,9 @@ fn start_cleaner(shared: &Arc<Shared>) -> Result<CleanerThreads, BrokerError> {
 /// What to do about directories whose disk failed.
 fn on_failed_directories(shared: &Arc<Shared>) -> impl Fn(Vec<Uuid>) + Send + Sync + use<> {
     let (replicas, metrics) = (shared.replicas.clone(), shared.metrics.clone());
+    let changed = shared.directories_changed.clone();
     move |dirs: Vec<Uuid>| {
+        changed.notify_one();
         for dir in dirs {
             error!(%dir, "a log directory failed and is offline");
         }

@@ -191,6 +191,13 @@ impl BrokerConfig {
         self.cluster_id.as_deref()
     }
 
+    /// The text of a configuration that exists only as a dynamic one, if it is set.
+    pub(crate) fn dynamic_only(&self, name: &str) -> Option<&str> {
+        let own = self.dynamic_broker.get(name);
+        own.or_else(|| self.dynamic_default.get(name))
+            .map(String::as_str)
+    }
+
     /// The value of any configuration in the table.
     ///
     /// # Panics

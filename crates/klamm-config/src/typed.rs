@@ -146,6 +146,15 @@ impl BrokerConfig {
         seen
     }
 
+    /// `replica.alter.log.dirs.io.max.bytes.per.second`: how fast replicas are moved between data
+    /// directories. Only dynamic values of it are known.
+    pub fn alter_log_dirs_bytes_per_second(&self) -> i64 {
+        // Checked when it was set; unlimited by default.
+        self.dynamic_only("replica.alter.log.dirs.io.max.bytes.per.second")
+            .and_then(|value| value.trim().parse().ok())
+            .unwrap_or(i64::MAX)
+    }
+
     /// Where the metadata log lives: `metadata.log.dir`, or the first data directory.
     pub fn metadata_log_dir(&self) -> String {
         let first = || self.log_dirs().into_iter().next().unwrap_or_default();

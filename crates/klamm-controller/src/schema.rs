@@ -74,6 +74,21 @@ impl KafkaConfigs {
     }
 }
 
+impl KafkaConfigs {
+    /// What depends on the static configuration, which is known of this node only.
+    fn validate_own(
+        &self,
+        resource: &ConfigResource,
+        wanted: &BTreeMap<String, String>,
+    ) -> Result<(), ConfigError> {
+        let own = resource.name.parse() == Ok(self.broker.node_id());
+        if own && wanted.contains_key("cordoned.log.dirs") {
+            self.broker.with_dynamic(&BTreeMap::new(), wanted)?;
+        }
+        Ok(())
+    }
+}
+
 impl ConfigSchema for KafkaConfigs {
     fn validate(
         &self,
@@ -87,8 +102,12 @@ impl ConfigSchema for KafkaConfigs {
             ResourceType::ClientMetrics => validate_client_metrics_configs(wanted),
             ResourceType::Broker => {
                 // Kafka answers all errors of broker configs as invalid requests.
-                return validate_dynamic_broker_configs(wanted, !resource.name.is_empty())
-                    .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.to_string()));
+                let refusal = |message| ApiError::new(ErrorCode::InvalidRequest, message);
+                validate_dynamic_broker_configs(wanted, !resource.name.is_empty())
+                    .map_err(|error| refusal(error.to_string()))?;
+                return self
+                    .validate_own(resource, wanted)
+                    .map_err(|error| refusal(format!("requirement failed: {error}")));
             }
             ResourceType::BrokerLogger | ResourceType::Unknown => Ok(()),
         };

@@ -1,12 +1,13 @@
 //! What brokers ask of the controller, on controller listeners: registration, heartbeats, ISR
-//! changes, producer id blocks.
+//! changes, directories of replicas, producer id blocks.
 
 use std::sync::Arc;
 
 use klamm_protocol::messages::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionRequest,
-    AlterPartitionResponse, BrokerHeartbeatRequest, BrokerHeartbeatResponse,
-    BrokerRegistrationRequest, BrokerRegistrationResponse,
+    AlterPartitionResponse, AssignReplicasToDirsRequest, AssignReplicasToDirsResponse,
+    BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerRegistrationRequest,
+    BrokerRegistrationResponse,
 };
 
 use crate::context::RequestContext;
@@ -48,6 +49,19 @@ impl Api for AlterPartitionRequest {
             .unwrap_or_else(|refused| AlterPartitionResponse {
                 error_code: refused.code.into(),
                 ..AlterPartitionResponse::default()
+            })
+    }
+}
+
+impl Api for AssignReplicasToDirsRequest {
+    async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> AssignReplicasToDirsResponse {
+        broker
+            .controller
+            .assign_replicas_to_dirs(self)
+            .await
+            .unwrap_or_else(|refused| AssignReplicasToDirsResponse {
+                error_code: refused.code.into(),
+                ..AssignReplicasToDirsResponse::default()
             })
     }
 }

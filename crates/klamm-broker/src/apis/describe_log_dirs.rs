@@ -12,6 +12,7 @@ use klamm_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use klamm_records::Uuid;
 
 use crate::context::RequestContext;
+use crate::directories::shown;
 use crate::dispatch::Api;
 use crate::shared::Shared;
 
@@ -30,13 +31,20 @@ impl Api for DescribeLogDirsRequest {
             pairs.collect()
         });
         let logs = broker.replicas.logs();
+        let tells_cordoned = broker
+            .image()
+            .metadata_version()
+            .supports_cordoned_log_dirs();
         let results = logs.directories().into_iter().map(|directory| {
             let topics = if directory.online {
                 topics(&broker, directory.id, wanted.as_ref())
             } else {
                 Vec::new()
             };
-            result(&directory, topics)
+            DescribeLogDirsResult {
+                is_cordoned: tells_cordoned && directory.online && directory.cordoned,
+                ..result(&directory, topics)
+            }
         });
         DescribeLogDirsResponse {
             results: results.collect(),
@@ -54,7 +62,7 @@ fn result(directory: &DirectoryInfo, topics: Vec<DescribeLogDirsTopic>) -> Descr
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     DescribeLogDirsResult {
         error_code: error.into(),
-        log_dir: directory.path.to_string_lossy().as_ref().into(),
+        log_dir: shown(&directory.path).into(),
         topics,
         total_bytes: directory
             .space
@@ -95,10 +103,8 @@ fn topics(
                 ..DescribeLogDirsPartition::default()
             });
     };
-    for log in logs.logs() {
-        if logs.directory_of(log.topic_partition()) == Some(directory) {
-            add(&log, false);
-        }
+    for (log, is_future) in logs.logs_in(directory) {
+        add(&log, is_future);
     }
     let listed = topics
         .into_iter()

@@ -165,6 +165,7 @@ const CONTROLLER_APIS: &[Entry] = &[
     entry::<BrokerHeartbeatRequest>(),
     entry::<UnregisterBrokerRequest>(),
     entry::<AllocateProducerIdsRequest>(),
+    entry::<AssignReplicasToDirsRequest>(),
 ];
 
 /// Whether the cluster has the consumer group protocol turned on (`group.version`).

@@ -125,6 +125,19 @@ impl LogManager {
         logs.values().map(|placed| placed.log.clone()).collect()
     }
 
+    /// The logs in a directory, by partition; true with those that are still moving there.
+    pub fn logs_in(&self, directory: Uuid) -> Vec<(Arc<Log>, bool)> {
+        let mut found = Vec::new();
+        for (logs, is_future) in [(&self.logs, false), (&self.futures, true)] {
+            let logs = logs.read().unwrap_or_else(PoisonError::into_inner);
+            let here = logs
+                .values()
+                .filter(|placed| self.directories[placed.directory].id() == directory);
+            found.extend(here.map(|placed| (placed.log.clone(), is_future)));
+        }
+        found
+    }
+
     /// The directory that a partition's log lies in.
     pub fn directory_of(&self, partition: &TopicPartition) -> Option<Uuid> {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);

@@ -154,15 +154,19 @@ impl ReplicaManager {
         let _ = self.0.moves.sink.set(sink);
     }
 
-    /// Begins to move a replica to the log directory `path`, as the configuration names it; ends
-    /// a move to another one. AlterReplicaLogDirs, with Kafka's verdicts. Blocks on the file
+    /// Begins to move a replica to the log directory `path`, as the configuration names it, none if
+    /// it names no such one; ends a move to another one. AlterReplicaLogDirs, with Kafka's verdicts. Blocks on the file
     /// system.
     ///
     /// # Errors
     /// `LOG_DIR_NOT_FOUND`, `KAFKA_STORAGE_ERROR` for one that is offline, or if another one is;
     /// `INVALID_REPLICA_ASSIGNMENT` for one that is cordoned; `INVALID_TOPIC_EXCEPTION` if the
     /// topic's name is too long for the directory of a copy; those of a replica that is not here.
-    pub fn move_replica(&self, name: &TopicPartition, path: &Path) -> Result<(), ErrorCode> {
+    pub fn move_replica(
+        &self,
+        name: &TopicPartition,
+        path: Option<&Path>,
+    ) -> Result<(), ErrorCode> {
         let inner = &*self.0;
         let _one_at_a_time = lock(&inner.changes);
         if names::future_dir_name(name, Uuid::ZERO).len() > NAME_BYTES_MAX {
@@ -171,7 +175,7 @@ impl ReplicaManager {
         let directories = inner.logs.directories();
         let target = directories
             .iter()
-            .find(|directory| directory.path == path)
+            .find(|directory| Some(&*directory.path) == path)
             .ok_or(ErrorCode::LogDirNotFound)?;
         if !target.online {
             return Err(ErrorCode::KafkaStorageError);

@@ -81,7 +81,7 @@ impl Jbod {
 
     fn move_to(&self, dir: &str) -> Result<(), ErrorCode> {
         let path = self.broker.dir.path().join(dir);
-        self.manager().move_replica(&Jbod::name(), &path)
+        self.manager().move_replica(&Jbod::name(), Some(&path))
     }
 
     fn place(&self) -> Option<usize> {
@@ -166,7 +166,7 @@ fn verdicts_are_kafkas() {
     assert_eq!(jbod.manager().move_count(), 0);
     let alter = |topic: &str, index, path: &std::path::Path| {
         let name = TopicPartition::new(topic, index);
-        jbod.manager().move_replica(&name, path)
+        jbod.manager().move_replica(&name, Some(path))
     };
     assert_eq!(alter("t", 9, &b), Err(ErrorCode::UnknownTopicOrPartition));
     assert_eq!(alter("u", 0, &b), Err(ErrorCode::UnknownTopicOrPartition));
@@ -185,7 +185,7 @@ fn verdicts_are_kafkas() {
         }],
     );
     let name = TopicPartition::new("elsewhere", 0);
-    let refused = jbod.manager().move_replica(&name, &c);
+    let refused = jbod.manager().move_replica(&name, Some(&c));
     assert_eq!(refused, Err(ErrorCode::ReplicaNotAvailable));
     // But it is remembered where it is wanted.
     jbod.broker.change("elsewhere", partition(0, &[NODE]));
