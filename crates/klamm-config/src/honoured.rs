@@ -108,6 +108,7 @@ pub const BROKER: &[&str] = &[
     "process.roles",
     "producer.id.expiration.ms",
     "queued.max.request.bytes",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
     "replica.high.watermark.checkpoint.interval.ms",
     "replica.lag.time.max.ms",
     "request.timeout.ms",
@@ -259,7 +260,9 @@ const PLUGIN_PREFIXES: [&str; 3] = ["config.providers.", "rlmm.config.", "rsm.co
 /// The status of a name as it may stand in a broker's file.
 pub fn status(name: &str) -> Status {
     let base = listener_base(name).unwrap_or(name);
-    if find(KLAMM_CONFIGS, base).is_some() || BROKER.binary_search(&base).is_ok() {
+    // Some of those that work are dynamic ones only.
+    let works = BROKER.binary_search(&base).is_ok() && def::broker_config(base).is_some();
+    if find(KLAMM_CONFIGS, base).is_some() || works {
         Status::Honoured
     } else if def::broker_config(base).is_some()
         || PLUGIN_PREFIXES.iter().any(|p| name.starts_with(p))

@@ -136,9 +136,12 @@ impl Log {
         })
     }
 
-    /// Whether what a clean has seen still holds: nothing was truncated and the log is open.
+    /// Whether what a clean has seen still holds: nothing was truncated, the log is open and does
+    /// not move.
     pub(crate) fn is_undisturbed(&self, view: &CleaningView) -> bool {
-        self.check_status().is_ok() && self.truncations.load(Ordering::SeqCst) == view.truncations
+        self.check_status().is_ok()
+            && self.truncations.load(Ordering::SeqCst) == view.truncations
+            && !self.moving.load(Ordering::SeqCst)
     }
 
     /// Whether retention removed segments that a clean has seen.

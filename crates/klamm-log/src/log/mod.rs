@@ -80,6 +80,9 @@ pub struct Log {
     layout: AtomicU64,
     /// The offset up to which the log was compacted, -1 if it never was.
     cleaned_to: AtomicI64,
+    /// A copy of the log is made in another directory: it is not compacted meanwhile, or records
+    /// could be copied whose tombstones are not.
+    moving: AtomicBool,
     /// Keeps its own recovery point, start offset and clean-shutdown marker.
     standalone: Option<Box<dyn LockGuard>>,
     watch: Watch,

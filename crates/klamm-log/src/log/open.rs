@@ -220,6 +220,7 @@ impl Log {
             truncations: AtomicU64::new(0),
             layout: AtomicU64::new(0),
             cleaned_to: AtomicI64::new(cleaned_to),
+            moving: AtomicBool::new(false),
             standalone: guard,
             watch: Watch::default(),
             recovery: report,

@@ -13,6 +13,7 @@ use klamm_env::FileExt;
 use crate::error::{IoContext, LogError};
 use crate::log::upkeep::rebase;
 use crate::log::{Log, State};
+use crate::storage::lock;
 
 /// What one step of a copy did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,19 @@ impl<T> Side<T> for Result<T, LogError> {
 }
 
 impl Log {
+    /// Begins or ends a move. From the return of this on no clean changes the log until it ends.
+    pub(crate) fn set_moving(&self, moving: bool) {
+        let _state = lock(&self.state);
+        self.moving.store(moving, Ordering::SeqCst);
+    }
+
+    /// Takes over that `source` may have gaps, so that those of this copy are no damage.
+    pub(crate) fn expect_gaps_of(&self, source: &Log) {
+        if let Some(offset) = source.cleaned_to() {
+            self.set_cleaned_to(offset);
+        }
+    }
+
     /// Copies the next batches of `source`, about `bytes_max` bytes and at least one batch, as they
     /// are there. What `source` has cut off at either end is cut off here, too. `buffer` is scratch
     /// space.
@@ -196,6 +210,7 @@ impl Log {
             Some(name) => staged.with_file_name(name),
             None => staged.clone(),
         };
+        current.layout.fetch_add(1, Ordering::SeqCst);
         if let Err(error) = rename_durably(current, &place, &doomed) {
             current.take_back(&doomed, &place);
             return Err(error).of_source();
@@ -216,9 +231,6 @@ impl Log {
             .recovery_point
             .store(recovery_point, Ordering::SeqCst);
         current.publish_transactions(&old);
-        for log in [current, self] {
-            log.truncations.fetch_add(1, Ordering::SeqCst);
-        }
         Ok(true)
     }
 
@@ -233,7 +245,13 @@ impl Log {
     }
 
     fn exchange_segments(&self, other: &Log) {
-        self.edit_segments(|mine| other.edit_segments(|theirs| std::mem::swap(mine, theirs)));
+        self.edit_segments(|mine| {
+            other.edit_segments(|theirs| std::mem::swap(mine, theirs));
+            for log in [self, other] {
+                log.layout.fetch_add(1, Ordering::SeqCst);
+                log.truncations.fetch_add(1, Ordering::SeqCst);
+            }
+        });
     }
 
     /// Makes all files durable, with the log's lock held.

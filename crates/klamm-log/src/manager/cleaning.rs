@@ -237,13 +237,14 @@ impl LogManager {
 
     /// Writes how far the logs of a directory are compacted, if that changed.
     pub(super) fn checkpoint_cleaned(&self, index: usize) -> Result<(), LogError> {
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        let cleaned: PartitionOffsets = logs
-            .iter()
-            .filter(|(_, placed)| placed.directory == index)
-            .filter_map(|(partition, placed)| Some((partition.clone(), placed.log.cleaned_to()?)))
+        let cleaned: PartitionOffsets = self
+            .placed_in(index)
+            .into_iter()
+            .filter_map(|placed| {
+                let partition = placed.log.topic_partition().clone();
+                Some((partition, placed.log.cleaned_to()?))
+            })
             .collect();
-        drop(logs);
         self.directories[index].write_cleaned(&*self.env.fs, cleaned)
     }
 }

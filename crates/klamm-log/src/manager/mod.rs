@@ -342,7 +342,13 @@ impl LogManager {
         }
         // The logs that were moving there stay where they are.
         let mut futures = self.futures.write().unwrap_or_else(PoisonError::into_inner);
-        futures.retain(|_, placed| placed.directory != index);
+        futures.retain(|partition, placed| {
+            let moves_on = placed.directory != index;
+            if !moves_on {
+                self.set_settled(partition);
+            }
+            moves_on
+        });
     }
 
     fn remove_dir(&self, path: &std::path::Path) -> Result<(), LogError> {

@@ -71,6 +71,7 @@ impl LogManager {
         let topic_id = current.log.topic_id();
         let target = &self.directories[index];
         let log = self.open_new(target, &name, partition, topic_id, config)?;
+        log.expect_gaps_of(&current.log);
         let placed = Placed {
             log: log.clone(),
             directory: index,
@@ -78,6 +79,8 @@ impl LogManager {
         target.count_log(1);
         let mut futures = self.futures.write().unwrap_or_else(PoisonError::into_inner);
         futures.insert(partition.clone(), placed);
+        drop(futures);
+        current.log.set_moving(true);
         Ok(log)
     }
 
@@ -87,7 +90,16 @@ impl LogManager {
     /// The disk's.
     pub fn delete_future(&self, partition: &TopicPartition) -> Result<bool, ManagerError> {
         let _alone = lock(&self.placing);
-        Ok(self.discard(self.take(&self.futures, partition), partition)?)
+        let discarded = self.discard(self.take(&self.futures, partition), partition);
+        self.set_settled(partition);
+        Ok(discarded?)
+    }
+
+    /// Notes that a log does not move any more.
+    pub(super) fn set_settled(&self, partition: &TopicPartition) {
+        if let Some(log) = self.get(partition) {
+            log.set_moving(false);
+        }
     }
 
     /// Puts the copy of a log in its place, if it holds the same; the log goes on with the copy's
@@ -103,10 +115,12 @@ impl LogManager {
         let future = self
             .placed_of(&self.futures, partition)
             .ok_or_else(missing)?;
+        future.log.expect_gaps_of(&current.log);
         // The marks must be where the log is looked for after a crash.
         for result in [
             self.checkpoint_recovery_points(future.directory),
             self.checkpoint_high_watermarks(future.directory),
+            self.checkpoint_cleaned(future.directory),
         ] {
             self.noting_failure(
                 &current,
@@ -132,6 +146,7 @@ impl LogManager {
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         logs.insert(partition.clone(), placed);
         drop(logs);
+        self.set_settled(partition);
         future.log.abandon();
         self.remove_later(&future.log);
         Ok(true)

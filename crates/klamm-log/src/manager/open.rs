@@ -103,6 +103,9 @@ impl LogManager {
         for placed in logs.values().chain(futures.values()) {
             directories[placed.directory].count_log(1);
         }
+        for current in futures.keys().filter_map(|partition| logs.get(partition)) {
+            current.log.set_moving(true);
+        }
         let now_ms = env.clock.wall_ms();
         let first_epoch = epochs.first().copied().flatten();
         Ok(LogManager {

@@ -183,7 +183,7 @@ impl LogManager {
     }
 
     /// The logs in a directory, those that move there included.
-    fn placed_in(&self, index: usize) -> Vec<Placed> {
+    pub(super) fn placed_in(&self, index: usize) -> Vec<Placed> {
         let mut placed = self.placed();
         placed.retain(|placed| placed.directory == index);
         placed
