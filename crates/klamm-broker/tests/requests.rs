@@ -217,6 +217,7 @@ async fn answered(client: &mut Client, key: i16, version: i16) {
         BrokerRegistrationRequest,
         BrokerHeartbeatRequest,
         AllocateProducerIdsRequest,
+        AssignReplicasToDirsRequest,
     );
 }
 
