@@ -37,10 +37,16 @@ pub struct LogConfig {
     /// Time for which a compacted log keeps tombstones, and the markers of transactions of which
     /// nothing is left.
     pub delete_retention_ms: i64,
-    /// Records after which the log is flushed by the append itself.
+    /// Records after which an append has the log flushed: by itself, or, attached to a
+    /// [`Flusher`](crate::Flusher), by that, which [`AppendInfo::sync_pending`] then tells.
+    ///
+    /// [`AppendInfo::sync_pending`]: crate::AppendInfo::sync_pending
     pub flush_messages: i64,
     /// Time after which [`tick`](crate::Log::tick) flushes.
     pub flush_ms: i64,
+    /// Each append is made durable without delay, by the [`Flusher`](crate::Flusher) that the log
+    /// is attached to, together with all that come meanwhile (`klamm.flush=group`).
+    pub group_sync: bool,
     /// Time between the renaming of a file to `.deleted` and its removal.
     pub file_delete_delay_ms: i64,
     /// New segments get their full size at once (`preallocate`).
@@ -73,6 +79,7 @@ impl Default for LogConfig {
             delete_retention_ms: 24 * 3_600_000,
             flush_messages: i64::MAX,
             flush_ms: i64::MAX,
+            group_sync: false,
             file_delete_delay_ms: 60_000,
             preallocate: false,
             producer_id_expiration_ms: 86_400_000,

@@ -1,9 +1,10 @@
 //! Kafka's storage engine as a crate: segments, indexes, recovery, retention.
 //!
 //! A [`Journal`] is a log of keys and values for a program of one's own, with nothing of Kafka to
-//! know. What it is made of: a [`Log`] is one partition in one directory, in Kafka's format to the byte; [`LogManager`]
-//! looks after the directories of a broker. Both are synchronous and use no threads of their own:
-//! whoever embeds them decides where they may block.
+//! know. What it is made of: a [`Log`] is one partition in one directory, in Kafka's format to the
+//! byte; [`LogManager`] looks after the directories of a broker. They are synchronous: whoever
+//! embeds them decides where they may block. A [`Flusher`] has the threads that make logs durable
+//! in the background.
 //!
 //! What lives where:
 //!
@@ -14,6 +15,7 @@
 //! - producer state: sequence numbers and transactions (`producer_state/`);
 //! - the small files beside the segments: [`checkpoints`], leader epochs, [`partition_metadata`],
 //!   [`meta_properties`], [`clean_shutdown`];
+//! - [`Flusher`]: group commit and writeback (`flusher/`);
 //! - [`LogManager`]: log directories, their locks and checkpoints (`manager/`).
 //!
 //! A batch comes in as a [`PreparedBatch`](klamm_records::PreparedBatch), which was checked outside
@@ -22,8 +24,10 @@
 //!
 //! # Durability
 //! An append is in the page cache when it returns: it survives the end of the process, not that
-//! of the machine. [`Log::flush`] makes it survive both. Recovery keeps every whole batch before
-//! the first damaged one, and at least all below the recovery point.
+//! of the machine. [`Log::flush`] makes it survive both, on the caller's thread; a [`Flusher`] does
+//! so for many logs and many appends at a time. [`Log::durable_offset`] tells how far that is.
+//! Recovery keeps every whole batch before the first damaged one, and at least all below the
+//! recovery point.
 
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
@@ -35,6 +39,7 @@ mod cleaner;
 mod config;
 mod epoch_cache;
 mod error;
+mod flusher;
 mod index;
 mod journal;
 mod log;
@@ -53,6 +58,7 @@ pub use cleaner::{CleanError, CleanReport, Cleanable, Cleaner, CleanerConfig, Pa
 pub use config::LogConfig;
 pub use epoch_cache::EpochEnd;
 pub use error::{BatchFault, FileProblem, LogError};
+pub use flusher::{Flusher, SYNC_THREADS, WorkPlan};
 pub use index::txn::AbortedTxn;
 pub use journal::{Entries, Entry, Follower, Journal, JournalError, Options, Tail};
 pub use klamm_records::Compression;

@@ -145,6 +145,12 @@ impl LogDir {
     }
 }
 
+/// Makes a small file durable that was written by a descriptor which is closed by now.
+pub(crate) fn sync_file(fs: &dyn Fs, path: &Path) -> Result<(), LogError> {
+    let file = fs.open(path, OpenMode::Write).at("open", path)?;
+    file.sync_all().at("sync", path)
+}
+
 /// A file that is opened when it is used and closed again when two rounds of
 /// [`LazyFile::release_if_idle`] pass without a use, so that idle logs hold no descriptors.
 #[derive(Debug, Default)]

@@ -31,11 +31,7 @@ impl Watch {
 
     /// Tells that the log ends at `end` now. Called without the log's lock.
     pub(crate) fn notify(&self, end: i64) {
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            // Taking the lock orders this after the sleeper's last look at the end.
-            drop(lock(&self.moment));
-            self.woken.notify_all();
-        }
+        self.wake_sleepers();
         if self.listening.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -46,6 +42,15 @@ impl Watch {
         drop(listeners);
         for listener in current.iter().filter_map(Weak::upgrade) {
             listener(end);
+        }
+    }
+
+    /// Has those who sleep look again.
+    pub(crate) fn wake_sleepers(&self) {
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            // Taking the lock orders this after the sleeper's last look.
+            drop(lock(&self.moment));
+            self.woken.notify_all();
         }
     }
 

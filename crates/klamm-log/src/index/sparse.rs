@@ -12,6 +12,9 @@ use crate::storage::{LazyFile, LogDir};
 /// Entries that are read, and at most kept unwritten, at a time: 4 KiB of an offset index.
 const PAGE_ENTRIES: usize = 512;
 
+/// An open file and its path, for errors.
+type NamedFile = (Arc<dyn File>, PathBuf);
+
 /// One entry of an index.
 pub(crate) trait IndexEntry: Copy + std::fmt::Debug {
     const SIZE: usize;
@@ -162,14 +165,16 @@ impl<E: IndexEntry> SparseIndex<E> {
         Ok(())
     }
 
-    /// Writes what is only in memory and makes the file durable, if it is not.
-    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
+    /// Writes what is only in memory; returns the file if it is not durable, for the caller to
+    /// make it so.
+    pub(crate) fn take_unsynced(&mut self) -> Result<Option<NamedFile>, LogError> {
         self.write_tail()?;
-        if self.unsynced {
-            self.file()?.sync_all().at("sync", &self.path())?;
-            self.unsynced = false;
+        if !self.unsynced {
+            return Ok(None);
         }
-        Ok(())
+        let file = self.file()?;
+        self.unsynced = false;
+        Ok(Some((file, self.path())))
     }
 
     /// Keeps the first `len` entries.

@@ -1,4 +1,5 @@
 use std::io::IoSlice;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use klamm_records::control::EndTransactionMarker;
@@ -30,6 +31,9 @@ pub struct AppendInfo {
     pub duplicate: bool,
     /// Bytes written.
     pub bytes: u64,
+    /// Whether `flush_messages` wants the batches durable before anybody hears of them, and they
+    /// are not yet: the log's [`Flusher`](crate::Flusher) is at it.
+    pub sync_pending: bool,
 }
 
 /// Usual case: one batch, header and body apart.
@@ -93,7 +97,7 @@ impl Log {
         }
         let checked = match check(&state, metas, &markers, origin)? {
             Ok(checked) => checked,
-            Err(known) => return Ok(self.duplicate_info(known)),
+            Err(known) => return Ok(self.duplicate_info(&state, known)),
         };
         let mut slices = Slices::with_capacity(batches.len() * 2);
         for batch in batches.iter() {
@@ -102,8 +106,7 @@ impl Log {
         }
         let mut info = self.write(&mut state, &mut slices, checked, now_ms)?;
         info.log_append_time_ms = log_append_time.unwrap_or(NO_TIMESTAMP);
-        drop(state);
-        self.after_append(info.last_offset + 1)?;
+        self.after_append(state, &mut info)?;
         Ok(info)
     }
 
@@ -187,9 +190,8 @@ impl Log {
             return Ok(self.nothing_appended(log_end));
         };
         let mut slices: Slices<'_> = SmallVec::from_iter([IoSlice::new(&bytes[..length])]);
-        let info = self.write(&mut state, &mut slices, checked, now_ms)?;
-        drop(state);
-        self.after_append(info.last_offset + 1)?;
+        let mut info = self.write(&mut state, &mut slices, checked, now_ms)?;
+        self.after_append(state, &mut info)?;
         Ok(info)
     }
 
@@ -229,6 +231,7 @@ impl Log {
         if roll {
             self.roll_to(state, first.base_offset)?;
         }
+        let began = self.env.clock.monotonic();
         let noted = metas
             .iter()
             .try_for_each(|meta| state.epochs.assign(meta.leader_epoch, meta.base_offset));
@@ -246,6 +249,7 @@ impl Log {
             state.epochs.truncate_from_end(first.base_offset + 1);
             return Err(error);
         }
+        self.note_written(state, bytes, began);
         self.end.store(last.next_offset(), Ordering::SeqCst);
         for update in updates {
             state.producers.commit(update);
@@ -267,6 +271,7 @@ impl Log {
             log_start_offset: self.log_start_offset(),
             duplicate: false,
             bytes,
+            sync_pending: false,
         })
     }
 
@@ -291,12 +296,26 @@ impl Log {
         Ok(())
     }
 
-    /// Tells the listeners, and flushes if enough records came together.
-    fn after_append(&self, end: i64) -> Result<(), LogError> {
+    /// Tells the listeners, and has the log flushed if its configuration asks for that.
+    fn after_append(
+        &self,
+        state: MutexGuard<'_, State>,
+        info: &mut AppendInfo,
+    ) -> Result<(), LogError> {
+        let end = info.last_offset + 1;
+        let flush_messages = state.config.flush_messages;
+        let group_sync = state.config.group_sync;
+        drop(state);
         self.watch.notify(end);
-        let flush_messages = self.config().flush_messages;
-        if flush_messages < i64::MAX && end - self.recovery_point() >= flush_messages {
-            self.flush(end)?;
+        if group_sync {
+            self.request_sync();
+        }
+        let due = flush_messages < i64::MAX && end - self.durable_offset() >= flush_messages;
+        if due {
+            info.sync_pending = self.request_sync();
+            if !info.sync_pending {
+                self.flush(end)?;
+            }
         }
         Ok(())
     }
@@ -310,10 +329,11 @@ impl Log {
             log_start_offset: self.log_start_offset(),
             duplicate: false,
             bytes: 0,
+            sync_pending: false,
         }
     }
 
-    fn duplicate_info(&self, known: BatchNote) -> AppendInfo {
+    fn duplicate_info(&self, state: &State, known: BatchNote) -> AppendInfo {
         AppendInfo {
             first_offset: known.first_offset(),
             last_offset: known.last_offset,
@@ -322,6 +342,10 @@ impl Log {
             log_start_offset: self.log_start_offset(),
             duplicate: true,
             bytes: 0,
+            // Whoever repeats a batch must not hear of it sooner than the first time.
+            sync_pending: state.config.flush_messages < i64::MAX
+                && known.last_offset >= self.durable_offset()
+                && self.request_sync(),
         }
     }
 }

@@ -7,7 +7,8 @@
 //! - [`offsets`]: finding offsets by time and epoch, stable offsets, aborted transactions.
 //! - [`truncate`]: cutting at the end and at the start.
 //! - [`clean`]: how compacted segments take the place of others.
-//! - [`upkeep`]: rolling, flushing, retention, closing.
+//! - [`durability`]: syncing, the durable offset, beginning writeback.
+//! - [`upkeep`]: rolling, retention, closing.
 //! - [`relocate`]: moving to another directory while open; [`place`] is where the log is now.
 //!
 //! Who may do what at once: everything that changes the log holds the state lock, which is held
@@ -16,6 +17,7 @@
 
 mod append;
 mod clean;
+mod durability;
 mod loader;
 mod offsets;
 mod open;
@@ -48,6 +50,7 @@ use place::Place;
 
 pub use append::AppendInfo;
 pub(crate) use clean::{CleaningView, LastRecord};
+pub(crate) use durability::Attachment;
 pub use offsets::{OffsetAndTimestamp, UNKNOWN_LEADER_EPOCH};
 pub(crate) use open::LOCK_FILE;
 pub use open::{LogOpen, RecoveryReport, Truncation};
@@ -70,7 +73,13 @@ pub struct Log {
     start: AtomicI64,
     end: AtomicI64,
     high_watermark: AtomicI64,
+    durable: AtomicI64,
     recovery_point: AtomicI64,
+    /// Held by whoever flushes; before the state lock.
+    flushing: Mutex<()>,
+    attachment: RwLock<Option<Arc<Attachment>>>,
+    /// A request to the flusher is under way that has not looked at the end of the log yet.
+    sync_requested: AtomicBool,
     /// Whether transactions may hold back the last stable offset; spares readers the lock.
     has_transactions: AtomicBool,
     /// Counts truncations and moves, so that a flush which one overtook does not vouch for what
@@ -86,6 +95,7 @@ pub struct Log {
     /// Keeps its own recovery point, start offset and clean-shutdown marker.
     standalone: Option<Box<dyn LockGuard>>,
     watch: Watch,
+    durable_watch: Watch,
     recovery: RecoveryReport,
 }
 
@@ -187,7 +197,8 @@ impl Log {
         self.end.load(Ordering::SeqCst)
     }
 
-    /// The offset below which all is on disk, so that recovery need not look at it.
+    /// The offset below which all is on disk, indexes of sealed segments included, so that
+    /// recovery need not look at it. At or below the [durable offset](Log::durable_offset).
     pub fn recovery_point(&self) -> i64 {
         self.recovery_point.load(Ordering::SeqCst)
     }
@@ -250,6 +261,7 @@ impl Log {
         let _ = self
             .status
             .compare_exchange(open, offline, Ordering::SeqCst, Ordering::SeqCst);
+        self.durable_watch.wake_sleepers();
     }
 
     /// Calls `listener` with the end of the log after each append, and when the log is closed,
@@ -276,6 +288,10 @@ impl Log {
             self.set_offline();
         }
         error
+    }
+
+    fn is_closed(&self) -> bool {
+        self.status() == Status::Closed
     }
 
     fn status(&self) -> Status {
@@ -324,7 +340,7 @@ impl Log {
             .map(|(_, segment)| segment.clone())
     }
 
-    fn all_segments(&self) -> Vec<Arc<Segment>> {
+    pub(crate) fn all_segments(&self) -> Vec<Arc<Segment>> {
         self.segments
             .read()
             .unwrap_or_else(PoisonError::into_inner)

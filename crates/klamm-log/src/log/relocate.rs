@@ -230,7 +230,13 @@ impl Log {
         current
             .recovery_point
             .store(recovery_point, Ordering::SeqCst);
+        current.durable.store(end, Ordering::SeqCst);
         current.publish_transactions(&old);
+        for log in [current, self] {
+            log.truncations.fetch_add(1, Ordering::SeqCst);
+        }
+        drop((old, new));
+        current.durable_watch.notify(end);
         Ok(true)
     }
 
@@ -264,16 +270,17 @@ impl Log {
                 let next = self.segment_after(segment.base_offset);
                 if next.is_none_or(|next| next.base_offset > from) {
                     segment.sync()?;
-                    state.producers.sync_snapshot(segment.base_offset)?;
+                    state.sync_snapshot(segment.base_offset, &*self.dir.fs)?;
                 }
             }
-            state.producers.sync_snapshot(end)?;
+            state.sync_snapshot(end, &*self.dir.fs)?;
             self.dir.sync()
         }();
         if result.is_err() {
             self.set_offline();
             return result;
         }
+        self.durable.store(end, Ordering::SeqCst);
         self.recovery_point.store(end, Ordering::SeqCst);
         Ok(())
     }

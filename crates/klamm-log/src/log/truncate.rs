@@ -116,12 +116,14 @@ impl Log {
     /// the cut would keep recovery from looking at what is written there next.
     fn shrink_marks(&self, end: i64) -> Result<(), LogError> {
         self.truncations.fetch_add(1, Ordering::SeqCst);
+        self.durable.fetch_min(end, Ordering::SeqCst);
         self.recovery_point.fetch_min(end, Ordering::SeqCst);
         self.cleaned_to.fetch_min(end, Ordering::SeqCst);
         // Before the checkpoint, which stays below it.
         self.end.store(end, Ordering::SeqCst);
         if self.standalone.is_some() {
-            self.write_own_checkpoints()?;
+            // Below the new end, as always: see `recovery_checkpoint`.
+            self.write_own_checkpoints(self.recovery_point().min(end - 1).max(0))?;
         }
         self.high_watermark.fetch_min(end, Ordering::SeqCst);
         Ok(())

@@ -46,63 +46,8 @@ impl Log {
         };
         self.edit_segments(|segments| segments.insert(offset, segment.clone()));
         old.forget_recent();
-        // What sealing wrote is not durable, so recovery has to look at the old segment.
-        self.recovery_point.fetch_min(offset - 1, Ordering::SeqCst);
+        self.sealed_at(offset);
         state.active = segment;
-        Ok(())
-    }
-
-    /// Makes everything below `offset` durable, and moves the recovery point there.
-    ///
-    /// # Errors
-    /// The disk's. After a failed sync the system may have dropped what it could not write, so
-    /// the log goes offline: only recovery can tell what is there.
-    pub fn flush(&self, offset: i64) -> Result<(), LogError> {
-        self.check_status()?;
-        let truncations = self.truncations.load(Ordering::SeqCst);
-        let offset = offset.min(self.log_end_offset());
-        let from = self.recovery_point();
-        if offset <= from {
-            return Ok(());
-        }
-        let active_base = lock(&self.state).active.base_offset;
-        let segments = self.all_segments();
-        let first = segments
-            .partition_point(|segment| segment.base_offset <= from)
-            .saturating_sub(1);
-        let flushed = || -> Result<(), LogError> {
-            let mut new_names = false;
-            for segment in &segments[first..] {
-                if segment.base_offset >= offset {
-                    break;
-                }
-                new_names |= segment.base_offset >= from;
-                if segment.base_offset == active_base {
-                    // Its indexes are made anew by recovery if need be.
-                    segment.sync_batches()?;
-                } else {
-                    segment.sync()?;
-                    lock(&self.state)
-                        .producers
-                        .sync_snapshot(segment.base_offset)?;
-                }
-            }
-            if new_names || self.dir.has_new_names() {
-                self.dir.sync()
-            } else {
-                Ok(())
-            }
-        };
-        let result = flushed();
-        let mut state = lock(&self.state);
-        if let Err(error) = result {
-            self.set_offline();
-            return Err(error);
-        }
-        state.last_flush_ms = self.env.clock.wall_ms();
-        if self.truncations.load(Ordering::SeqCst) == truncations {
-            self.recovery_point.fetch_max(offset, Ordering::SeqCst);
-        }
         Ok(())
     }
 
@@ -131,7 +76,7 @@ impl Log {
             segment.release_if_idle();
         }
         if self.standalone.is_some() {
-            self.write_own_checkpoints()?;
+            self.write_own_checkpoints(self.recovery_checkpoint())?;
         }
         Ok(())
     }
@@ -249,6 +194,7 @@ impl Log {
     /// # Errors
     /// The disk's.
     pub fn close(&self) -> Result<(), LogError> {
+        let _no_flush = lock(&self.flushing);
         let mut state = lock(&self.state);
         if self.status() == Status::Closed {
             return Ok(());
@@ -270,34 +216,30 @@ impl Log {
             segment.release();
         }
         if changed {
-            state.producers.sync_snapshot(end)?;
+            state.sync_snapshot(end, &*self.dir.fs)?;
         }
         if changed || self.dir.has_new_names() {
             self.dir.sync()?;
         }
+        self.durable.store(end, Ordering::SeqCst);
         self.recovery_point.store(end, Ordering::SeqCst);
         self.status.store(Status::Closed as u8, Ordering::SeqCst);
         drop(state);
         // Whoever waits for more waits in vain.
         self.watch.notify(end);
+        self.durable_watch.wake_sleepers();
         if self.standalone.is_some() {
-            self.write_own_checkpoints()?;
+            self.write_own_checkpoints(self.recovery_checkpoint())?;
             clean_shutdown::write(&*self.dir.fs, &self.dir.path(), -1)?;
         }
         Ok(())
     }
 
     /// Notes recovery point and start in the log's own directory.
-    pub(super) fn write_own_checkpoints(&self) -> Result<(), LogError> {
+    pub(super) fn write_own_checkpoints(&self, recovery_point: i64) -> Result<(), LogError> {
         let cleaned_to = self
             .cleaned_to()
             .map(|offset| (checkpoints::CLEANER, offset));
-        // Below the end: a roll would make it the start of the next segment, and recovery would
-        // rely on indexes of this one that nobody synced.
-        let recovery_point = match self.status() {
-            Status::Closed => self.recovery_point(),
-            _ => self.recovery_point().min(self.log_end_offset() - 1).max(0),
-        };
         let others = [
             (checkpoints::RECOVERY_POINT, recovery_point),
             (checkpoints::LOG_START, self.log_start_offset()),
@@ -337,6 +279,7 @@ impl Log {
     /// about to be removed.
     pub(crate) fn abandon(&self) {
         self.status.store(Status::Closed as u8, Ordering::SeqCst);
+        self.durable_watch.wake_sleepers();
         for segment in self.all_segments() {
             segment.release();
         }

@@ -9,6 +9,7 @@ use klamm_records::{TopicPartition, Uuid};
 
 use crate::checkpoints::{self, PartitionOffsets};
 use crate::error::{IoContext, LogError};
+use crate::flusher::Flusher;
 use crate::log::LOCK_FILE;
 use crate::manager::{LogManagerConfig, ManagerError, new_id};
 use crate::meta_properties::MetaProperties;
@@ -41,6 +42,7 @@ pub(super) struct Directory {
     guard: Mutex<Option<Box<dyn LockGuard>>>,
     /// What the checkpoint files hold, so that unchanged ones are not written again.
     written: Mutex<Written>,
+    flusher: Flusher,
 }
 
 /// Contents of the checkpoints that the manager keeps.
@@ -77,6 +79,7 @@ impl Directory {
             logs: AtomicUsize::new(0),
             guard: Mutex::new(Some(guard)),
             written: Mutex::new(Written::default()),
+            flusher: Flusher::new(config.sync_threads),
         })
     }
 
@@ -90,6 +93,7 @@ impl Directory {
             logs: AtomicUsize::new(0),
             guard: Mutex::new(None),
             written: Mutex::new(Written::default()),
+            flusher: Flusher::new(0),
         }
     }
 
@@ -125,6 +129,11 @@ impl Directory {
     pub(super) fn count_log(&self, difference: isize) {
         self.logs
             .fetch_add(difference.cast_unsigned(), Ordering::SeqCst);
+    }
+
+    /// What makes the logs in here durable in the background.
+    pub(super) fn flusher(&self) -> &Flusher {
+        &self.flusher
     }
 
     pub(super) fn unlock(&self) {

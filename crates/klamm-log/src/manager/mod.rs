@@ -26,6 +26,7 @@ use klamm_records::{TopicPartition, Uuid};
 
 use crate::config::LogConfig;
 use crate::error::{IoContext, LogError};
+use crate::flusher::SYNC_THREADS;
 use crate::log::{Log, LogOpen};
 use crate::names;
 use crate::storage::lock;
@@ -55,6 +56,9 @@ pub struct LogManagerConfig {
     /// Time between checkpoints of high watermarks
     /// (`replica.high.watermark.checkpoint.interval.ms`).
     pub high_watermark_interval_ms: i64,
+    /// Syncs of logs that may run at once in the background in one directory. With 0 there are no
+    /// threads for that, and [`LogManager::run_sync`] does it.
+    pub sync_threads: usize,
 }
 
 impl LogManagerConfig {
@@ -68,6 +72,7 @@ impl LogManagerConfig {
             retention_interval_ms: 300_000,
             checkpoint_interval_ms: 60_000,
             high_watermark_interval_ms: 5_000,
+            sync_threads: SYNC_THREADS,
         }
     }
 }
@@ -248,7 +253,9 @@ impl LogManager {
             clean: false,
             standalone: false,
         })?;
-        Ok(Arc::new(log))
+        let log = Arc::new(log);
+        directory.flusher().attach(&log);
+        Ok(log)
     }
 
     /// Deletes a partition's log: it is gone at once, its directory renamed, its files removed by

@@ -143,6 +143,9 @@ impl LogManager {
             directory: future.directory,
             ..current
         };
+        self.directories[future.directory]
+            .flusher()
+            .attach(&placed.log);
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         logs.insert(partition.clone(), placed);
         drop(logs);

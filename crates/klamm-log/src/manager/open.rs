@@ -75,7 +75,11 @@ impl LogManager {
         let mut futures = BTreeMap::new();
         for (job, result) in jobs.iter().zip(opened) {
             let log = match result {
-                Ok(log) => Arc::new(log),
+                Ok(log) => {
+                    let log = Arc::new(log);
+                    directories[job.directory].flusher().attach(&log);
+                    log
+                }
                 Err(error) => {
                     directories[job.directory].set_offline();
                     failures.push(error);

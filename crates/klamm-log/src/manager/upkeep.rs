@@ -5,6 +5,8 @@ use klamm_records::Uuid;
 use crate::checkpoints::PartitionOffsets;
 use crate::clean_shutdown;
 use crate::error::{IoContext, LogError};
+use crate::flusher::Flusher;
+use crate::manager::directory::Directory;
 use crate::manager::{LogManager, ManagerError, Placed};
 use crate::storage::lock;
 
@@ -90,6 +92,9 @@ impl LogManager {
     /// # Errors
     /// The first failure; its directory is recovered at the next start, the others are clean.
     pub fn shutdown(&self, broker_epoch: i64) -> Result<(), ManagerError> {
+        for directory in &self.directories {
+            directory.flusher().stop();
+        }
         let mut first_error = None;
         let mut clean: Vec<bool> = self.directories.iter().map(|d| d.is_online()).collect();
         for (index, clean) in clean.iter_mut().enumerate() {
@@ -133,6 +138,13 @@ impl LogManager {
         first_error.map_or(Ok(()), |error| Err(error.into()))
     }
 
+    /// Does one piece of the background work on this thread: for a manager without threads of its
+    /// own for that. Returns whether there was any.
+    pub fn run_sync(&self) -> bool {
+        let mut flushers = self.directories.iter().map(Directory::flusher);
+        flushers.any(Flusher::run_one)
+    }
+
     /// Makes the names of the logs that were created in a directory durable, all at once.
     fn sync_new_dirs(&self, index: usize) -> Result<(), LogError> {
         let directory = &self.directories[index];
@@ -155,7 +167,7 @@ impl LogManager {
         let mut log_starts = PartitionOffsets::new();
         for placed in self.placed_in(index) {
             let partition = placed.log.topic_partition();
-            recovery_points.insert(partition.clone(), placed.log.recovery_point());
+            recovery_points.insert(partition.clone(), placed.log.recovery_checkpoint());
             let start = placed.log.log_start_offset();
             // Otherwise the segments tell.
             if placed

@@ -20,12 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use klamm_env::OpenMode;
-
 use klamm_records::control::EndTransactionMarker;
 
 use crate::batch::BatchMeta;
-use crate::error::{IoContext, LogError};
+use crate::error::LogError;
 use crate::names::{DELETED_SUFFIX, FileKind};
 use crate::storage::LogDir;
 
@@ -287,8 +285,8 @@ impl ProducerStates {
     }
 
     /// Writes a snapshot at the current end, unless the newest one is there already. Not synced:
-    /// [`sync_snapshot`](Self::sync_snapshot) does that off the append path. Returns whether one
-    /// was written.
+    /// whoever flushes does that with [`snapshot_file`](Self::snapshot_file), off the append path.
+    /// Returns whether one was written.
     pub(crate) fn take_snapshot(&mut self) -> Result<bool, LogError> {
         let due = self.map_end > self.snapshot_end;
         if due {
@@ -446,14 +444,10 @@ impl ProducerStates {
         self.dir.fs.rename(&from, &to).is_ok().then_some(to)
     }
 
-    /// Makes a snapshot durable, if there is one at this offset.
-    pub(crate) fn sync_snapshot(&self, offset: i64) -> Result<(), LogError> {
-        if !self.snapshots.contains(&offset) {
-            return Ok(());
-        }
-        let path = self.dir.file(offset, FileKind::Snapshot);
-        let file = self.dir.fs.open(&path, OpenMode::Write).at("open", &path)?;
-        file.sync_all().at("sync", &path)
+    /// The file of the snapshot at this offset, if there is one.
+    pub(crate) fn snapshot_file(&self, offset: i64) -> Option<PathBuf> {
+        let there = self.snapshots.contains(&offset);
+        there.then(|| self.dir.file(offset, FileKind::Snapshot))
     }
 }
 

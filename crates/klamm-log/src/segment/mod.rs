@@ -30,7 +30,7 @@ use crate::index::offset::OffsetIndex;
 use crate::index::time::{TimeIndex, TimestampOffset};
 use crate::index::txn::TxnIndex;
 use crate::names::{DELETED_SUFFIX, FileKind};
-use crate::storage::{LazyFile, LogDir, lock};
+use crate::storage::{LazyFile, LogDir, lock, sync_file};
 
 pub(crate) use append::{RollCheck, WriteFailure};
 pub(crate) use recover::RecoveryState;
@@ -39,6 +39,9 @@ pub(crate) use scan::{BatchScan, BatchSpan};
 /// Batches of the active segment whose place is remembered, so that reads at the tail need no
 /// index and no scan.
 const RECENT_BATCHES: usize = 32;
+
+/// Bytes at the end of a segment that writeback leaves alone.
+const WRITEBACK_KEPT_BYTES: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -55,6 +58,8 @@ pub(crate) struct Segment {
     synced: AtomicU64,
     /// Compaction put another segment in the place of this one.
     retired: AtomicBool,
+    /// Where the part begins whose writing to the device was not begun.
+    unwritten_from: AtomicU64,
     state: Mutex<SegmentState>,
     txn: Mutex<TxnIndex>,
 }
@@ -129,6 +134,7 @@ impl Segment {
             changes: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             retired: AtomicBool::new(false),
+            unwritten_from: AtomicU64::new(size),
             state: Mutex::new(SegmentState {
                 offsets: None,
                 times: None,
@@ -199,6 +205,22 @@ impl Segment {
         if self.is_retired() { Ok(()) } else { result }
     }
 
+    /// Begins writing to the device what was appended. Returns whether the segment was behind
+    /// before this, so that the one before it may be too.
+    pub(crate) fn start_writeback(&self) -> Result<bool, LogError> {
+        let from = self.unwritten_from.load(Ordering::SeqCst);
+        // The last pages are still written to, which would wait for a device that has them.
+        let to = self.size().saturating_sub(WRITEBACK_KEPT_BYTES);
+        if from >= to {
+            // Too short to tell: the one before may have an end that was kept back.
+            return Ok(from == 0);
+        }
+        self.unwritten_from.fetch_max(to, Ordering::SeqCst);
+        let begun = self.file()?.start_writeback(from, to - from);
+        begun.at("begin writing", &self.path())?;
+        Ok(true)
+    }
+
     /// Makes batches and indexes durable, as far as they changed since they last were. Nobody may
     /// append meanwhile, or what is appended may be left out.
     pub(crate) fn sync(&self) -> Result<(), LogError> {
@@ -210,15 +232,18 @@ impl Segment {
     }
 
     fn sync_indexes(&self) -> Result<(), LogError> {
+        // Readers need these locks, so nothing is synced under them.
         let mut state = lock(&self.state);
-        if let Some(index) = &mut state.offsets {
-            index.sync()?;
-        }
-        if let Some(index) = &mut state.times {
-            index.sync()?;
-        }
+        let offsets = state.offsets.as_mut().map(|index| index.take_unsynced());
+        let times = state.times.as_mut().map(|index| index.take_unsynced());
         drop(state);
-        self.txn_index().sync()
+        for unsynced in [offsets, times].into_iter().flatten() {
+            if let Some((file, path)) = unsynced? {
+                file.sync_all().at("sync", &path)?;
+            }
+        }
+        let txn = self.txn_index().file();
+        txn.map_or(Ok(()), |path| sync_file(&*self.dir.fs, &path))
     }
 
     /// Opens none of the files again: their names are about to be another segment's. Readers that

@@ -1,7 +1,7 @@
 //! Making the offset and time index of a segment from its batches.
 
 use crate::batch::NO_TIMESTAMP;
-use crate::error::LogError;
+use crate::error::{IoContext, LogError};
 use crate::index::offset::OffsetIndex;
 use crate::index::time::{TimeIndex, TimestampOffset};
 use crate::segment::scan::WHOLE;
@@ -82,11 +82,13 @@ impl Segment {
         builder.finish(state)?;
         // Durable at once: below the recovery point no flush will look at them, and half an index
         // looks like a whole one.
-        for synced in [
-            state.offsets.as_mut().map(|index| index.sync()),
-            state.times.as_mut().map(|index| index.sync()),
+        for unsynced in [
+            state.offsets.as_mut().map(|index| index.take_unsynced()),
+            state.times.as_mut().map(|index| index.take_unsynced()),
         ] {
-            synced.transpose()?;
+            if let Some((file, path)) = unsynced.transpose()?.flatten() {
+                file.sync_all().at("sync", &path)?;
+            }
         }
         Ok(())
     }

@@ -297,13 +297,15 @@ impl ReplicaManager {
         };
         self.resume_move(name, topic_id);
         let config = &self.0.config;
-        Ok(Arc::new(Partition::new(
+        let clock = Arc::clone(&self.0.env.clock);
+        Ok(Partition::new(
             name.clone(),
             topic_id,
             config,
             log,
             settings,
-        )))
+            clock,
+        ))
     }
 
     /// The log of a replica, made if it is new: in the directory that the metadata names, or in

@@ -181,6 +181,15 @@ impl ReplicaManager {
         }
     }
 
+    /// Whether appending these would probably wait for a device that does not keep up. Then it is
+    /// better done where waiting does no harm, and nothing else of the connection before it.
+    pub fn would_stall(&self, prepared: &[Prepared]) -> bool {
+        let partitions = prepared.iter().filter_map(|one| one.partition.as_ref());
+        partitions
+            .map(|partition| partition.log())
+            .any(|log| log.is_stalled())
+    }
+
     /// Appends prepared batches, one request's, in order. `acks` is the request's: 0 or 1 for the
     /// leader alone, -1 for all in-sync replicas; anything else is refused.
     ///
@@ -284,7 +293,8 @@ impl PendingProduce {
         };
         let acks = match acks {
             -1 => Acks::All(&mut ticket),
-            _ => Acks::Leader,
+            0 => Acks::Leader,
+            _ => Acks::LeaderWatched(&mut ticket),
         };
         let appended = partition.append(&mut [batch], origin, None, acks, now_ms, wakes);
         match appended {

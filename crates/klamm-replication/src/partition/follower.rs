@@ -72,6 +72,13 @@ impl FollowerState {
         }
     }
 
+    /// Whether the next fetch may be sent. It tells the leader that everything below its offset
+    /// counts as replicated, so where only what is on disk counts (`durable_offset` is given) it
+    /// waits until the whole log is.
+    pub fn may_fetch(&self, log_end_offset: i64, durable_offset: Option<i64>) -> bool {
+        durable_offset.is_none_or(|durable| durable >= log_end_offset)
+    }
+
     /// Whether a batch of leader epoch `batch_epoch`, fetched while `fetch_epoch` was current, may
     /// be appended. A batch from a later epoch than the fetch asked under may come from a log that
     /// the follower has not compared its own with (KAFKA-18723).

@@ -8,7 +8,8 @@ use super::{LocalLog, PartitionMetadata};
 ///
 /// # Invariants
 /// - The high watermark never falls, and never exceeds the end offset of a member of the maximal
-///   ISR that has fetched in this epoch, nor the leader's own.
+///   ISR that has fetched in this epoch, nor the leader's own, which is its durable offset where
+///   that is what counts.
 /// - At most one ISR proposal is in flight.
 #[derive(Clone, Debug)]
 pub struct LeaderState {
@@ -17,6 +18,8 @@ pub struct LeaderState {
     partition_epoch: i32,
     epoch_start_offset: i64,
     log_end_offset: i64,
+    /// See [`LocalLog::durable_offset`].
+    durable_offset: Option<i64>,
     high_watermark: i64,
     min_insync_replicas: i32,
     lag_max_ms: i64,
@@ -106,6 +109,7 @@ impl LeaderState {
             partition_epoch: metadata.partition_epoch,
             epoch_start_offset: log.end_offset,
             log_end_offset: log.end_offset,
+            durable_offset: log.durable_offset,
             high_watermark: log.high_watermark,
             min_insync_replicas: log.min_insync_replicas,
             lag_max_ms: log.lag_max_ms,
@@ -130,6 +134,7 @@ impl LeaderState {
         now_ms: i64,
     ) -> Option<i64> {
         self.log_end_offset = self.log_end_offset.max(log.end_offset);
+        self.durable_offset = log.durable_offset;
         self.min_insync_replicas = log.min_insync_replicas;
         self.assign(metadata, now_ms);
         if metadata.leader_epoch > self.epoch {
@@ -168,6 +173,20 @@ impl LeaderState {
     pub fn appended(&mut self, end_offset: i64, now_ms: i64) -> Option<i64> {
         self.log_end_offset = self.log_end_offset.max(end_offset);
         self.advance_high_watermark(now_ms)
+    }
+
+    /// Notes how far the log is on disk, or, with none, that it need not be; returns the high
+    /// watermark if it moved.
+    pub fn synced(&mut self, durable_offset: Option<i64>, now_ms: i64) -> Option<i64> {
+        self.durable_offset = durable_offset;
+        self.advance_high_watermark(now_ms)
+    }
+
+    /// The end of what the leader itself contributes to what is committed.
+    fn own_end_offset(&self) -> i64 {
+        self.durable_offset.map_or(self.log_end_offset, |durable| {
+            durable.min(self.log_end_offset)
+        })
     }
 
     /// Notes a follower's fetch.
@@ -305,7 +324,7 @@ impl LeaderState {
         if self.is_under_min_isr() {
             return None;
         }
-        let mut committed = self.log_end_offset;
+        let mut committed = self.own_end_offset();
         for follower in &self.followers {
             let counts = || {
                 self.isr.maximal_contains(follower.id())

@@ -63,6 +63,9 @@ pub enum Role {
 pub struct LocalLog {
     /// Offset of the next record.
     pub end_offset: i64,
+    /// Offset below which the local log is on disk, in a partition whose leader counts no more of
+    /// its own log than that; none where the page cache is good enough.
+    pub durable_offset: Option<i64>,
     /// The high watermark so far (from the checkpoint, or from the previous role).
     pub high_watermark: i64,
     /// The topic's `min.insync.replicas`.

@@ -65,6 +65,7 @@ impl World {
 
     fn log(end_offset: i64, high_watermark: i64, min_insync_replicas: i32) -> LocalLog {
         LocalLog {
+            durable_offset: None,
             end_offset,
             high_watermark,
             min_insync_replicas,

@@ -16,6 +16,7 @@ fn metadata(replicas: &[i32], isr: &[i32], leader: i32, epoch: i32) -> Partition
 
 fn log(end_offset: i64, high_watermark: i64, min_insync_replicas: i32) -> LocalLog {
     LocalLog {
+        durable_offset: None,
         end_offset,
         high_watermark,
         min_insync_replicas,
@@ -382,4 +383,32 @@ fn a_followers_high_watermark_stays_within_its_log() {
     assert_eq!(follower.observe_high_watermark(50, 10, 30), Some(30));
     assert_eq!(follower.observe_high_watermark(50, 10, 30), None);
     assert_eq!(follower.observe_high_watermark(5, 10, 30), Some(10));
+}
+
+#[test]
+fn the_leader_counts_its_own_log_up_to_what_is_on_disk() {
+    let mut alone = leader(
+        &[1],
+        &[1],
+        LocalLog {
+            durable_offset: Some(4),
+            ..log(10, 0, 1)
+        },
+    );
+    assert_eq!(alone.high_watermark(), 4);
+    assert_eq!(alone.appended(12, 0), None);
+    assert_eq!(alone.synced(Some(11), 0), Some(11));
+    // A sync may be told of before the append that it covers.
+    assert_eq!(alone.synced(Some(20), 0), Some(12));
+    assert_eq!(alone.appended(20, 0), Some(20));
+    assert_eq!(alone.appended(21, 0), None);
+    assert_eq!(alone.synced(None, 0), Some(21));
+}
+
+#[test]
+fn a_follower_fetches_on_once_what_it_has_is_on_disk() {
+    let follower = FollowerState::new(0);
+    assert!(follower.may_fetch(10, None));
+    assert!(follower.may_fetch(10, Some(10)));
+    assert!(!follower.may_fetch(10, Some(9)));
 }

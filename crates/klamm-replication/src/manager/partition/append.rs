@@ -5,6 +5,7 @@ use klamm_protocol::ErrorCode;
 use klamm_records::PreparedBatch;
 
 use super::Partition;
+use super::core::Then;
 use crate::manager::error::log_error_code;
 use crate::manager::lock;
 use crate::manager::wait::{Outcome, Ticket, Wakes};
@@ -21,8 +22,10 @@ pub(crate) struct Appended {
 
 /// How an append is to be acknowledged.
 pub(crate) enum Acks<'a> {
-    /// By the leader alone.
+    /// By the leader alone, and the caller does not want to know when.
     Leader,
+    /// By the leader alone; the function makes the ticket if that takes time.
+    LeaderWatched(&'a mut dyn FnMut() -> Ticket),
     /// By all in-sync replicas, and the caller follows the high watermark by itself.
     AllUnwatched,
     /// By all in-sync replicas; the function makes the ticket if that takes time.
@@ -47,7 +50,8 @@ impl Partition {
                 .role
                 .as_leader()
                 .ok_or(ErrorCode::NotLeaderOrFollower)?;
-            if !matches!(acks, Acks::Leader) && !leader.has_enough_replicas() {
+            let alone = matches!(acks, Acks::Leader | Acks::LeaderWatched(_));
+            if !alone && !leader.has_enough_replicas() {
                 return Err(ErrorCode::NotEnoughReplicas);
             }
             if expected_epoch.is_some_and(|expected| expected != leader.epoch()) {
@@ -69,7 +73,13 @@ impl Partition {
             core.log_grew(&self.log, end_offset, size, wakes);
         }
         let (waits, outcome) = match acks {
-            Acks::Leader | Acks::AllUnwatched => (false, Outcome::Done),
+            Acks::LeaderWatched(ticket) if info.sync_pending => {
+                core.await_sync(&self.log, info.last_offset + 1, Then::Done, ticket)
+            }
+            Acks::All(ticket) if info.sync_pending => {
+                core.await_sync(&self.log, info.last_offset + 1, Then::Replicated, ticket)
+            }
+            Acks::Leader | Acks::LeaderWatched(_) | Acks::AllUnwatched => (false, Outcome::Done),
             Acks::All(ticket) => core.acknowledge(info.last_offset + 1, ticket),
         };
         Ok(Appended {

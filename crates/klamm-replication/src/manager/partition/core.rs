@@ -12,6 +12,15 @@ use crate::waiters::{AckQueue, ByteLedger, FetchWaiters, Readable};
 /// More than any fetch asks for.
 const UNKNOWN_SIZE: u64 = i32::MAX as u64;
 
+/// What a request that waits for the disk waits for next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Then {
+    /// Nothing.
+    Done,
+    /// All in-sync replicas.
+    Replicated,
+}
+
 /// Role, offsets and waiting lists of a replica.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -19,6 +28,8 @@ pub(super) struct Core {
     pub(super) min_insync_replicas: i32,
     pub(super) ledger: ByteLedger,
     pub(super) acks: AckQueue<Ticket>,
+    /// Those who wait for the disk, with the offset that must be on it, and for what afterwards.
+    pub(super) syncs: AckQueue<(Ticket, i64, Then)>,
     pub(super) deletes: AckQueue<Ticket>,
     pub(super) fetches: FetchWaiters<Arc<FetchWaiter>>,
     /// The high watermark, for coordinators that wait for their records to be committed.
@@ -32,6 +43,7 @@ impl Core {
             min_insync_replicas,
             ledger: ByteLedger::default(),
             acks: AckQueue::default(),
+            syncs: AckQueue::default(),
             deletes: AckQueue::default(),
             fetches: FetchWaiters::default(),
             watch: None,
@@ -93,6 +105,48 @@ impl Core {
         }
     }
 
+    /// As [`Core::acknowledge`], but first of all the records below `required_offset` have to be
+    /// on disk.
+    pub(super) fn await_sync(
+        &mut self,
+        log: &Log,
+        required_offset: i64,
+        then: Then,
+        ticket: &mut dyn FnMut() -> Ticket,
+    ) -> (bool, Outcome) {
+        if log.durable_offset() < required_offset {
+            let waiter = (ticket(), required_offset, then);
+            self.syncs.push(required_offset, waiter);
+            return (true, Outcome::Waiting);
+        }
+        match then {
+            Then::Done => (false, Outcome::Done),
+            Then::Replicated => self.acknowledge(required_offset, ticket),
+        }
+    }
+
+    /// Passes on that everything below `durable_offset` is on disk.
+    pub(super) fn settle_syncs(&mut self, durable_offset: i64, wakes: &mut Wakes) {
+        while let Some((ticket, required_offset, then)) = self.syncs.pop_reached(durable_offset) {
+            let state = match (then, self.role.as_leader()) {
+                (Then::Done, _) => AckState::Done,
+                (Then::Replicated, Some(leader)) => leader.ack_state(required_offset),
+                (Then::Replicated, None) => {
+                    wakes.offsets.extend(ticket.settle(Outcome::NotLeader));
+                    continue;
+                }
+            };
+            match state {
+                AckState::Waiting => self.acks.push(required_offset, ticket),
+                AckState::Done => wakes.offsets.extend(ticket.settle(Outcome::Done)),
+                AckState::NotEnoughReplicas => {
+                    let outcome = Outcome::NotEnoughReplicas;
+                    wakes.offsets.extend(ticket.settle(outcome));
+                }
+            }
+        }
+    }
+
     fn settle_acks(&mut self, wakes: &mut Wakes) {
         if !self.acks.is_empty() {
             let high_watermark = self.role.high_watermark();
@@ -118,6 +172,9 @@ impl Core {
         }
         if self.role.as_leader().is_none() {
             for ticket in self.acks.drain() {
+                wakes.offsets.extend(ticket.settle(Outcome::NotLeader));
+            }
+            for (ticket, ..) in self.syncs.drain() {
                 wakes.offsets.extend(ticket.settle(Outcome::NotLeader));
             }
             for ticket in self.deletes.drain() {

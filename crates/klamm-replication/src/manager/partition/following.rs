@@ -11,11 +11,15 @@ use crate::manager::wait::Wakes;
 use crate::partition::{EpochEnd, FollowerState, Role, Truncation};
 
 impl Partition {
-    /// Where this replica fetches next; `None` if it does not follow `leader`.
+    /// Where this replica fetches next; `None` if it does not follow `leader`, or what it has is to
+    /// be on disk first.
     pub(crate) fn wish(&self, leader: i32) -> Option<FollowerWish> {
         let core = lock(&self.core);
         let follower = as_follower(&core.role).filter(|role| role.leader_id() == Some(leader))?;
         let log_end = self.log.log_end_offset();
+        if !follower.may_fetch(log_end, self.durable_offset()) {
+            return None;
+        }
         Some(FollowerWish {
             position: follower.next_fetch(log_end, self.log.latest_epoch()),
             log_start_offset: self.log.log_start_offset(),

@@ -9,6 +9,7 @@
 //! - [`append`], [`read`]: records in and out.
 //! - [`following`]: records in from the leader, and cuts where the logs part.
 //! - [`replication`]: roles, followers, ISR.
+//! - [`syncing`]: following how much of the log is on disk.
 //! - [`waiting`]: entering and leaving the waiting lists.
 
 mod append;
@@ -16,10 +17,12 @@ mod core;
 mod following;
 mod read;
 mod replication;
+mod syncing;
 mod waiting;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
+use klamm_env::Clock;
 use klamm_log::Log;
 use klamm_protocol::ErrorCode;
 use klamm_records::produce::ProduceRules;
@@ -28,6 +31,7 @@ use klamm_records::{TopicPartition, Uuid};
 pub(crate) use self::append::Acks;
 use self::core::Core;
 pub(crate) use self::read::Limits;
+use self::syncing::Syncs;
 use super::metadata::TopicSettings;
 use super::{ReplicaManagerConfig, lock};
 use crate::partition::Role;
@@ -36,6 +40,7 @@ use crate::waiters::Isolation;
 /// A replica on this broker.
 #[derive(Debug)]
 pub(crate) struct Partition {
+    me: Weak<Partition>,
     name: TopicPartition,
     topic_id: Uuid,
     local_id: i32,
@@ -44,6 +49,7 @@ pub(crate) struct Partition {
     gate: RwLock<()>,
     core: Mutex<Core>,
     rules: RwLock<ProduceRules>,
+    syncs: Syncs,
 }
 
 /// Offsets of a replica at one moment.
@@ -79,10 +85,12 @@ impl Partition {
         config: &ReplicaManagerConfig,
         log: Arc<Log>,
         settings: &TopicSettings,
-    ) -> Self {
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
         log.update_config(settings.log.clone());
         let high_watermark = log.high_watermark();
-        Partition {
+        let partition = Arc::new_cyclic(|me| Partition {
+            me: me.clone(),
             name,
             topic_id,
             local_id: config.node_id,
@@ -91,7 +99,10 @@ impl Partition {
             gate: RwLock::new(()),
             core: Mutex::new(Core::new(high_watermark, settings.min_insync_replicas)),
             rules: RwLock::new(settings.rules),
-        }
+            syncs: Syncs::new(clock),
+        });
+        partition.follow_syncs(settings);
+        partition
     }
 
     pub(crate) fn name(&self) -> &TopicPartition {

@@ -102,6 +102,7 @@ impl Partition {
         let mut core = lock(&self.core);
         let log = LocalLog {
             end_offset: self.log.log_end_offset(),
+            durable_offset: self.durable_offset(),
             high_watermark: core.role.high_watermark(),
             min_insync_replicas: core.min_insync_replicas,
             lag_max_ms: self.lag_max_ms,
@@ -126,6 +127,7 @@ impl Partition {
         }
         drop(core);
         wakes.wake();
+        self.sync_if_behind();
         if let Transition::Elected { .. } = transition {
             // Followers find by this where their logs part from the leader's, so it must be known
             // even before the epoch has its first record.
@@ -168,12 +170,14 @@ impl Partition {
     pub(crate) fn configure(&self, settings: &TopicSettings, now_ms: i64) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = settings.rules;
         self.log.update_config(settings.log.clone());
+        self.follow_syncs(settings);
         let mut wakes = Wakes::default();
         {
             let mut core = lock(&self.core);
             core.min_insync_replicas = settings.min_insync_replicas;
             if let Some(leader) = core.role.as_leader_mut() {
                 leader.set_min_insync_replicas(settings.min_insync_replicas, now_ms);
+                leader.synced(self.durable_offset(), now_ms);
                 core.high_watermark_moved(&self.log, &mut wakes);
             }
         }

@@ -44,6 +44,8 @@ impl Partition {
         let mut core = lock(&self.core);
         core.acks
             .remove(required_offset, |ticket| ticket.belongs_to(waiter));
+        core.syncs
+            .remove(required_offset, |(ticket, ..)| ticket.belongs_to(waiter));
         core.deletes
             .remove(required_offset, |ticket| ticket.belongs_to(waiter));
     }

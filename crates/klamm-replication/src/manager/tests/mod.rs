@@ -1,6 +1,7 @@
 //! The replica manager over real files, with a clock that stands still. Nothing here runs tasks:
 //! futures are polled by hand, so that each test says exactly when what happens.
 
+mod durable;
 mod fetching;
 mod following;
 mod histories;
@@ -66,7 +67,11 @@ fn start(
         rng: Arc::new(SplitMix64::new(7)),
         fs: Arc::new(OsFs),
     };
-    let config = LogManagerConfig::new(dirs, "cluster", node);
+    let config = LogManagerConfig {
+        // Tests say when something becomes durable.
+        sync_threads: 0,
+        ..LogManagerConfig::new(dirs, "cluster", node)
+    };
     let logs = LogManager::open(config, env.clone(), |_| LogConfig::default()).unwrap();
     let config = ReplicaManagerConfig::new(node);
     ReplicaManager::new(config, Arc::new(logs), Arc::clone(sink) as _, env)

@@ -37,15 +37,15 @@ pub(super) enum Place {
 
 /// Lets a seed decide what happens to a log, and holds it against its model.
 pub(super) struct Driver<'a> {
-    run: &'a Run,
-    rng: SimRng,
+    pub(super) run: &'a Run,
+    pub(super) rng: SimRng,
     fs: SimFs,
     env: Env,
     config: LogConfig,
     place: Place,
-    manager: Option<LogManager>,
-    log: Option<Arc<Log>>,
-    model: Model,
+    pub(super) manager: Option<LogManager>,
+    pub(super) log: Option<Arc<Log>>,
+    pub(super) model: Model,
     epoch: i32,
     next_value: u64,
     /// Whether a truncation failed halfway: the end may be anywhere above it.
@@ -69,6 +69,7 @@ impl<'a> Driver<'a> {
             } else {
                 i64::MAX
             },
+            group_sync: rng.one_in(2),
             retention_ms: -1,
             file_delete_delay_ms: 1_000,
             ..LogConfig::default()
@@ -220,6 +221,7 @@ impl<'a> Driver<'a> {
             let tried = self.model.attempted.entry(batch.base_offset).or_default();
             tried.push(batch);
         }
+        self.sync_in_the_background();
     }
 
     fn flush(&mut self) {
@@ -401,6 +403,8 @@ impl<'a> Driver<'a> {
             retention_interval_ms: 2_000,
             checkpoint_interval_ms: 3_000,
             high_watermark_interval_ms: 1_000,
+            // The scenario says when background work is done.
+            sync_threads: 0,
             ..LogManagerConfig::new(vec![MANAGED_DIR.into()], "cluster", 1)
         };
         let of_topic = self.config.clone();

@@ -14,6 +14,7 @@ pub mod observed;
 pub mod prefix;
 
 mod driver;
+mod group;
 
 #[cfg(test)]
 mod tests;

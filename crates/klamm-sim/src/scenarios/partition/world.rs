@@ -221,6 +221,7 @@ impl World {
             return;
         };
         let local = LocalLog {
+            durable_offset: None,
             end_offset: broker.log.end(),
             high_watermark: broker.role.high_watermark(),
             min_insync_replicas: min_isr,
