@@ -108,6 +108,7 @@ fn log_config(
         delete_retention_ms: topic.delete_retention_ms,
         flush_messages: topic.flush_messages,
         flush_ms: topic.flush_ms,
+        group_sync: topic.flush_group,
         file_delete_delay_ms: topic.file_delete_delay_ms,
         preallocate: topic.preallocate,
         producer_id_expiration_ms: config.producer_id_expiration_ms().into(),

@@ -4,10 +4,21 @@ use crate::def::{
     ConfigDef, Default, Importance, Scale, Synonym, UpdateMode, Validator, ValueType, row,
 };
 
+const FLUSHES: Validator = Validator::OneOf(&["os", "group"]);
 const VALIDATIONS: Validator = Validator::OneOf(&["strict", "header"]);
 
 /// Klamm's own broker configurations, sorted by name.
 pub static KLAMM_CONFIGS: &[ConfigDef] = &[
+    row(
+        "klamm.log.flush",
+        ValueType::String,
+        Importance::Medium,
+        Default::Text("os"),
+        FLUSHES,
+        UpdateMode::ReadOnly,
+        false,
+        &[],
+    ),
     row(
         "klamm.log.produce.validation",
         ValueType::String,
@@ -35,16 +46,31 @@ pub static KLAMM_CONFIGS: &[ConfigDef] = &[
 ];
 
 /// Klamm's own topic configurations, sorted by name.
-pub static KLAMM_TOPIC_CONFIGS: &[ConfigDef] = &[row(
-    "klamm.produce.validation",
-    ValueType::String,
-    Importance::Medium,
-    Default::Text("strict"),
-    VALIDATIONS,
-    UpdateMode::Resource,
-    false,
-    &[Synonym {
-        name: "klamm.log.produce.validation",
-        scale: Scale::Same,
-    }],
-)];
+pub static KLAMM_TOPIC_CONFIGS: &[ConfigDef] = &[
+    row(
+        "klamm.flush",
+        ValueType::String,
+        Importance::Medium,
+        Default::Text("os"),
+        FLUSHES,
+        UpdateMode::Resource,
+        false,
+        &[Synonym {
+            name: "klamm.log.flush",
+            scale: Scale::Same,
+        }],
+    ),
+    row(
+        "klamm.produce.validation",
+        ValueType::String,
+        Importance::Medium,
+        Default::Text("strict"),
+        VALIDATIONS,
+        UpdateMode::Resource,
+        false,
+        &[Synonym {
+            name: "klamm.log.produce.validation",
+            scale: Scale::Same,
+        }],
+    ),
+];

@@ -60,6 +60,8 @@ pub struct TopicConfig {
     pub flush_messages: i64,
     /// `flush.ms`
     pub flush_ms: i64,
+    /// Whether `klamm.flush` is `group`: `acks=all` waits for the disk.
+    pub flush_group: bool,
     /// `retention.bytes`
     pub retention_bytes: i64,
     /// `retention.ms`
@@ -147,6 +149,7 @@ impl TopicConfig {
             segment_index_bytes: v.int("segment.index.bytes"),
             flush_messages: v.long("flush.messages"),
             flush_ms: v.long("flush.ms"),
+            flush_group: v.text("klamm.flush") == "group",
             retention_bytes,
             retention_ms,
             max_message_bytes: v.int("max.message.bytes"),

@@ -14,6 +14,7 @@ use klamm_protocol::messages::{ProduceRequest, ProduceResponse};
 use klamm_protocol::{ByteStr, Decoder, ErrorCode, Records, Request};
 use klamm_records::BatchHeader;
 use klamm_replication::{Prepared, ProduceContext, ProduceResult, TopicRef};
+use tokio::task::spawn_blocking;
 use tracing::debug;
 
 use super::transactional_writes::{Checks, Verdict};
@@ -75,13 +76,27 @@ fn append(
     timer: RequestTimer,
 ) -> Handling {
     let prepared = prepare(broker, &context, &request, verdicts);
-    let pending = broker
-        .replicas
-        .append_now(prepared, request.acks, request.timeout_ms);
+    let (acks, timeout_ms) = (request.acks, request.timeout_ms);
     let answer = Answer {
         topics: request.topic_data,
-        acks: request.acks,
+        acks,
     };
+    if broker.replicas.would_stall(&prepared) {
+        // The disk does not keep up. Waiting for it belongs on a thread that others do not need; a
+        // barrier keeps what follows on this connection behind this request.
+        let broker = broker.clone();
+        return Handling::Barrier(Box::pin(async move {
+            let replicas = broker.replicas.clone();
+            let append = move || replicas.append_now(prepared, acks, timeout_ms);
+            let Ok(pending) = spawn_blocking(append).await else {
+                return Reply::Close;
+            };
+            let results = pending.wait().await;
+            timer.handled();
+            answer.reply(&broker, &context, results)
+        }));
+    }
+    let pending = broker.replicas.append_now(prepared, acks, timeout_ms);
     if pending.is_ready() {
         let results = pending.into_results();
         timer.handled();
