@@ -49,6 +49,14 @@ pub(super) fn tidy(open: &LogOpen, dir: &Arc<LogDir>) -> Result<Found, LogError>
     if !swapped.is_empty() {
         finish_swap(open, dir, &swapped)?;
     }
+    let deleted = |name: &String| {
+        names::parse_file_name(name).is_some_and(|(_, _, tail)| tail == DELETED_SUFFIX)
+    };
+    if !open.clean && names.iter().any(deleted) {
+        // Their renaming may not be durable, and they must not come back behind what is written
+        // in their place.
+        dir.fs.sync_dir(&open.dir).at("sync", &open.dir)?;
+    }
     let mut found = Found::default();
     let changed = names
         .iter()
