@@ -630,3 +630,43 @@ fn compressed_batch(values: &[&str]) -> Bytes {
     }
     builder.build().unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_can_be_made_to_mean_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[("klamm.log.flush", "group")]).await;
+    let mut client = Client::connect(&broker).await;
+    let topic = |name: &str, value: Option<&str>| CreatableTopic {
+        name: name.into(),
+        num_partitions: 1,
+        replication_factor: 1,
+        configs: value
+            .map(|value| CreatableTopicConfig {
+                name: "klamm.flush".into(),
+                value: Some(value.into()),
+                ..CreatableTopicConfig::default()
+            })
+            .into_iter()
+            .collect(),
+        ..CreatableTopic::default()
+    };
+    let request = CreateTopicsRequest {
+        topics: vec![
+            topic("group", None),
+            topic("os", Some("os")),
+            topic("wrong", Some("sometimes")),
+        ],
+        timeout_ms: 10_000,
+        ..CreateTopicsRequest::default()
+    };
+    let created = client.ask(5, &request).await;
+    let codes: Vec<i16> = created.topics.iter().map(|t| t.error_code).collect();
+    let none = code(ErrorCode::None);
+    assert_eq!(codes, [none, none, code(ErrorCode::InvalidConfig)]);
+    for name in ["group", "os"] {
+        let request = produce_request(name, compressed_batch(&["a", "b"]), -1);
+        let answer = client.ask(9, &request).await;
+        assert_eq!(produce_error(&answer), none, "{name}");
+    }
+    broker.shutdown().await;
+}
