@@ -155,6 +155,7 @@ impl Log {
                 to = to.min(state.active.base_offset - 1);
             }
             self.recovery_point.fetch_max(to, Ordering::SeqCst);
+            self.checkpoint_due.fetch_or(synced, Ordering::SeqCst);
         }
         Ok(())
     }
@@ -219,6 +220,12 @@ impl Log {
         if lock(&self.state).config.group_sync && self.durable_offset() < self.log_end_offset() {
             self.request_sync();
         }
+    }
+
+    /// Whether the recovery point should be noted on disk before its time: segments were synced
+    /// that recovery need not look at, or it was taken back.
+    pub(crate) fn take_checkpoint_due(&self) -> bool {
+        self.checkpoint_due.swap(false, Ordering::SeqCst)
     }
 
     fn attachment(&self) -> Option<Arc<Attachment>> {

@@ -78,6 +78,8 @@ pub struct Log {
     /// Held by whoever flushes; before the state lock.
     flushing: Mutex<()>,
     attachment: RwLock<Option<Arc<Attachment>>>,
+    /// The recovery point on disk is too low or too high by more than the active segment.
+    checkpoint_due: AtomicBool,
     /// A request to the flusher is under way that has not looked at the end of the log yet.
     sync_requested: AtomicBool,
     /// Whether transactions may hold back the last stable offset; spares readers the lock.

@@ -219,6 +219,7 @@ impl Log {
             recovery_point: AtomicI64::new(recovery_point),
             flushing: Mutex::new(()),
             attachment: RwLock::new(None),
+            checkpoint_due: AtomicBool::new(false),
             sync_requested: AtomicBool::new(false),
             has_transactions: AtomicBool::new(has_transactions),
             truncations: AtomicU64::new(0),

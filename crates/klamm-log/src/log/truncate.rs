@@ -116,6 +116,7 @@ impl Log {
     /// the cut would keep recovery from looking at what is written there next.
     fn shrink_marks(&self, end: i64) -> Result<(), LogError> {
         self.truncations.fetch_add(1, Ordering::SeqCst);
+        self.checkpoint_due.store(true, Ordering::SeqCst);
         self.durable.fetch_min(end, Ordering::SeqCst);
         self.recovery_point.fetch_min(end, Ordering::SeqCst);
         self.cleaned_to.fetch_min(end, Ordering::SeqCst);

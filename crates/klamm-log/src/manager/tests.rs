@@ -432,3 +432,28 @@ fn an_empty_file_in_place_of_a_checkpoint_is_no_obstacle() {
     let file = f.dir.env.fs.open(&path, OpenMode::Truncate).unwrap();
     assert!(file.is_empty().unwrap());
 }
+
+#[test]
+fn recovery_points_are_noted_after_a_roll_and_after_a_truncation() {
+    let f = Fixture::new(1);
+    let manager = f.open();
+    let log = create(&manager, "a");
+    let path = f.dirs[0].join(checkpoints::RECOVERY_POINT);
+    let noted = || checkpoints::read_offsets(&*f.dir.env.fs, &path).unwrap();
+    append(&log, batch(0, &["1", "2"])).unwrap();
+    manager.tick(f.now_ms());
+    assert!(
+        noted().is_empty(),
+        "nothing was synced that recovery could spare"
+    );
+    log.roll().unwrap();
+    append(&log, batch(0, &["3"])).unwrap();
+    manager.tick(f.now_ms());
+    assert_eq!(noted()[&partition("a")], 2);
+    log.roll().unwrap();
+    manager.tick(f.now_ms());
+    assert_eq!(noted()[&partition("a")], 3);
+    log.truncate_to(1).unwrap();
+    manager.tick(f.now_ms());
+    assert!(noted()[&partition("a")] < 1);
+}

@@ -1,4 +1,5 @@
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use klamm_records::Uuid;
 
@@ -47,12 +48,16 @@ impl LogManager {
         for index in 0..self.directories.len() {
             self.fail_on_disk_error(index, self.sync_new_dirs(index));
         }
+        let mut noted = vec![!checkpoint; self.directories.len()];
         for placed in self.placed() {
             if placed.log.is_offline() {
                 self.fail_directory(placed.directory);
                 continue;
             }
             let mut result = placed.log.tick(now_ms);
+            if placed.log.take_checkpoint_due() {
+                noted[placed.directory] = false;
+            }
             let cleaned = self.is_being_cleaned(placed.log.topic_partition());
             if retention && !cleaned && result.is_ok() {
                 let high_watermark = placed.log.high_watermark();
@@ -70,7 +75,7 @@ impl LogManager {
             }
             // Truncations take back what was compacted.
             let mut result = self.checkpoint_cleaned(index);
-            if checkpoint && result.is_ok() {
+            if !noted[index] && result.is_ok() {
                 result = self.checkpoint_recovery_points(index);
             }
             if high_watermark && result.is_ok() {
@@ -103,17 +108,9 @@ impl LogManager {
                 first_error.get_or_insert(error);
             }
         }
-        for placed in self.placed() {
-            if !self.directories[placed.directory].is_online() {
-                continue;
-            }
-            match placed.log.close() {
-                Ok(()) | Err(LogError::Closed { .. }) => {}
-                Err(error) => {
-                    clean[placed.directory] = false;
-                    first_error.get_or_insert(error);
-                }
-            }
+        for (directory, error) in self.close_logs() {
+            clean[directory] = false;
+            first_error.get_or_insert(error);
         }
         for (index, directory) in self.directories.iter().enumerate() {
             if !directory.is_online() {
@@ -136,6 +133,36 @@ impl LogManager {
             directory.unlock();
         }
         first_error.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Closes all logs, several at a time, since each waits for the disk. Returns the failures with
+    /// their directories.
+    fn close_logs(&self) -> Vec<(usize, LogError)> {
+        let mut placed = self.placed();
+        placed.retain(|placed| self.directories[placed.directory].is_online());
+        let next = AtomicUsize::new(0);
+        let failures = Mutex::new(Vec::new());
+        let close = || {
+            while let Some(placed) = placed.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match placed.log.close() {
+                    Ok(()) | Err(LogError::Closed { .. }) => {}
+                    Err(error) => lock(&failures).push((placed.directory, error)),
+                }
+            }
+        };
+        let threads = self.config.sync_threads.min(placed.len());
+        if threads <= 1 {
+            close();
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(close);
+                }
+            });
+        }
+        failures
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does one piece of the background work on this thread: for a manager without threads of its
