@@ -90,7 +90,7 @@ impl ReplicaManager {
 
     /// A producer is about to write to a partition in a transaction. If the partition knows the
     /// transaction there is nothing to verify, and none is returned; else the transaction
-    /// coordinator must be asked, and the append show what is returned ([`Prepared::verified`]).
+    /// coordinator must be asked, and the append show what is returned ([`super::Prepared::verified`]).
     ///
     /// # Errors
     /// As for any look-up; `INVALID_PRODUCER_EPOCH` if the partition has seen a newer epoch.

@@ -1,7 +1,7 @@
 //! Histories of a log against a reference model: everything that may happen to a partition's log,
 //! in an order that the seed decides, on a disk that fails and forgets.
 //!
-//! - [`batch`], [`reference`], [`producers`]: the model, which knows nothing of files.
+//! - [`batch`], [`mod@reference`], [`producers`]: the model, which knows nothing of files.
 //! - [`work`]: appends of plain, idempotent and transactional producers, of coordinators and of
 //!   followers; elections, truncations, deletions, retention, changes of the configuration.
 //! - [`driver`]: the seed's choice, crashes, reopening.
