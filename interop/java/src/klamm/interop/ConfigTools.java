@@ -45,6 +45,7 @@ final class ConfigTools {
                 .exits(0)
                 .prints("DYNAMIC_TOPIC_CONFIG:retention.bytes=1000000")
                 .prints("DEFAULT_CONFIG:log.retention.bytes=-1");
+        s.dropLines("^  klamm\\..*");
     }
 
     private static void brokers(Session s) throws Exception {
