@@ -70,18 +70,20 @@ struct Chosen {
 }
 
 impl LogManager {
-    /// Compacts the log that needs it most, if one does, and removes segments of compacted logs
-    /// that retention says to. Blocks on the file system for as long as that takes.
+    /// Removes segments of compacted logs that retention says to, and compacts the log that needs it
+    /// most, if one does. Blocks on the file system for as long as that takes.
     pub fn clean_next(&self, cleaner: &mut Cleaner, pace: &dyn Pace) -> CleanRound {
         let online: Vec<bool> = self.directories.iter().map(|d| d.is_online()).collect();
         let now_ms = self.env.clock.wall_ms();
         let mut round = CleanRound::default();
+        // First, as what retention takes need not be compacted: together with younger segments in
+        // one it would stay for as long as they do.
+        self.retain_compacted();
         if let Some(chosen) = self.choose(now_ms) {
             let result = self.clean(&chosen, cleaner, pace, now_ms);
             self.note_result(&chosen, &result, now_ms);
             round.cleaned = Some((chosen.partition, result));
         }
-        self.retain_compacted();
         round.failed_directories = self
             .directories
             .iter()

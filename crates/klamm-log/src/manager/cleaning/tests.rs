@@ -54,10 +54,14 @@ fn create(manager: &LogManager, topic: &str, config: LogConfig) -> Arc<Log> {
 
 /// One segment that holds a new value for each key.
 fn put(log: &Log, keys: &[&str]) {
+    put_at(log, keys, 1_000);
+}
+
+fn put_at(log: &Log, keys: &[&str], timestamp_ms: i64) {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     for key in keys {
         builder
-            .append(1_000, Some(key.as_bytes()), Some(b"value"), [])
+            .append(timestamp_ms, Some(key.as_bytes()), Some(b"value"), [])
             .unwrap();
     }
     let mut batches = [PreparedBatch::trusted(builder.build().unwrap()).unwrap()];
@@ -292,9 +296,14 @@ fn a_log_deleted_meanwhile_ends_its_clean_and_nothing_else() {
 
 #[test]
 fn retention_leaves_a_log_alone_that_is_being_compacted() {
-    struct Retains<'a>(&'a LogManager);
+    struct Retains<'a>(&'a LogManager, &'a Log);
     impl Pace for Retains<'_> {
         fn after_io(&self, _: u64) -> ControlFlow<()> {
+            self.1.update_config(LogConfig {
+                delete: true,
+                retention_ms: 1_000,
+                ..compacted()
+            });
             self.0.tick(i64::MAX);
             self.0.clean_next(&mut cleaner(), &());
             ControlFlow::Continue(())
@@ -306,14 +315,29 @@ fn retention_leaves_a_log_alone_that_is_being_compacted() {
     for _ in 0..3 {
         put(&log, &["k"]);
     }
+    let round = manager.clean_next(&mut cleaner(), &Retains(&manager, &log));
+    assert_eq!(cleaned(&round), Some(("a", 3)));
+    assert_eq!(log.log_start_offset(), 0);
+    manager.clean_next(&mut cleaner(), &());
+    assert_eq!(log.log_start_offset(), 3, "its turn comes after");
+}
+
+#[test]
+fn what_retention_takes_is_not_compacted_into_what_stays() {
+    let f = Fixture::new();
+    let manager = f.open();
+    let log = create(&manager, "a", compacted());
+    let now_ms = f.dir.env.clock.wall_ms();
+    put(&log, &["old"]);
+    put_at(&log, &["new"], now_ms);
+    put_at(&log, &["new"], now_ms);
     log.update_config(LogConfig {
         delete: true,
-        retention_ms: 1_000,
+        retention_ms: 5_000,
         ..compacted()
     });
-    let round = manager.clean_next(&mut cleaner(), &Retains(&manager));
-    assert_eq!(cleaned(&round), Some(("a", 3)));
-    assert_eq!(log.log_start_offset(), 3, "its turn comes after");
+    manager.clean_next(&mut cleaner(), &());
+    assert_eq!(log.log_start_offset(), 1);
 }
 
 #[test]
