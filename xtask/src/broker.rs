@@ -344,6 +344,14 @@ impl Broker {
         Ok(line.ok_or("no read_bytes")?.parse()?)
     }
 
+    /// Forgets the highest resident memory so far (`clear_refs`, proc(5)), so that the next load's
+    /// own can be read.
+    pub fn forget_highest_memory(&self) -> Result<()> {
+        let pid = self.pid().ok_or("not running")?;
+        fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+        Ok(())
+    }
+
     /// Resident memory in MiB: now and at its highest.
     pub fn memory_mib(&self) -> Result<(f64, f64)> {
         let pid = self.pid().ok_or("not running")?;

@@ -19,6 +19,7 @@ const PRODUCE_RECORDS: Metric = Metric::more("records", "k/s");
 pub const CPU_IN: Metric = Metric::less("broker CPU in", "s/GB");
 const CONSUME: Metric = Metric::more("consume", "MB/s");
 pub const CPU_OUT: Metric = Metric::less("broker CPU out", "s/GB");
+pub const HIGHEST_MEMORY: Metric = Metric::less("highest memory", "MiB");
 const CPU_REQUEST: Metric = Metric::less("broker CPU", "µs/request");
 const RATE: Metric = Metric::more("rate held", "1/s");
 const PRODUCE_MS: [(&str, Metric); 3] = [
@@ -50,7 +51,8 @@ pub struct Bulk {
     share: f64,
     kind: Kind,
     consumed: bool,
-    goals: (Option<Goal>, Option<Goal>),
+    /// Of CPU in, CPU out, memory.
+    goals: [Option<Goal>; 3],
 }
 
 /// What the topic is configured for.
@@ -90,7 +92,7 @@ impl Bulk {
             share: 1.0,
             kind: Kind::Plain,
             consumed: true,
-            goals: (None, None),
+            goals: [None; 3],
         }
     }
 
@@ -130,11 +132,11 @@ impl Bulk {
         ];
         for bulk in &mut all {
             bulk.goals = match bulk.name.as_str() {
-                "1k" => (of(0.33), of(0.35)),
-                "100b" => (of(0.2), None),
-                "16k" => (of(0.1), None),
-                "lz4" | "zstd" => (of(0.7), None),
-                _ => (None, None),
+                "1k" => [of(0.33), of(0.35), of(0.06)],
+                "100b" => [of(0.2), None, of(0.06)],
+                "16k" => [of(0.1), None, of(0.06)],
+                "lz4" | "zstd" => [of(0.7), None, of(0.06)],
+                _ => [None; 3],
             };
         }
         all
@@ -189,6 +191,7 @@ impl Bulk {
         let Some(configs) = self.kind.configs(session) else {
             return Ok(());
         };
+        session.highest_memory()?;
         let topic = session.topic(self.partitions, configs)?;
         let records = (session.settings.mib << 20) as f64 * self.share / self.size as f64;
         let records = records as usize;
@@ -196,12 +199,14 @@ impl Bulk {
         session.note(PRODUCE, None, told.mb_per_s()?);
         let per_s = told.get("records")? / told.get("seconds")? / 1e3;
         session.note(PRODUCE_RECORDS, None, per_s);
-        session.note(CPU_IN, self.goals.0, told.cpu_per_gb()?);
+        session.note(CPU_IN, self.goals[0], told.cpu_per_gb()?);
         if self.consumed {
             let told = session.told(self.consume(session, &topic, records))?;
             session.note(CONSUME, None, told.mb_per_s()?);
-            session.note(CPU_OUT, self.goals.1, told.cpu_per_gb()?);
+            session.note(CPU_OUT, self.goals[1], told.cpu_per_gb()?);
         }
+        let memory = session.highest_memory()?;
+        session.note(HIGHEST_MEMORY, self.goals[2], memory);
         session.drop_topic(&topic)
     }
 }

@@ -21,6 +21,8 @@ pub struct Session<'a> {
     pub table: &'static str,
     pub case: String,
     topics: usize,
+    /// The highest resident memory that the broker was seen with, in MiB.
+    highest_mib: f64,
     /// What was noted since the case began, to be shown.
     noted: Vec<String>,
 }
@@ -56,6 +58,7 @@ impl<'a> Session<'a> {
             table: "",
             case: String::new(),
             topics: 0,
+            highest_mib: 0.0,
             noted: Vec::new(),
         }
     }
@@ -102,6 +105,21 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The highest resident memory since this was asked last, in MiB. Until a load ends, what the
+    /// one before it needed may still be held: that is part of the answer.
+    pub fn highest_memory(&mut self) -> Result<f64> {
+        let highest = self.broker.memory_mib()?.1;
+        self.highest_mib = self.highest_mib.max(highest);
+        self.broker.forget_highest_memory()?;
+        Ok(highest)
+    }
+
+    /// The highest resident memory since the broker's start, in MiB.
+    pub fn highest_memory_of_all(&mut self) -> Result<f64> {
+        self.highest_memory()?;
+        Ok(self.highest_mib)
     }
 
     /// A new topic; its name.
