@@ -55,6 +55,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "klamm-broker",
         &[
+            "klamm-client",
             "klamm-net",
             "klamm-coordinator",
             "klamm-replication",

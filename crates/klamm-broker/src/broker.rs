@@ -114,6 +114,7 @@ impl Broker {
         self.tasks.shutdown().await;
         self.cleaner.stop().await;
         shared.movers.stop().await;
+        shared.fetchers.stop().await;
         self.upkeep.stop().await;
         let (replicas, epoch) = (shared.replicas.clone(), shared.epoch());
         let closed = spawn_blocking(move || replicas.logs().shutdown(epoch)).await;

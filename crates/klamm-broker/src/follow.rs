@@ -18,14 +18,19 @@ use tracing::{error, info, warn};
 
 use crate::cleaner;
 use crate::directories;
+use crate::fetchers::Fetchers;
 use crate::group_cluster::{self, GroupCluster};
 use crate::movers::Movers;
 use crate::ops::Metrics;
+use crate::peers::Peers;
 use crate::settings::topic_settings;
 
 /// Configurations of brokers that take effect when they change, besides the topics' defaults.
-const DYNAMIC: [&str; 2] = [
+const DYNAMIC: [&str; 5] = [
     "cordoned.log.dirs",
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "num.replica.fetchers",
     "replica.alter.log.dirs.io.max.bytes.per.second",
 ];
 
@@ -39,6 +44,8 @@ pub(crate) struct MetadataFollower {
     pub(crate) group_cluster: Arc<GroupCluster>,
     pub(crate) transactions: Arc<TransactionCoordinator>,
     pub(crate) movers: Movers,
+    pub(crate) peers: Peers,
+    pub(crate) fetchers: Fetchers,
     pub(crate) directories_changed: Arc<Notify>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -53,6 +60,7 @@ impl MetadataFollower {
     /// file system.
     pub(crate) fn apply(&self, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
         self.update_config(delta, image);
+        self.peers.update(image);
         self.group_cluster.update(delta, image);
         if !delta.changed_quotas().is_empty() {
             warn!("client quotas are kept and described but not enforced yet");
@@ -61,6 +69,7 @@ impl MetadataFollower {
         let changes = self.replicas.apply_metadata(delta, image, &|topic| {
             topic_settings(topic, image.config(&ConfigResource::topic(topic)), &config)
         });
+        self.fetchers.apply(&changes);
         self.update_groups(&changes, image);
         self.update_transactions(&changes, image);
         // Moves that a restart interrupted are found when their replicas are opened.
@@ -98,6 +107,10 @@ impl MetadataFollower {
                 if directories::cordon(self.replicas.logs(), &config) {
                     self.directories_changed.notify_one();
                 }
+                self.replicas.set_replication_rates(
+                    config.leader_replication_bytes_per_second(),
+                    config.follower_replication_bytes_per_second(),
+                );
                 self.config.store(Arc::new(config));
             }
             Err(refused) => warn!(error = %refused, "a dynamic configuration is ignored"),

@@ -6,6 +6,8 @@
 //! - `service.rs`, `dispatch.rs`, `apis/`: a request's way in. One file per API key, one table.
 //! - `shared.rs`: what handlers work with. `settings.rs`: configuration into what the crates below
 //!   are started with. `follow.rs`: metadata into replicas and coordinators.
+//! - `peers.rs`: connections to other brokers. `fetchers.rs`: following their partitions.
+//!   `isr_changes.rs`: in-sync replicas of the partitions led here, to the controller.
 //! - [`ops`]: metrics and health.
 //!
 //! Logic lives below: in `klamm-controller`, `klamm-replication`, `klamm-coordinator`, `klamm-log`.
@@ -23,13 +25,16 @@ mod coordinator_log;
 mod directories;
 mod dispatch;
 mod error;
+mod fetchers;
 mod follow;
 mod group_cluster;
+mod isr_changes;
 mod listeners;
 mod markers;
 mod membership;
 mod movers;
 pub mod ops;
+mod peers;
 mod producer_ids;
 mod service;
 mod settings;

@@ -14,8 +14,10 @@ use klamm_log::LogConfig;
 use klamm_net::{ByteBudget, ListenerConfig};
 use klamm_records::produce::{ProduceRules, TopicCompression as StoredCompression, Validation};
 use klamm_records::{Codec, Compression, TimestampType};
-use klamm_replication::TopicSettings;
+use klamm_replication::{ThrottledPartitions, TopicSettings};
 use tracing::error;
+
+use crate::apis::read_replica::RACK_AWARE;
 
 /// What handlers need of the configuration and only a restart changes.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) describe_partitions_max: i32,
     /// `fetch.max.bytes`
     pub(crate) fetch_bytes_max: i32,
+    /// Whether `replica.selector.class` sends consumers to replicas in their rack.
+    pub(crate) rack_aware_reads: bool,
     /// How long a producer's first write in a transaction waits for the one before to end, in
     /// milliseconds: `add.partitions.to.txn.retry.backoff.max.ms`, at most `request.timeout.ms`.
     pub(crate) transaction_patience_ms: i64,
@@ -40,6 +44,7 @@ impl Settings {
             advertised_controller: config.advertised_controller_listeners().to_vec(),
             describe_partitions_max: config.max_request_partition_size_limit(),
             fetch_bytes_max: config.fetch_max_bytes(),
+            rack_aware_reads: config.text("replica.selector.class") == Some(RACK_AWARE),
             transaction_patience_ms: config
                 .int("add.partitions.to.txn.retry.backoff.max.ms")
                 .min(config.int("request.timeout.ms"))
@@ -80,6 +85,26 @@ pub(crate) fn topic_settings(
             ..ProduceRules::default()
         },
         min_insync_replicas: resolved.min_insync_replicas,
+        leader_throttled: throttled(&resolved.leader_throttled_replicas, config.node_id()),
+        follower_throttled: throttled(&resolved.follower_throttled_replicas, config.node_id()),
+    }
+}
+
+/// Of `partition:broker` entries or `*`, what concerns this broker.
+fn throttled(entries: &[String], node_id: i32) -> ThrottledPartitions {
+    if entries.iter().any(|entry| entry.trim() == "*") {
+        return ThrottledPartitions::All;
+    }
+    let partition = |entry: &String| {
+        let (partition, broker) = entry.split_once(':')?;
+        let is_here = broker.trim().parse() == Ok(node_id);
+        partition.trim().parse().ok().filter(|_| is_here)
+    };
+    let partitions: Vec<i32> = entries.iter().filter_map(partition).collect();
+    if partitions.is_empty() {
+        ThrottledPartitions::None
+    } else {
+        ThrottledPartitions::These(partitions)
     }
 }
 

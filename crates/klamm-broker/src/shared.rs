@@ -12,9 +12,11 @@ use klamm_records::Uuid;
 use klamm_replication::ReplicaManager;
 use tokio::sync::Notify;
 
+use crate::fetchers::Fetchers;
 use crate::group_cluster::GroupCluster;
 use crate::movers::Movers;
 use crate::ops::Metrics;
+use crate::peers::{Line, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::settings::Settings;
 
@@ -50,7 +52,15 @@ pub(crate) struct Shared {
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Given by the controller at registration.
-    pub(crate) broker_epoch: AtomicI64,
+    pub(crate) broker_epoch: Arc<AtomicI64>,
+    /// Where the other brokers are.
+    pub(crate) peers: Peers,
+    /// To coordinators of transactions on other brokers.
+    pub(crate) transaction_line: Line,
+    /// To other brokers, with transaction markers.
+    pub(crate) marker_line: Line,
+    /// Fetch what is led by other brokers.
+    pub(crate) fetchers: Fetchers,
 }
 
 impl Shared {

@@ -17,25 +17,28 @@ use klamm_log::meta_properties::MetaProperties;
 use klamm_log::{LogManager, LogManagerConfig};
 use klamm_net::{Listener, Shutdown};
 use klamm_protocol::topic_name;
-use klamm_records::{TopicPartition, Uuid};
-use klamm_replication::partition::IsrProposal;
+use klamm_records::Uuid;
 use klamm_replication::{ProposalSink, ReplicaManager, ReplicaManagerConfig};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use crate::apis::Table;
+use crate::apis::read_replica::{LEADER_SELECTOR, RACK_AWARE};
 use crate::broker::{BoundListener, Broker};
 use crate::cleaner::CleanerThreads;
 use crate::coordinator_log::CoordinatorLog;
 use crate::directories;
 use crate::error::BrokerError;
+use crate::fetchers::Fetchers;
 use crate::follow::MetadataFollower;
 use crate::group_cluster::GroupCluster;
+use crate::isr_changes;
 use crate::listeners::{Opened, advertised, open_listeners};
 use crate::markers::Markers;
 use crate::membership;
 use crate::movers::Movers;
 use crate::ops::{Health, Metrics, OpsServer, register_cleaner_gauges, register_gauges};
+use crate::peers::{Line, Peers};
 use crate::producer_ids::{IdSource, ProducerIds};
 use crate::service::KafkaService;
 use crate::settings::{self, Settings};
@@ -56,8 +59,10 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let options = controller_config(&config, &cluster_id, &logs, &opened);
     let controller = Controller::start(options, env.clone()).await?;
 
+    let (sink, proposals) = isr_changes::proposals();
+    let replicas = replica_manager(&config, &env, logs, sink);
     let shared = Arc::new(compose(
-        &config, &env, logs, controller, metrics, cluster_id, &opened,
+        &config, &env, replicas, controller, metrics, cluster_id, &opened,
     ));
     let (sink, reports) = directories::reports();
     shared.replicas.set_directory_sink(sink);
@@ -71,6 +76,7 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     membership::complete_recovery(&shared).await;
     tasks.spawn(membership::heartbeats(shared.clone()));
     tasks.spawn(directories::report(shared.clone(), reports));
+    tasks.spawn(isr_changes::report(shared.clone(), proposals));
     tasks.spawn(membership::watch_in_sync_replicas(shared.clone()));
     let upkeep = start_upkeep(&shared)?;
     let cleaner = start_cleaner(&shared)?;
@@ -138,28 +144,45 @@ fn open_logs(
     Ok(Arc::new(logs))
 }
 
-fn compose(
+fn replica_manager(
     config: &BrokerConfig,
     env: &Env,
     logs: Arc<LogManager>,
+    proposals: Arc<dyn ProposalSink>,
+) -> ReplicaManager {
+    let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots());
+    let options = ReplicaManagerConfig {
+        replica_lag_max_ms: config.replica_lag_time_max_ms(),
+        fetch_session_slots: slots.unwrap_or(0),
+        ..ReplicaManagerConfig::new(config.node_id())
+    };
+    ReplicaManager::new(options, logs, proposals, env.clone())
+}
+
+fn compose(
+    config: &BrokerConfig,
+    env: &Env,
+    replicas: ReplicaManager,
     controller: Controller,
     metrics: Arc<Metrics>,
     cluster_id: String,
     opened: &[Opened],
 ) -> Shared {
-    let replicas = ReplicaManager::new(
-        ReplicaManagerConfig {
-            replica_lag_max_ms: config.replica_lag_time_max_ms(),
-            fetch_session_slots: usize::try_from(
-                config.max_incremental_fetch_session_cache_slots(),
-            )
-            .unwrap_or(0),
-            ..ReplicaManagerConfig::new(config.node_id())
-        },
-        logs,
-        Arc::new(LoneBroker),
-        env.clone(),
+    let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
+    let peers = Peers::new(config.inter_broker_listener_name());
+    let broker_epoch = Arc::new(AtomicI64::new(-1));
+    let fetchers = Fetchers::new(
+        replicas.clone(),
+        peers.clone(),
+        dynamic.clone(),
+        broker_epoch.clone(),
     );
+    let request_timeout =
+        Duration::from_millis(u64::try_from(config.request_timeout_ms()).unwrap_or(0));
+    let line = |purpose: &str| {
+        let client_id = format!("broker-{}-{purpose}", config.node_id());
+        Line::new(peers.clone(), client_id, request_timeout)
+    };
     let batch_bytes_max = usize::try_from(config.message_max_bytes()).unwrap_or(0);
     let log = |topic| {
         Arc::new(CoordinatorLog::new(
@@ -168,7 +191,6 @@ fn compose(
             batch_bytes_max,
         ))
     };
-    let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
     let group_cluster = Arc::new(GroupCluster::new(dynamic.clone()));
     let offsets = log(topic_name::CONSUMER_OFFSETS);
     let groups = GroupCoordinator::new(
@@ -198,17 +220,11 @@ fn compose(
         transactions: Arc::new(transactions),
         producer_ids: ProducerIds::default(),
         metrics,
-        broker_epoch: AtomicI64::new(-1),
-    }
-}
-
-/// The ISR of a partition with one replica never changes, and this broker has no other kind yet.
-#[derive(Debug)]
-struct LoneBroker;
-
-impl ProposalSink for LoneBroker {
-    fn propose(&self, partition: &TopicPartition, _: Uuid, proposal: IsrProposal) {
-        error!(%partition, ?proposal, "an ISR change without other brokers");
+        broker_epoch,
+        transaction_line: line("txn-verification"),
+        marker_line: line("txn-markers"),
+        peers,
+        fetchers,
     }
 }
 
@@ -222,6 +238,8 @@ async fn follow_metadata(shared: &Arc<Shared>) -> Result<(), BrokerError> {
         group_cluster: shared.group_cluster.clone(),
         transactions: shared.transactions.clone(),
         movers: shared.movers.clone(),
+        peers: shared.peers.clone(),
+        fetchers: shared.fetchers.clone(),
         directories_changed: shared.directories_changed.clone(),
         metrics: shared.metrics.clone(),
     };
@@ -284,6 +302,11 @@ fn check_supported(config: &BrokerConfig) -> Result<(), BrokerError> {
             voters,
             "one voter is supported so far",
         );
+    }
+    let selector = config.text("replica.selector.class").unwrap_or_default();
+    if !["", RACK_AWARE, LEADER_SELECTOR].contains(&selector) {
+        let reason = "selectors of one's own are classes of Java; there is the rack-aware one";
+        return unsupported("replica.selector.class", selector.to_owned(), reason);
     }
     let assignors = config.list("group.consumer.assignors");
     if let Some(unknown) = assignors

@@ -149,8 +149,24 @@ impl BrokerConfig {
     /// `replica.alter.log.dirs.io.max.bytes.per.second`: how fast replicas are moved between data
     /// directories. Only dynamic values of it are known.
     pub fn alter_log_dirs_bytes_per_second(&self) -> i64 {
-        // Checked when it was set; unlimited by default.
-        self.dynamic_only("replica.alter.log.dirs.io.max.bytes.per.second")
+        self.dynamic_rate("replica.alter.log.dirs.io.max.bytes.per.second")
+    }
+
+    /// `leader.replication.throttled.rate`: how fast this broker sends throttled replicas of the
+    /// partitions it leads. Only dynamic values of it are known.
+    pub fn leader_replication_bytes_per_second(&self) -> i64 {
+        self.dynamic_rate("leader.replication.throttled.rate")
+    }
+
+    /// `follower.replication.throttled.rate`: how fast this broker fetches its throttled replicas.
+    /// Only dynamic values of it are known.
+    pub fn follower_replication_bytes_per_second(&self) -> i64 {
+        self.dynamic_rate("follower.replication.throttled.rate")
+    }
+
+    /// A bandwidth that was checked when it was set; unlimited by default.
+    fn dynamic_rate(&self, name: &str) -> i64 {
+        self.dynamic_only(name)
             .and_then(|value| value.trim().parse().ok())
             .unwrap_or(i64::MAX)
     }

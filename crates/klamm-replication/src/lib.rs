@@ -28,8 +28,9 @@ pub use manager::{
     CoordinatorAppend, DeletedRecords, DirectoryAssignment, DirectorySink, Elected, FetchParams,
     FetchSlices, FetchedPartition, FollowError, Followed, FollowerWish, LeaderHint, LeaderStatus,
     LoadedRange, MoveStep, MoveTicket, OffsetAnswer, OffsetQuery, PendingProduce, Prepared,
-    ProduceContext, ProduceResult, ProducerClaim, ProposalSink, ReadIsolation, ReplicaChanges,
-    ReplicaManager, ReplicaManagerConfig, ReplicaOffsets, ReplicaStatus, TopicRef, TopicSettings,
+    ProduceContext, ProduceResult, ProducerClaim, ProposalSink, ReadIsolation, ReadableReplica,
+    ReplicaChanges, ReplicaManager, ReplicaManagerConfig, ReplicaOffsets, ReplicaStatus,
+    ThrottledPartitions, TopicRef, TopicSettings,
 };
 pub use throttle::Throttle;
 pub use waiters::Isolation;

@@ -20,6 +20,7 @@ use klamm_replication::fetch_session::{
 use klamm_replication::{FetchParams, FetchedPartition};
 use tracing::error;
 
+use super::read_replica::redirect;
 use crate::context::RequestContext;
 use crate::dispatch::{Entry, decode, encode_segments};
 use crate::shared::Shared;
@@ -101,7 +102,16 @@ async fn fetch(
         Vec::new()
     } else {
         let params = params(broker, context, &request, replica_id);
-        broker.replicas.fetch(&params, session.partitions()).await
+        let rack = &*request.rack_id;
+        let may_be_sent_elsewhere = broker.settings.rack_aware_reads
+            && context.api_version >= RACK_VERSION
+            && replica_id == NO_REPLICA
+            && !rack.is_empty();
+        if may_be_sent_elsewhere {
+            fetch_near(broker, &image, rack, params, session.partitions()).await
+        } else {
+            broker.replicas.fetch(&params, session.partitions()).await
+        }
     };
     let asked = session
         .partitions()
@@ -110,6 +120,37 @@ async fn fetch(
     let answers = asked.zip(answers).collect();
     let now_ms = broker.env.clock.wall_ms();
     sessions.finish(session, answers, now_ms, &*broker.env.rng)
+}
+
+/// As [`klamm_replication::ReplicaManager::fetch`], but partitions that a replica in the consumer's
+/// rack should be asked for are not read. The consumer hears of those at once.
+async fn fetch_near(
+    broker: &Shared,
+    image: &MetadataImage,
+    rack: &str,
+    mut params: FetchParams,
+    partitions: &[(TopicIdPartition, FetchPartition)],
+) -> Vec<FetchedPartition> {
+    let mut answers: Vec<Option<FetchedPartition>> = partitions
+        .iter()
+        .map(|(partition, wish)| redirect(broker, image, rack, partition, wish))
+        .collect();
+    let rest: Vec<(TopicIdPartition, FetchPartition)> = partitions
+        .iter()
+        .zip(&answers)
+        .filter(|(_, answer)| answer.is_none())
+        .map(|(partition, _)| partition.clone())
+        .collect();
+    if rest.len() < partitions.len() {
+        params.max_wait_ms = 0;
+    }
+    let mut read = broker.replicas.fetch(&params, &rest).await.into_iter();
+    for answer in &mut answers {
+        if answer.is_none() {
+            *answer = read.next();
+        }
+    }
+    answers.into_iter().flatten().collect()
 }
 
 fn params(
@@ -171,6 +212,7 @@ fn wishes<'a>(
             max_bytes: wish.partition_max_bytes,
             current_leader_epoch: given(wish.current_leader_epoch),
             last_fetched_epoch: given(wish.last_fetched_epoch),
+            high_watermark: (wish.high_watermark != i64::MAX).then_some(wish.high_watermark),
         };
         (partition, wish)
     })

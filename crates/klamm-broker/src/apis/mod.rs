@@ -62,6 +62,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+pub(crate) mod read_replica;
 mod sasl;
 mod sync_group;
 mod transactional_writes;

@@ -9,14 +9,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use klamm_coordinator::transaction::{EPOCH_BUMP_VERSION, TransactionPartition};
-use klamm_protocol::messages::ProduceRequest;
+use klamm_protocol::messages::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
 use klamm_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use klamm_protocol::messages::{AddPartitionsToTxnRequest, ProduceRequest};
 use klamm_protocol::{ByteStr, ErrorCode, Records, topic_name};
 use klamm_records::BatchHeader;
 use klamm_replication::{ProduceResult, ProducerClaim, TopicRef};
 
+use tracing::debug;
+
 use super::produce::topic_ref;
 use crate::shared::Shared;
+
+/// The version in which a coordinator is asked to add partitions.
+const ADD_VERSION: i16 = 5;
+/// The version in which it is asked whether they were added.
+const VERIFY_VERSION: i16 = 4;
 
 /// What a client understands, by the version of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,19 +79,58 @@ pub(super) async fn ask(
     producer: (i64, i16),
     partitions: BTreeSet<TransactionPartition>,
 ) -> BTreeMap<TransactionPartition, ErrorCode> {
-    let all = |error, partitions: BTreeSet<_>| {
-        let partitions = partitions.into_iter();
-        partitions.map(|partition| (partition, error)).collect()
+    let mut refused: BTreeMap<_, _> = match coordinator_of(broker, transactional_id) {
+        Some(node) if node == broker.node_id => {
+            ask_here(broker, support, transactional_id, producer, partitions).await
+        }
+        Some(node) => {
+            let question = question(support, transactional_id, producer, &partitions);
+            match ask_there(broker, support, node, question).await {
+                Ok(refused) => refused,
+                Err(error) => all(error, partitions),
+            }
+        }
+        None => all(ErrorCode::CoordinatorNotAvailable, partitions),
     };
-    if broker
-        .image()
-        .topic(topic_name::TRANSACTION_STATE)
-        .is_none()
-    {
-        return all(ErrorCode::CoordinatorNotAvailable, partitions);
+    for error in refused.values_mut() {
+        *error = match *error {
+            ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+            ErrorCode::TransactionAbortable if support == Support::Plain => {
+                ErrorCode::InvalidTxnState
+            }
+            error => error,
+        };
     }
+    refused
+}
+
+fn all(
+    error: ErrorCode,
+    partitions: BTreeSet<TransactionPartition>,
+) -> BTreeMap<TransactionPartition, ErrorCode> {
+    let partitions = partitions.into_iter();
+    partitions.map(|partition| (partition, error)).collect()
+}
+
+/// The broker that coordinates a transactional id's transactions.
+fn coordinator_of(broker: &Shared, transactional_id: &str) -> Option<i32> {
+    let image = broker.image();
+    let topic = image.topic(topic_name::TRANSACTION_STATE)?;
+    let count = i32::try_from(topic.partition_count()).ok()?;
+    let partition = klamm_coordinator::group::partition_for(transactional_id, count);
+    let leader = topic.partition(partition)?.leader;
+    (leader >= 0).then_some(leader)
+}
+
+async fn ask_here(
+    broker: &Shared,
+    support: Support,
+    transactional_id: &ByteStr,
+    producer: (i64, i16),
+    partitions: BTreeSet<TransactionPartition>,
+) -> BTreeMap<TransactionPartition, ErrorCode> {
     let transactions = &broker.transactions;
-    let mut refused: BTreeMap<_, _> = if support.adds() {
+    if support.adds() {
         let patience_ms = broker.settings.transaction_patience_ms;
         let version = EPOCH_BUMP_VERSION;
         let added = partitions.clone();
@@ -101,17 +150,78 @@ pub(super) async fn ask(
                 .collect(),
             Err(error) => all(error, partitions),
         }
-    };
-    for error in refused.values_mut() {
-        *error = match *error {
-            ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
-            ErrorCode::TransactionAbortable if support == Support::Plain => {
-                ErrorCode::InvalidTxnState
-            }
-            error => error,
-        };
     }
-    refused
+}
+
+/// The same question, for the coordinator on another broker.
+fn question(
+    support: Support,
+    transactional_id: &ByteStr,
+    (producer_id, producer_epoch): (i64, i16),
+    partitions: &BTreeSet<TransactionPartition>,
+) -> AddPartitionsToTxnRequest {
+    let mut topics: Vec<AddPartitionsToTxnTopic> = Vec::new();
+    for (name, partition) in partitions {
+        match topics.last_mut() {
+            Some(topic) if topic.name == *name => topic.partitions.push(*partition),
+            _ => topics.push(AddPartitionsToTxnTopic {
+                name: name.clone(),
+                partitions: vec![*partition],
+                ..AddPartitionsToTxnTopic::default()
+            }),
+        }
+    }
+    AddPartitionsToTxnRequest {
+        transactions: vec![AddPartitionsToTxnTransaction {
+            transactional_id: transactional_id.clone(),
+            producer_id,
+            producer_epoch,
+            verify_only: !support.adds(),
+            topics,
+            ..AddPartitionsToTxnTransaction::default()
+        }],
+        ..AddPartitionsToTxnRequest::default()
+    }
+}
+
+async fn ask_there(
+    broker: &Shared,
+    support: Support,
+    node: i32,
+    question: AddPartitionsToTxnRequest,
+) -> Result<BTreeMap<TransactionPartition, ErrorCode>, ErrorCode> {
+    // The version tells the coordinator by which rules the producer's epochs go (KIP-890).
+    let version = if support.adds() {
+        ADD_VERSION
+    } else {
+        VERIFY_VERSION
+    };
+    let asked = broker.transaction_line.ask_up_to(node, &question, version);
+    let answer = asked.await.map_err(|failed| {
+        debug!(node, error = %failed, "the coordinator of a transaction cannot be asked");
+        ErrorCode::NetworkException
+    })?;
+    let error_of = |code| ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError);
+    match error_of(answer.error_code) {
+        ErrorCode::None => {}
+        // What a client could not make sense of: the brokers are at odds, not it.
+        ErrorCode::ClusterAuthorizationFailed => return Err(ErrorCode::InvalidTxnState),
+        error => return Err(error),
+    }
+    let mut refused = BTreeMap::new();
+    for topic in answer
+        .results_by_transaction
+        .iter()
+        .flat_map(|t| &t.topic_results)
+    {
+        for result in &topic.results_by_partition {
+            let error = error_of(result.partition_error_code);
+            if error != ErrorCode::None {
+                refused.insert((topic.name.clone(), result.partition_index), error);
+            }
+        }
+    }
+    Ok(refused)
 }
 
 /// What is known of one partition of a produce request before its batch is appended.

@@ -80,6 +80,17 @@ pub struct FetchPartition {
     pub current_leader_epoch: Option<i32>,
     /// The epoch of the record before `fetch_offset`, if the client checks for truncation.
     pub last_fetched_epoch: Option<i32>,
+    /// The high watermark that a follower knows, if it says (version 18, KIP-1166).
+    pub high_watermark: Option<i64>,
+}
+
+impl FetchPartition {
+    /// Whether a follower would take over a high watermark of `high_watermark`: it is above the one
+    /// it knows, and so is the end of its log.
+    pub fn lacks_high_watermark(&self, high_watermark: i64) -> bool {
+        let reachable = high_watermark.min(self.fetch_offset);
+        self.high_watermark.is_some_and(|known| known < reachable)
+    }
 }
 
 /// What a session must know of one partition's answer.

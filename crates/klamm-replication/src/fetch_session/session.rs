@@ -55,6 +55,8 @@ impl CachedPartition {
     /// Whether `answer` holds anything that the client doesn't know yet; notes it as told.
     fn tell(&mut self, answer: &impl PartitionAnswer) -> bool {
         let mut news = answer.records_len() > 0 || answer.has_advice();
+        // It may have been told when its log was too short to take it over.
+        news |= self.request.lacks_high_watermark(answer.high_watermark());
         if self.high_watermark != answer.high_watermark() {
             self.high_watermark = answer.high_watermark();
             news = true;

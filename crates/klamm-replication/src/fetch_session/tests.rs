@@ -45,6 +45,7 @@ fn wish(fetch_offset: i64) -> FetchPartition {
         max_bytes: 1024,
         current_leader_epoch: None,
         last_fetched_epoch: None,
+        high_watermark: None,
     }
 }
 

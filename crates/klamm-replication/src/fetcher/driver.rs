@@ -1,6 +1,9 @@
 //! The loop that follows one leader.
 
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use klamm_protocol::ErrorCode;
@@ -26,7 +29,16 @@ pub enum ChannelError {
     Answer(String),
 }
 
-/// The way to one leader. One request is under way at a time.
+/// How long a fetch is let go on that the leader may be holding while there are new commands: as
+/// long as more of them may come at once.
+const COMMANDS_LINGER: Duration = Duration::from_millis(10);
+/// How long to wait at most before looking again at what is on disk.
+const SYNC_WAIT_MAX: Duration = Duration::from_millis(100);
+/// How long to wait for this broker to be registered.
+const REGISTRATION_POLL_MS: i64 = 20;
+
+/// The way to one leader. One request is under way at a time; one whose future is dropped is given
+/// up, and its answer never seen.
 pub trait LeaderChannel: Send {
     /// Asks for records.
     fn fetch(
@@ -55,6 +67,8 @@ pub enum FetcherCommand {
 pub enum RoundEnd {
     /// Go on at once.
     GoOn,
+    /// Nothing is to be asked for before the log of a follower was synced.
+    AwaitSync,
     /// Nothing can be asked for before this many ms are over.
     Pause(i64),
     /// Nothing is followed.
@@ -66,17 +80,51 @@ pub enum RoundEnd {
 pub struct Fetcher<C> {
     replicas: ReplicaManager,
     leader: i32,
-    broker_epoch: i64,
+    broker_epoch: Arc<AtomicI64>,
     channel: C,
     plan: FetchPlan,
 }
 
+/// Commands that wait for the end of a round.
+#[derive(Debug)]
+struct Inbox {
+    commands: mpsc::UnboundedReceiver<FetcherCommand>,
+    waiting: Vec<FetcherCommand>,
+    /// Nobody can give commands any more.
+    closed: bool,
+}
+
+impl Inbox {
+    /// Takes what is there already.
+    fn drain(&mut self) {
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.waiting.push(command),
+                Err(mpsc::error::TryRecvError::Empty) => return,
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    self.closed = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for a command, or that there can be none.
+    async fn wait(&mut self) {
+        match self.commands.recv().await {
+            Some(command) => self.waiting.push(command),
+            None => self.closed = true,
+        }
+    }
+}
+
 impl<C: LeaderChannel> Fetcher<C> {
-    /// A fetcher of broker `leader`'s partitions. `broker_epoch` is that of this broker.
+    /// A fetcher of broker `leader`'s partitions. `broker_epoch` is that of this broker, -1 until
+    /// it is registered: nothing is fetched before.
     pub fn new(
         replicas: ReplicaManager,
         leader: i32,
-        broker_epoch: i64,
+        broker_epoch: Arc<AtomicI64>,
         channel: C,
         limits: FetchLimits,
     ) -> Self {
@@ -101,45 +149,96 @@ impl<C: LeaderChannel> Fetcher<C> {
     }
 
     /// Runs until nobody can give commands any more.
-    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<FetcherCommand>) {
+    pub async fn run(mut self, commands: mpsc::UnboundedReceiver<FetcherCommand>) {
+        let mut inbox = Inbox {
+            commands,
+            waiting: Vec::new(),
+            closed: false,
+        };
         loop {
-            loop {
-                match commands.try_recv() {
-                    Ok(command) => self.command(command),
-                    Err(mpsc::error::TryRecvError::Empty) => break,
-                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+            inbox.drain();
+            for command in inbox.waiting.drain(..) {
+                self.command(command);
+            }
+            if inbox.closed {
+                return;
+            }
+            match self.round_unless(&mut inbox).await {
+                RoundEnd::GoOn | RoundEnd::AwaitSync => {}
+                RoundEnd::Idle => inbox.wait().await,
+                RoundEnd::Pause(ms) => {
+                    let pause = Duration::from_millis(ms.max(1).unsigned_abs());
+                    let _ = tokio::time::timeout(pause, inbox.wait()).await;
                 }
             }
-            let pause = match self.round().await {
-                RoundEnd::GoOn => continue,
-                RoundEnd::Pause(ms) => Some(Duration::from_millis(ms.max(1).unsigned_abs())),
-                RoundEnd::Idle => None,
-            };
-            let command = match pause {
-                None => commands.recv().await,
-                Some(pause) => match tokio::time::timeout(pause, commands.recv()).await {
-                    Ok(command) => command,
-                    Err(_) => continue,
-                },
-            };
-            match command {
-                Some(command) => self.command(command),
-                None => return,
+        }
+    }
+
+    /// A round that is given up when commands come while the leader holds the fetch: it would not
+    /// answer for those partitions.
+    async fn round_unless(&mut self, inbox: &mut Inbox) -> RoundEnd {
+        let replicas = self.replicas.clone();
+        // From before the look at what is on disk.
+        let mut synced = pin!(replicas.follower_synced());
+        synced.as_mut().enable();
+        let request = match self.next() {
+            Ok(request) => request,
+            Err(RoundEnd::AwaitSync) => {
+                tokio::select! {
+                    () = synced => {}
+                    () = tokio::time::sleep(SYNC_WAIT_MAX) => {}
+                }
+                return RoundEnd::AwaitSync;
+            }
+            Err(end) => return end,
+        };
+        let response = {
+            let mut fetch = pin!(self.channel.fetch(request));
+            tokio::select! {
+                response = &mut fetch => Some(response),
+                () = inbox.wait() => tokio::time::timeout(COMMANDS_LINGER, fetch).await.ok(),
+            }
+        };
+        match response {
+            Some(response) => self.end(response).await,
+            None => {
+                self.plan.lost();
+                RoundEnd::GoOn
             }
         }
     }
 
     /// Asks once, and does what the answer says.
     pub async fn round(&mut self) -> RoundEnd {
+        match self.next() {
+            Ok(request) => {
+                let response = self.channel.fetch(request).await;
+                self.end(response).await
+            }
+            Err(end) => end,
+        }
+    }
+
+    /// What to ask for, or why nothing.
+    fn next(&mut self) -> Result<FetchRequest, RoundEnd> {
+        let broker_epoch = self.broker_epoch.load(Ordering::Acquire);
+        if broker_epoch < 0 && !self.plan.is_empty() {
+            return Err(RoundEnd::Pause(REGISTRATION_POLL_MS));
+        }
         let now_ms = self.replicas.now_ms();
         let (replicas, leader) = (&self.replicas, self.leader);
         let wish_of = |partition: &TopicPartition| replicas.follower_wish(partition, leader);
-        let request = match self.plan.next(now_ms, self.broker_epoch, &wish_of) {
-            Round::Fetch(request) => request,
-            Round::PauseUntil(resume_ms) => return RoundEnd::Pause(resume_ms - now_ms),
-            Round::Idle => return RoundEnd::Idle,
-        };
-        let response = match self.channel.fetch(request).await {
+        match self.plan.next(now_ms, broker_epoch, &wish_of) {
+            Round::Fetch(request) => Ok(request),
+            Round::AwaitSync => Err(RoundEnd::AwaitSync),
+            Round::PauseUntil(resume_ms) => Err(RoundEnd::Pause(resume_ms - now_ms)),
+            Round::Idle => Err(RoundEnd::Idle),
+        }
+    }
+
+    async fn end(&mut self, response: Result<FetchResponse, ChannelError>) -> RoundEnd {
+        let leader = self.leader;
+        let response = match response {
             Ok(response) => response,
             Err(error) => {
                 tracing::debug!(leader, %error, "a fetch was lost");

@@ -15,6 +15,9 @@ use super::session::{ClientSession, PartitionKey};
 use crate::fetch_session::FetchPartition;
 use crate::manager::FollowerWish;
 
+/// How soon a partition is looked at again that is held to a bandwidth.
+const THROTTLE_PAUSE_MS: i64 = 50;
+
 /// How much a follower asks for, and how patiently.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchLimits {
@@ -48,6 +51,8 @@ impl Default for FetchLimits {
 pub enum Round {
     /// Send this and hand the answer to [`FetchPlan::answered`].
     Fetch(FetchRequest),
+    /// What a follower has is to be on disk before it asks for more.
+    AwaitSync,
     /// All partitions pause after errors; ask again at this time, in ms of the wall clock.
     PauseUntil(i64),
     /// Nothing is followed there.
@@ -128,6 +133,7 @@ impl FetchPlan {
         }
         let mut wanted = BTreeMap::new();
         let mut resume_ms = i64::MAX;
+        let mut awaits_sync = false;
         for (key, followed) in &mut self.followed {
             followed.asked_epoch = None;
             if followed.pause_until_ms > now_ms {
@@ -139,8 +145,17 @@ impl FetchPlan {
                 resume_ms = resume_ms.min(now_ms + self.limits.backoff_ms);
                 continue;
             };
+            if wish.throttled {
+                resume_ms = resume_ms.min(now_ms + THROTTLE_PAUSE_MS);
+                continue;
+            }
+            awaits_sync |= wish.awaits_sync;
             followed.asked_epoch = Some(wish.position.current_leader_epoch);
             wanted.insert(*key, self.limits.apply(&wish));
+        }
+        if awaits_sync {
+            // A fetch of the others could be held by the leader for long after the sync is over.
+            return Round::AwaitSync;
         }
         if wanted.is_empty() {
             return Round::PauseUntil(resume_ms);
@@ -251,6 +266,7 @@ impl FetchLimits {
             max_bytes: self.partition_bytes_max,
             current_leader_epoch: Some(wish.position.current_leader_epoch),
             last_fetched_epoch: wish.position.last_fetched_epoch,
+            high_watermark: Some(wish.high_watermark),
         }
     }
 }
@@ -263,6 +279,7 @@ fn wire(partition: i32, wish: &FetchPartition) -> WirePartition {
         last_fetched_epoch: wish.last_fetched_epoch.unwrap_or(-1),
         log_start_offset: wish.log_start_offset,
         partition_max_bytes: wish.max_bytes,
+        high_watermark: wish.high_watermark.unwrap_or(i64::MAX),
         ..WirePartition::default()
     }
 }

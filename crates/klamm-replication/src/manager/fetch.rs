@@ -174,7 +174,11 @@ impl ReplicaManager {
                         min_one: pass.bytes == 0,
                     };
                     match self.read_one(params, partition, wish, limits, first) {
-                        Ok((answer, seen)) => (answer, Some(seen)),
+                        Ok((answer, seen)) => {
+                            // Nor is a follower left waiting that is behind in what is committed.
+                            pass.answer_now |= wish.lacks_high_watermark(answer.high_watermark);
+                            (answer, Some(seen))
+                        }
                         Err(error) => {
                             pass.answer_now = true;
                             let mut answer = FetchedPartition::error(error);
@@ -232,6 +236,16 @@ impl ReplicaManager {
             answer.diverging_epoch = Some(parted);
             return Ok((answer, seen));
         }
+        let quota = &self.0.quotas.leader;
+        let throttled = params.is_from_follower() && partition.throttles(params.replica_id);
+        let limits = if throttled && quota.is_exceeded(self.0.env.clock.monotonic()) {
+            Limits {
+                max_bytes: 0,
+                min_one: false,
+            }
+        } else {
+            limits
+        };
         partition.read(
             wish.fetch_offset,
             limits,
@@ -239,6 +253,9 @@ impl ReplicaManager {
             params.isolation,
             &mut answer,
         )?;
+        if throttled {
+            quota.took(answer.records.len() as u64);
+        }
         if first && params.is_from_follower() {
             self.follower_fetched(params, partition, wish, &seen)?;
         }
@@ -304,13 +321,7 @@ fn park_all<'a>(
         };
         let limit = u64::try_from(wish.max_bytes).unwrap_or(0);
         let room = limit.saturating_sub(answer.records.len() as u64);
-        let key = partition.park(
-            params.isolation,
-            wish.fetch_offset,
-            room,
-            seen,
-            &parked.waiter,
-        )?;
+        let key = partition.park(params.isolation, wish, room, seen, &parked.waiter)?;
         parked.places.push((Arc::clone(partition), key));
     }
     Some(parked)

@@ -16,6 +16,13 @@ pub struct FollowerWish {
     pub position: FetchPosition,
     /// Start of the local log, by which the leader knows what all replicas have deleted.
     pub log_start_offset: i64,
+    /// The high watermark known here.
+    pub high_watermark: i64,
+    /// Nothing may be fetched at this moment, lest a bandwidth be exceeded.
+    pub throttled: bool,
+    /// What was appended is to be on disk before the leader is asked again, because that tells it
+    /// that it is replicated.
+    pub awaits_sync: bool,
 }
 
 /// What a leader's answer led to.
@@ -48,7 +55,15 @@ impl ReplicaManager {
     /// Where the replica of a partition fetches next, if it follows broker `leader`.
     pub fn follower_wish(&self, partition: &TopicPartition, leader: i32) -> Option<FollowerWish> {
         let found = self.find(&partition.topic, partition.partition).ok()?;
-        found.wish(leader)
+        let throttled = || {
+            let held = found.throttled().as_follower() && !found.throttled().is_caught_up();
+            let now = self.0.env.clock.monotonic();
+            held && self.0.quotas.follower.is_exceeded(now)
+        };
+        found.wish(leader).map(|wish| FollowerWish {
+            throttled: throttled(),
+            ..wish
+        })
     }
 
     /// Does what a leader's answer to a fetch under `fetch_epoch` asks for: appends, cuts, takes
@@ -86,6 +101,9 @@ impl ReplicaManager {
             data.log_start_offset,
             self.0.env.clock.wall_ms(),
         )?;
+        if found.throttled().as_follower() {
+            self.0.quotas.follower.took(bytes);
+        }
         Ok(Followed::Appended(bytes))
     }
 
@@ -102,6 +120,11 @@ impl ReplicaManager {
     ) -> Result<(), FollowError> {
         let found = self.find(&partition.topic, partition.partition)?;
         found.follow_out_of_range(fetch_epoch, leader_start, leader_end)
+    }
+
+    /// Waits until the log of some follower was synced, from the moment of this call on.
+    pub(crate) fn follower_synced(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.follower_synced.notified()
     }
 
     /// Time of the clock that replicas go by, in ms of the wall clock.

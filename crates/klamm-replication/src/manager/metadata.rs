@@ -10,6 +10,7 @@ use klamm_records::{TopicPartition, Uuid};
 
 use super::map::Hosted;
 use super::partition::Partition;
+use super::quota::ThrottledPartitions;
 use super::{ReplicaManager, lock};
 use crate::partition::{BrokerLiveness, PartitionMetadata, Transition};
 
@@ -22,6 +23,10 @@ pub struct TopicSettings {
     pub rules: ProduceRules,
     /// `min.insync.replicas`.
     pub min_insync_replicas: i32,
+    /// `leader.replication.throttled.replicas`, those of this broker.
+    pub leader_throttled: ThrottledPartitions,
+    /// `follower.replication.throttled.replicas`, those of this broker.
+    pub follower_throttled: ThrottledPartitions,
 }
 
 impl Default for TopicSettings {
@@ -31,6 +36,8 @@ impl Default for TopicSettings {
             log: LogConfig::default(),
             rules: ProduceRules::default(),
             min_insync_replicas: 1,
+            leader_throttled: ThrottledPartitions::None,
+            follower_throttled: ThrottledPartitions::None,
         }
     }
 }
@@ -305,6 +312,7 @@ impl ReplicaManager {
             log,
             settings,
             clock,
+            Arc::clone(&self.0.follower_synced),
         ))
     }
 

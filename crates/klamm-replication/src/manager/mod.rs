@@ -4,7 +4,9 @@
 //! - `metadata`: which replicas there are and in which role, as the metadata says.
 //! - `produce`, `fetch`, `offsets`, `delete_records`, `coordinator`, `describe`: what
 //!   requests ask for, one file each; `fetched` is the answer to a fetch.
+//! - `nearest`: which replicas consumers may read from.
 //! - `follow`: what fetchers bring from leaders of other brokers.
+//! - `quota`: how fast replicas that are behind are copied.
 //! - `moves`: replicas that move between the directories of this broker.
 //! - `partition`: one replica: its log, the state machine of its role, its waiting lists.
 //! - `map`: finding a replica by topic name or id.
@@ -24,9 +26,11 @@ mod follow;
 mod map;
 mod metadata;
 mod moves;
+mod nearest;
 mod offsets;
 mod partition;
 mod produce;
+mod quota;
 mod timer;
 mod wait;
 
@@ -42,6 +46,7 @@ use klamm_log::LogManager;
 use klamm_metadata::MetadataImage;
 use klamm_protocol::ErrorCode;
 use klamm_records::{TopicPartition, Uuid};
+use tokio::sync::Notify;
 
 pub use coordinator::{CoordinatorAppend, LoadedRange, ProducerClaim};
 pub use delete_records::DeletedRecords;
@@ -51,6 +56,7 @@ pub use fetched::{FetchSlices, FetchedPartition};
 pub use follow::{FollowError, Followed, FollowerWish};
 pub use metadata::{Elected, Following, ReplicaChanges, TopicSettings};
 pub use moves::{DirectoryAssignment, DirectorySink, MoveStep, MoveTicket};
+pub use nearest::ReadableReplica;
 pub use offsets::{
     EARLIEST_LOCAL_TIMESTAMP, EARLIEST_PENDING_UPLOAD_TIMESTAMP, EARLIEST_TIMESTAMP,
     LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP, OffsetAnswer, OffsetQuery,
@@ -58,10 +64,12 @@ pub use offsets::{
 };
 pub use partition::ReplicaOffsets;
 pub use produce::{PendingProduce, Prepared, ProduceContext, ProduceResult, TopicRef};
+pub use quota::ThrottledPartitions;
 
 use self::map::{Hosted, PartitionMap};
 use self::moves::Moves;
 use self::partition::Partition;
+use self::quota::Quotas;
 use self::timer::Timer;
 use crate::fetch_session::{FetchPartition, FetchSessionCache};
 use crate::partition::{
@@ -134,6 +142,9 @@ struct Inner {
     image: ArcSwap<MetadataImage>,
     timer: Timer,
     moves: Moves,
+    quotas: Quotas,
+    /// Told when the log of a follower was synced.
+    follower_synced: Arc<Notify>,
     /// Held while the metadata changes replicas.
     changes: Mutex<()>,
 }
@@ -157,6 +168,8 @@ impl ReplicaManager {
             image: ArcSwap::default(),
             timer: Timer::default(),
             moves: Moves::default(),
+            quotas: Quotas::default(),
+            follower_synced: Arc::default(),
             changes: Mutex::new(()),
         }))
     }

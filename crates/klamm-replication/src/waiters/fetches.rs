@@ -30,6 +30,8 @@ struct Entry<T> {
     /// Bytes for which it may still be credited: the fetch's limit for this partition less what
     /// was there when it began to wait.
     room: u64,
+    /// The high watermark that a follower knows, if it says.
+    known_high_watermark: Option<i64>,
     waiter: T,
 }
 
@@ -50,12 +52,37 @@ impl<T> FetchWaiters<T> {
         room: u64,
         waiter: T,
     ) -> WaiterKey {
+        self.insert_follower(isolation, fetch_offset, room, None, waiter)
+    }
+
+    /// As [`FetchWaiters::insert`] for a follower that says which high watermark it knows.
+    pub fn insert_follower(
+        &mut self,
+        isolation: Isolation,
+        fetch_offset: i64,
+        room: u64,
+        known_high_watermark: Option<i64>,
+        waiter: T,
+    ) -> WaiterKey {
         WaiterKey(self.waiting.insert(Entry {
             isolation,
             fetch_offset,
             room,
+            known_high_watermark,
             waiter,
         }))
+    }
+
+    /// The followers' fetches to which `high_watermark` is news that they can take over.
+    pub fn lacking(&self, high_watermark: i64) -> impl Iterator<Item = &T> {
+        self.waiting
+            .iter()
+            .filter(move |(_, entry)| {
+                let reachable = high_watermark.min(entry.fetch_offset);
+                let known = entry.known_high_watermark;
+                known.is_some_and(|known| known < reachable)
+            })
+            .map(|(_, entry)| &entry.waiter)
     }
 
     /// Removes a fetch that waits no longer.
@@ -134,6 +161,20 @@ mod tests {
         assert_eq!(waiters.remove(key), Some('t'));
         assert_eq!(waiters.remove(key), None);
         assert_eq!(waiters.len(), 2);
+    }
+
+    #[test]
+    fn followers_that_lack_the_high_watermark_are_found() {
+        let mut waiters = FetchWaiters::default();
+        let end = Isolation::LogEnd;
+        waiters.insert_follower(end, 10, 1, Some(4), 'a');
+        waiters.insert_follower(end, 10, 1, Some(7), 'b');
+        waiters.insert_follower(end, 4, 1, Some(4), 'c');
+        waiters.insert(end, 10, 1, 'd');
+        let lacking = |at| waiters.lacking(at).copied().collect::<String>();
+        assert_eq!(lacking(4), "");
+        assert_eq!(lacking(7), "a");
+        assert_eq!(lacking(9), "ab");
     }
 
     #[test]

@@ -82,6 +82,11 @@ impl Core {
                 wakes.fetches.push(Arc::clone(waiter));
             }
         });
+        if readable.committed > 0 {
+            for waiter in self.fetches.lacking(self.role.high_watermark()) {
+                waiter.disturb();
+            }
+        }
         self.settle_acks(wakes);
         self.announce();
     }

@@ -11,18 +11,17 @@ use crate::manager::wait::Wakes;
 use crate::partition::{EpochEnd, FollowerState, Role, Truncation};
 
 impl Partition {
-    /// Where this replica fetches next; `None` if it does not follow `leader`, or what it has is to
-    /// be on disk first.
+    /// Where this replica fetches next; `None` if it does not follow `leader`.
     pub(crate) fn wish(&self, leader: i32) -> Option<FollowerWish> {
         let core = lock(&self.core);
         let follower = as_follower(&core.role).filter(|role| role.leader_id() == Some(leader))?;
         let log_end = self.log.log_end_offset();
-        if !follower.may_fetch(log_end, self.durable_offset()) {
-            return None;
-        }
         Some(FollowerWish {
             position: follower.next_fetch(log_end, self.log.latest_epoch()),
             log_start_offset: self.log.log_start_offset(),
+            high_watermark: follower.high_watermark(),
+            throttled: false,
+            awaits_sync: !follower.may_fetch(log_end, self.durable_offset()),
         })
     }
 
@@ -50,6 +49,7 @@ impl Partition {
         {
             let mut core = lock(&self.core);
             let (start, end) = (self.log.log_start_offset(), self.log.log_end_offset());
+            self.throttled.set_caught_up(end >= leader_high_watermark);
             if let Role::Follower(follower) = &mut core.role {
                 follower.observe_high_watermark(leader_high_watermark, start, end);
             }

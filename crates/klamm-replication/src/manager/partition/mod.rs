@@ -27,12 +27,14 @@ use klamm_log::Log;
 use klamm_protocol::ErrorCode;
 use klamm_records::produce::ProduceRules;
 use klamm_records::{TopicPartition, Uuid};
+use tokio::sync::Notify;
 
 pub(crate) use self::append::Acks;
 use self::core::Core;
 pub(crate) use self::read::Limits;
 use self::syncing::Syncs;
 use super::metadata::TopicSettings;
+use super::quota::Throttled;
 use super::{ReplicaManagerConfig, lock};
 use crate::partition::Role;
 use crate::waiters::Isolation;
@@ -50,6 +52,7 @@ pub(crate) struct Partition {
     core: Mutex<Core>,
     rules: RwLock<ProduceRules>,
     syncs: Syncs,
+    throttled: Throttled,
 }
 
 /// Offsets of a replica at one moment.
@@ -86,6 +89,7 @@ impl Partition {
         log: Arc<Log>,
         settings: &TopicSettings,
         clock: Arc<dyn Clock>,
+        follower_synced: Arc<Notify>,
     ) -> Arc<Self> {
         log.update_config(settings.log.clone());
         let high_watermark = log.high_watermark();
@@ -99,8 +103,12 @@ impl Partition {
             gate: RwLock::new(()),
             core: Mutex::new(Core::new(high_watermark, settings.min_insync_replicas)),
             rules: RwLock::new(settings.rules),
-            syncs: Syncs::new(clock),
+            syncs: Syncs::new(clock, follower_synced),
+            throttled: Throttled::default(),
         });
+        partition
+            .throttled
+            .configure(partition.name.partition, settings);
         partition.follow_syncs(settings);
         partition
     }
@@ -115,6 +123,10 @@ impl Partition {
 
     pub(crate) fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    pub(crate) fn throttled(&self) -> &Throttled {
+        &self.throttled
     }
 
     pub(crate) fn rules(&self) -> ProduceRules {

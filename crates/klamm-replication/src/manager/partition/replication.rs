@@ -59,6 +59,15 @@ impl Partition {
         }
     }
 
+    /// Whether what broker `id` fetches is held to a bandwidth.
+    pub(crate) fn throttles(&self, id: i32) -> bool {
+        let in_sync = |role: &Role| {
+            let leader = role.as_leader();
+            leader.is_some_and(|leader| leader.isr().members().contains(&id))
+        };
+        self.throttled.as_leader() && !self.role(in_sync)
+    }
+
     /// Proposes to drop lagging replicas.
     pub(crate) fn check_lag(&self, now_ms: i64) -> Option<IsrProposal> {
         lock(&self.core).role.as_leader_mut()?.check_lag(now_ms)
@@ -171,6 +180,7 @@ impl Partition {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = settings.rules;
         self.log.update_config(settings.log.clone());
         self.follow_syncs(settings);
+        self.throttled.configure(self.name.partition, settings);
         let mut wakes = Wakes::default();
         {
             let mut core = lock(&self.core);

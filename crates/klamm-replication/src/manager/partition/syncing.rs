@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use klamm_env::Clock;
 use klamm_log::EndListener;
+use tokio::sync::Notify;
 
 use super::Partition;
 use crate::manager::lock;
@@ -25,12 +26,15 @@ pub(super) struct Syncs {
     count: AtomicBool,
     /// There once anything depends on syncs.
     listener: OnceLock<Arc<EndListener>>,
+    /// Told when the log of a follower was synced: its fetcher may be waiting for that.
+    follower_synced: Arc<Notify>,
 }
 
 impl Syncs {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, follower_synced: Arc<Notify>) -> Self {
         Syncs {
             clock,
+            follower_synced,
             count: AtomicBool::new(false),
             listener: OnceLock::new(),
         }
@@ -76,7 +80,7 @@ impl Partition {
     fn synced(&self) {
         let now_ms = self.syncs.clock.wall_ms();
         let mut wakes = Wakes::default();
-        {
+        let leads = {
             let mut core = lock(&self.core);
             // Asked for anew: the news may be older than a truncation and the role after it.
             let durable = self.durable_offset();
@@ -85,8 +89,12 @@ impl Partition {
             }
             core.high_watermark_moved(&self.log, &mut wakes);
             core.settle_syncs(self.log.durable_offset(), &mut wakes);
-        }
+            core.role.as_leader().is_some()
+        };
         wakes.wake();
+        if !leads {
+            self.syncs.follower_synced.notify_waiters();
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::core::Core;
 use super::{Partition, ReplicaOffsets};
+use crate::fetch_session::FetchPartition;
 use crate::manager::error::log_error_code;
 use crate::manager::lock;
 use crate::manager::wait::{FetchWaiter, OffsetWaiter, Outcome, Ticket, Wakes};
@@ -18,19 +19,22 @@ impl Partition {
     pub(crate) fn park(
         &self,
         isolation: Isolation,
-        fetch_offset: i64,
+        wish: &FetchPartition,
         room: u64,
         seen: &ReplicaOffsets,
         waiter: &Arc<FetchWaiter>,
     ) -> Option<WaiterKey> {
+        let fetch_offset = wish.fetch_offset;
         let mut core = lock(&self.core);
         let now = self.offsets_of(&core);
         let same = now.bound(isolation) == seen.bound(isolation)
             && now.leader_epoch == seen.leader_epoch
-            && now.log_start_offset <= fetch_offset;
+            && now.log_start_offset <= fetch_offset
+            && !wish.lacks_high_watermark(now.high_watermark);
         same.then(|| {
+            let (known, waiter) = (wish.high_watermark, Arc::clone(waiter));
             core.fetches
-                .insert(isolation, fetch_offset, room, Arc::clone(waiter))
+                .insert_follower(isolation, fetch_offset, room, known, waiter)
         })
     }
 

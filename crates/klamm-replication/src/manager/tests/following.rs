@@ -1,6 +1,8 @@
 //! A follower beside its leader: two managers in one process, with a channel that serves fetches as
 //! a broker does. Rounds are run by hand.
 
+use std::sync::atomic::AtomicI64;
+
 use klamm_protocol::Records;
 use klamm_protocol::messages::fetch_response::{
     EpochEndOffset, FetchableTopicResponse, PartitionData,
@@ -39,6 +41,8 @@ impl Local {
                     max_bytes: wish.partition_max_bytes,
                     current_leader_epoch: given(wish.current_leader_epoch),
                     last_fetched_epoch: given(wish.last_fetched_epoch),
+                    high_watermark: (wish.high_watermark != i64::MAX)
+                        .then_some(wish.high_watermark),
                 };
                 (partition, wish)
             })
@@ -191,7 +195,7 @@ impl Pair {
         let mut fetcher = Fetcher::new(
             follower.manager.clone(),
             NODE,
-            9,
+            Arc::new(AtomicI64::new(9)),
             channel,
             FetchLimits::default(),
         );
@@ -263,11 +267,11 @@ fn a_follower_copies_the_log_and_lets_the_high_watermark_move() {
 fn a_round_names_only_what_moved() {
     let mut pair = Pair::new();
     pair.leader.produce(&["a"]);
-    for _ in 0..4 {
+    for _ in 0..5 {
         pair.round();
     }
-    // All; then the new offset; then nothing any more.
-    assert_eq!(*lock(&pair.named), [1, 1, 0, 0]);
+    // All; then the new offset; nothing; the new high watermark; then nothing any more.
+    assert_eq!(*lock(&pair.named), [1, 1, 0, 1, 0]);
 }
 
 #[test]

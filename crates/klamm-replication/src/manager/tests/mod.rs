@@ -1,6 +1,7 @@
 //! The replica manager over real files, with a clock that stands still. Nothing here runs tasks:
 //! futures are polled by hand, so that each test says exactly when what happens.
 
+mod copying;
 mod durable;
 mod fetching;
 mod following;
@@ -264,6 +265,7 @@ fn wish(fetch_offset: i64) -> FetchPartition {
         max_bytes: 1 << 20,
         current_leader_epoch: None,
         last_fetched_epoch: None,
+        high_watermark: None,
     }
 }
 
