@@ -1,13 +1,20 @@
 //! Topics that come into being because somebody needs them: auto creation, and the internal topics
 //! of the coordinators.
 
-use klamm_controller::Describable;
+use std::time::Duration;
+
 use klamm_protocol::messages::CreateTopicsRequest;
 use klamm_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use klamm_protocol::{ByteStr, ErrorCode, topic_name};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use crate::shared::Shared;
+
+/// How long a topic may take from the controller's decision to this broker.
+const KNOWN_MAX: Duration = Duration::from_millis(500);
+/// How long to wait before looking again.
+const KNOWN_PAUSE: Duration = Duration::from_millis(2);
 
 /// Creates those of `names` that may be created: internal topics always, others if
 /// `auto.create.topics.enable` says so. Returns whether anything may have changed.
@@ -41,11 +48,7 @@ pub(crate) async fn create_missing(broker: &Shared, names: &[&str]) -> bool {
         timeout_ms,
         ..CreateTopicsRequest::default()
     };
-    let response = match broker
-        .controller
-        .create_topics(request, Describable::All)
-        .await
-    {
+    let response = match broker.controller.create_topics(request).await {
         Ok(response) => response,
         Err(refused) => {
             warn!(error = %refused, "cannot create topics automatically");
@@ -59,10 +62,21 @@ pub(crate) async fn create_missing(broker: &Shared, names: &[&str]) -> bool {
             error => {
                 let reason = topic.error_message.as_deref().unwrap_or_default();
                 warn!(topic = %topic.name, ?error, reason, "cannot create automatically");
+                continue;
             }
         }
+        wait_until_known(broker, &topic.name).await;
     }
     true
+}
+
+/// Waits until this broker knows of a topic: where the controller is elsewhere, its answer may be
+/// ahead of the metadata. A client that is told too early asks again.
+async fn wait_until_known(broker: &Shared, topic: &str) {
+    let deadline = Instant::now() + KNOWN_MAX;
+    while broker.image().topic(topic).is_none() && Instant::now() < deadline {
+        sleep(KNOWN_PAUSE).await;
+    }
 }
 
 fn plain(name: &str) -> CreatableTopic {

@@ -22,6 +22,8 @@ use crate::upkeep::Upkeep;
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long the controller is asked to move leaders away.
 const CONTROLLED_SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long another controller may take to take over.
+const RESIGN_MAX: Duration = Duration::from_secs(2);
 /// How long to wait between two such questions: first, and at most.
 const CONTROLLED_SHUTDOWN_PAUSES: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(100));
@@ -107,6 +109,8 @@ impl Broker {
         if shared.config().controlled_shutdown_enable() {
             leave_cluster(shared).await;
         }
+        // While the others can still ask this one.
+        shared.controller.local().resign(RESIGN_MAX).await;
         self.shutdown.stop();
         drain(&self.shutdown).await;
         shared.groups.shut_down();

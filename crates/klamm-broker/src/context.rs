@@ -14,6 +14,8 @@ pub(crate) struct RequestContext {
     pub(crate) client_id: ByteStr,
     /// The connection the request came by.
     pub(crate) connection: Arc<ConnectionInfo>,
+    /// Whether it did not come by a connection at all: this process asks itself.
+    pub(crate) in_process: bool,
 }
 
 impl RequestContext {

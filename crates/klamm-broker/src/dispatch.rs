@@ -5,14 +5,17 @@
 //! listed is what is served.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use klamm_net::{Handling, Part, Reply};
 use klamm_protocol::frame::encode_response;
-use klamm_protocol::{ApiKey, Decoder, EncodeError, Message, Request, Segment};
+use klamm_protocol::{ApiKey, Decoder, EncodeError, ErrorCode, Message, Request, Segment};
 use tracing::{error, warn};
 
 use crate::context::RequestContext;
+use crate::controller::{ControllerApi, without_size};
 use crate::shared::Shared;
 
 /// A request that the broker answers.
@@ -46,6 +49,63 @@ pub(crate) const fn entry<R: Api>() -> Entry {
         key: R::API_KEY,
         dispatch: dispatch::<R>,
     }
+}
+
+impl<R: ControllerApi> Api for R {
+    async fn handle(self, broker: Arc<Shared>, context: RequestContext) -> R::Response {
+        let request = self.clone();
+        let answer = if broker.is_controller_listener(&context.connection.listener) {
+            broker.controller.answer_here(request, &context).await
+        } else {
+            broker.controller.answer_client(request, &context).await
+        };
+        answer.unwrap_or_else(|error| self.refused(&error))
+    }
+}
+
+/// A request out of an Envelope: the bytes of its response, header and body, or the error that the
+/// Envelope is answered with.
+type Answer = Pin<Box<dyn Future<Output = Result<Bytes, ErrorCode>> + Send>>;
+
+/// A request that is answered out of an Envelope.
+pub(crate) struct Forwarded {
+    /// Which.
+    pub(crate) key: ApiKey,
+    /// Decodes the body and has the controller in this process answer it.
+    pub(crate) answer: fn(&Arc<Shared>, RequestContext, Decoder) -> Answer,
+}
+
+/// The entry of a request that the active controller answers.
+pub(crate) const fn forwarded<R: ControllerApi>() -> Forwarded {
+    Forwarded {
+        key: R::API_KEY,
+        answer: answer_forwarded::<R>,
+    }
+}
+
+fn answer_forwarded<R: ControllerApi>(
+    broker: &Arc<Shared>,
+    context: RequestContext,
+    mut body: Decoder,
+) -> Answer {
+    let broker = broker.clone();
+    Box::pin(async move {
+        let request = R::decode(&mut body, context.api_version).map_err(|error| {
+            warn!(api = R::API_KEY.name(), %error, "an envelope with a malformed request");
+            ErrorCode::InvalidRequest
+        })?;
+        let answer = broker.controller.answer_here(request.clone(), &context);
+        let response = match answer.await {
+            Err(error) if error.code == ErrorCode::NotController => return Err(error.code),
+            answer => answer.unwrap_or_else(|error| request.refused(&error)),
+        };
+        encode_segments::<R>(&context, &response)
+            .map(without_size)
+            .map_err(|error| {
+                error!(api = R::API_KEY.name(), version = context.api_version, %error, "cannot encode");
+                ErrorCode::UnknownServerError
+            })
+    })
 }
 
 fn dispatch<R: Api>(broker: &Arc<Shared>, context: RequestContext, body: Decoder) -> Handling {

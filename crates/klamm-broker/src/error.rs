@@ -58,6 +58,12 @@ pub enum BrokerError {
         /// Cluster in the configuration.
         configured: String,
     },
+    /// Several controllers, and no cluster id that all of them know.
+    #[error(
+        "no cluster id: with several controllers each node has to be given the same one, by the \
+         environment variable CLUSTER_ID or in the meta.properties of its log directories"
+    )]
+    NoClusterId,
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[source] io::Error),

@@ -4,6 +4,7 @@
 //! - [`Broker`] (`broker.rs`, `start.rs`, `listeners.rs`, `membership.rs`): lifecycle. Locks the data directories, starts the
 //!   controller, registers with it, follows the metadata, opens the listeners.
 //! - `service.rs`, `dispatch.rs`, `apis/`: a request's way in. One file per API key, one table.
+//! - `controller/`: the way to the controller that decides, in this process or another.
 //! - `shared.rs`: what handlers work with. `settings.rs`: configuration into what the crates below
 //!   are started with. `follow.rs`: metadata into replicas and coordinators.
 //! - `peers.rs`: connections to other brokers. `fetchers.rs`: following their partitions.
@@ -21,6 +22,7 @@ mod auto_create;
 mod broker;
 mod cleaner;
 mod context;
+mod controller;
 mod coordinator_log;
 mod directories;
 mod dispatch;

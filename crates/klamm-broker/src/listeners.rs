@@ -84,14 +84,18 @@ async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, BrokerError> {
 
 /// What clients are told: the configured host, or this machine's name where none is configured, and
 /// the real port where the system was to choose one.
-pub(crate) fn advertised(endpoints: &[Endpoint], opened: &[Opened]) -> Vec<Endpoint> {
+pub(crate) fn advertised<'a>(
+    endpoints: &[Endpoint],
+    opened: impl IntoIterator<Item = &'a Opened> + Clone,
+) -> Vec<Endpoint> {
     let real = |endpoint: &Endpoint| {
         let mut endpoint = endpoint.clone();
         if endpoint.host.is_empty() {
             endpoint.host = host_name();
         }
         if endpoint.port == 0 {
-            let found = opened.iter().find(|opened| opened.name == endpoint.name);
+            let mut opened = opened.clone().into_iter();
+            let found = opened.find(|opened| opened.name == endpoint.name);
             endpoint.port = found.map_or(0, Opened::port);
         }
         endpoint

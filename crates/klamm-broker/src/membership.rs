@@ -7,29 +7,35 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use klamm_config::BrokerConfig;
+use klamm_controller::ApiError;
 use klamm_controller::managers::features::SUPPORTED;
 use klamm_env::Env;
-use klamm_metadata::LeaderRecoveryState;
-use klamm_protocol::ByteStr;
+use klamm_metadata::{LeaderRecoveryState, MetadataImage};
 use klamm_protocol::messages::alter_partition_request::{BrokerState, PartitionData, TopicData};
 use klamm_protocol::messages::{
     AlterPartitionRequest, BrokerHeartbeatRequest, BrokerRegistrationRequest,
     broker_registration_request,
 };
+use klamm_protocol::{ByteStr, ErrorCode};
 use klamm_records::Uuid;
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::warn;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{info, warn};
 
 use crate::error::BrokerError;
 use crate::listeners::{Opened, advertised};
 use crate::shared::Shared;
 
-/// Registers with the controller and waits until clients may see this broker.
-pub(crate) async fn register(
+/// How long to wait before a refused registration is repeated.
+const REGISTRATION_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait before looking again whether metadata has come.
+const IMAGE_PAUSE: Duration = Duration::from_millis(2);
+
+/// What this broker registers with. To be made once, as it names this run of the process.
+pub(crate) fn registration(
     shared: &Shared,
     config: &BrokerConfig,
-    opened: &[Opened],
-) -> Result<(), BrokerError> {
+    opened: &[&Opened],
+) -> BrokerRegistrationRequest {
     let logs = shared.replicas.logs();
     let mut log_dirs: Vec<Uuid> = logs
         .directories()
@@ -38,8 +44,8 @@ pub(crate) async fn register(
         .map(|dir| dir.id)
         .collect();
     log_dirs.sort_unstable();
-    let endpoints = advertised(config.advertised_listeners(), opened);
-    let request = BrokerRegistrationRequest {
+    let endpoints = advertised(config.advertised_listeners(), opened.iter().copied());
+    BrokerRegistrationRequest {
         broker_id: shared.node_id,
         cluster_id: shared.cluster_id.as_str().into(),
         incarnation_id: new_id(&shared.env),
@@ -66,19 +72,90 @@ pub(crate) async fn register(
         log_dirs,
         previous_broker_epoch: logs.previous_broker_epoch().unwrap_or(-1),
         ..BrokerRegistrationRequest::default()
+    }
+}
+
+/// Registers with the controller, and waits until this broker knows the metadata up to there. What
+/// it does not know of then is not in the cluster any more.
+pub(crate) async fn register(
+    shared: &Shared,
+    request: BrokerRegistrationRequest,
+) -> Result<(), BrokerError> {
+    let limit_ms = shared
+        .config()
+        .int("initial.broker.registration.timeout.ms");
+    let deadline =
+        Instant::now() + Duration::from_millis(u64::try_from(limit_ms).unwrap_or_default());
+    let epoch = loop {
+        match shared.controller.register_broker(request.clone()).await {
+            Ok(answer) => break answer.broker_epoch,
+            Err(refused) if may_change(&refused) && Instant::now() < deadline => {
+                info!(error = %refused, "not registered yet");
+                sleep(REGISTRATION_PAUSE).await;
+            }
+            Err(refused) => return Err(refused.into()),
+        }
     };
-    let answer = shared.controller.register_broker(request, true).await?;
-    shared
-        .broker_epoch
-        .store(answer.broker_epoch, Ordering::Release);
-    while heartbeat(shared, Vec::new()).await? {
-        tokio::task::yield_now().await;
+    shared.broker_epoch.store(epoch, Ordering::Release);
+    while shared.image().offset() < epoch {
+        sleep(IMAGE_PAUSE).await;
     }
     Ok(())
 }
 
+/// Whether to register again after this: no controller decides yet, or that of an earlier process
+/// is still in force.
+fn may_change(refused: &ApiError) -> bool {
+    matches!(
+        refused.code,
+        ErrorCode::DuplicateBrokerRegistration
+            | ErrorCode::NotController
+            | ErrorCode::RequestTimedOut
+    )
+}
+
+/// Waits until the controller lets clients see this broker, and this broker knows it.
+pub(crate) async fn wait_until_unfenced(shared: &Shared) -> Result<(), BrokerError> {
+    loop {
+        match heartbeat(shared, Vec::new()).await {
+            Ok(false) => break,
+            Ok(true) => tokio::task::yield_now().await,
+            Err(refused) if may_change(&refused) => {}
+            Err(refused) => return Err(refused.into()),
+        }
+    }
+    let known = |image: &MetadataImage| {
+        let own = image.broker(shared.node_id);
+        own.is_some_and(|own| own.epoch == shared.epoch() && !own.fenced)
+    };
+    while !known(&shared.image()) {
+        sleep(IMAGE_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Tells the active controller where the one in this process listens and what it supports. One that
+/// becomes active tells of itself.
+pub(crate) async fn register_controller(shared: Arc<Shared>) {
+    let request = shared.controller.local().registration().clone();
+    let known = |image: &MetadataImage| {
+        let controllers = image.cluster().controllers();
+        let own = controllers.get(&request.controller_id);
+        own.is_some_and(|own| own.incarnation_id == request.incarnation_id)
+    };
+    while !known(&shared.image()) {
+        let told = shared.controller.register_controller(request.clone());
+        if let Err(refused) = told.await
+            && !may_change(&refused)
+        {
+            warn!(error = %refused, "this controller's address is not taken note of");
+        }
+        sleep(REGISTRATION_PAUSE).await;
+    }
+}
+
 /// Tells the controller that this broker lives; returns whether it is fenced.
-async fn heartbeat(shared: &Shared, offline_log_dirs: Vec<Uuid>) -> Result<bool, BrokerError> {
+async fn heartbeat(shared: &Shared, offline_log_dirs: Vec<Uuid>) -> Result<bool, ApiError> {
     let image = shared.image();
     let cordoned = cordoned(shared);
     let known = image.broker(shared.node_id);

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use klamm_net::{ConnectionInfo, Handling, Reply, Service};
-use klamm_protocol::frame::decode_request_header;
-use klamm_protocol::{ApiKey, ByteStr, Decoder};
+use bytes::{BufMut, Bytes, BytesMut};
+use klamm_net::{ConnectionInfo, Handling, Part, Reply, Service};
+use klamm_protocol::frame::{RequestHeader, decode_request_header};
+use klamm_protocol::{ApiKey, ByteStr, Decoder, Listener};
 use tracing::warn;
 
 use crate::apis;
 use crate::context::RequestContext;
+use crate::controller::{QUORUM_KEY, QUORUM_VERSION};
 use crate::shared::Shared;
 
 /// Serves the clients of one kind of listener.
@@ -24,6 +25,27 @@ impl KafkaService {
     pub(crate) fn new(broker: Arc<Shared>, table: Arc<apis::Table>) -> Self {
         KafkaService { broker, table }
     }
+
+    /// Whether another controller of the quorum speaks; they do so on controller listeners only.
+    fn is_quorum_call(&self, header: &RequestHeader) -> bool {
+        self.table.listener == Listener::Controller
+            && header.api_key == QUORUM_KEY
+            && header.api_version == QUORUM_VERSION
+    }
+}
+
+/// The answer to another controller of the quorum: size, correlation id, bytes.
+fn private_answer(context: &RequestContext, answer: Vec<u8>) -> Reply {
+    let Ok(size) = i32::try_from(size_of::<i32>() + answer.len()) else {
+        return Reply::Close;
+    };
+    let mut front = BytesMut::with_capacity(8);
+    front.put_i32(size);
+    front.put_i32(context.correlation_id);
+    Reply::Send(vec![
+        Part::Bytes(front.freeze()),
+        Part::Bytes(answer.into()),
+    ])
 }
 
 /// What is kept of a connection between its requests.
@@ -64,6 +86,7 @@ impl Service for KafkaService {
             correlation_id: header.correlation_id,
             client_id: session.client_id.clone(),
             connection: session.connection.clone(),
+            in_process: false,
         };
         match self.table.find(header.api_key, header.api_version) {
             apis::Found::Served(dispatch) => dispatch(&self.broker, context, decoder),
@@ -81,6 +104,14 @@ impl Service for KafkaService {
                     "closing a connection: unsupported version"
                 );
                 Handling::Ready(Reply::Close)
+            }
+            apis::Found::UnknownKey if self.is_quorum_call(&header) => {
+                let broker = self.broker.clone();
+                Handling::Pipelined(Box::pin(async move {
+                    let controller = broker.controller.local();
+                    let answer = controller.serve_quorum(&decoder.rest()).await;
+                    private_answer(&context, answer)
+                }))
             }
             apis::Found::UnknownKey => {
                 warn!(

@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use klamm_config::BrokerConfig;
-use klamm_controller::Controller;
 use klamm_coordinator::{GroupCoordinator, TopicLookup, TransactionCoordinator};
 use klamm_env::Env;
 use klamm_metadata::{MetadataImage, NO_LEADER, PartitionImage};
@@ -12,6 +11,7 @@ use klamm_records::Uuid;
 use klamm_replication::ReplicaManager;
 use tokio::sync::Notify;
 
+use crate::controller::ControllerHandle;
 use crate::fetchers::Fetchers;
 use crate::group_cluster::GroupCluster;
 use crate::movers::Movers;
@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     /// The configuration with the dynamic values of now.
     pub(crate) config: Arc<ArcSwap<BrokerConfig>>,
     /// Decides what changes the cluster's metadata.
-    pub(crate) controller: Controller,
+    pub(crate) controller: ControllerHandle,
     /// The partitions this broker has a replica of.
     pub(crate) replicas: ReplicaManager,
     /// The consumer groups this broker coordinates.

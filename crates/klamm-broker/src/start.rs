@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use klamm_config::{BrokerConfig, SecurityProtocol};
-use klamm_controller::{Controller, ControllerConfig, ControllerListener, KafkaConfigs};
+use klamm_controller::{
+    Controller, ControllerConfig, ControllerListener, KafkaConfigs, VoterEndpoint,
+};
 use klamm_coordinator::group::consumer::assignor::Assignor;
 use klamm_coordinator::{GroupCoordinator, TransactionCoordinator};
 use klamm_env::Env;
@@ -26,6 +28,7 @@ use crate::apis::Table;
 use crate::apis::read_replica::{LEADER_SELECTOR, RACK_AWARE};
 use crate::broker::{BoundListener, Broker};
 use crate::cleaner::CleanerThreads;
+use crate::controller::{ControllerHandle, Peers, configured_voters};
 use crate::coordinator_log::CoordinatorLog;
 use crate::directories;
 use crate::error::BrokerError;
@@ -38,7 +41,7 @@ use crate::markers::Markers;
 use crate::membership;
 use crate::movers::Movers;
 use crate::ops::{Health, Metrics, OpsServer, register_cleaner_gauges, register_gauges};
-use crate::peers::{Line, Peers};
+use crate::peers::{Line, Peers as BrokerPeers};
 use crate::producer_ids::{IdSource, ProducerIds};
 use crate::service::KafkaService;
 use crate::settings::{self, Settings};
@@ -57,22 +60,36 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let cluster_id = cluster_id(&config, &env, &dirs)?;
     let logs = open_logs(&config, &env, dirs, &cluster_id)?;
     let options = controller_config(&config, &cluster_id, &logs, &opened);
+    let peers = Arc::new(peers(&config));
+    let options = ControllerConfig {
+        transport: Some(peers.clone()),
+        ..options
+    };
     let controller = Controller::start(options, env.clone()).await?;
+    let controller = ControllerHandle::new(controller, peers, &config);
 
     let (sink, proposals) = isr_changes::proposals();
     let replicas = replica_manager(&config, &env, logs, sink);
     let shared = Arc::new(compose(
         &config, &env, replicas, controller, metrics, cluster_id, &opened,
     ));
+    let shutdown = Shutdown::new();
     let (sink, reports) = directories::reports();
     shared.replicas.set_directory_sink(sink);
     let mut tasks = JoinSet::new();
+    // The others of the quorum have to reach this one before any of them can decide.
+    let (quorum, clients): (Vec<_>, Vec<_>) = opened.into_iter().partition(|o| o.controller);
+    let all: Vec<&Opened> = quorum.iter().chain(&clients).collect();
+    let registration = membership::registration(&shared, &config, &all);
+    let mut listeners = serve(&shared, quorum, &shutdown, &mut tasks);
     tasks.spawn(shared.replicas.clone().run_timer());
     let (markers, ids) = (Markers(shared.clone()), IdSource(shared.clone()));
     let transactions = shared.transactions.clone();
     tasks.spawn(transactions.run(Arc::new(markers), Arc::new(ids)));
+    tasks.spawn(membership::register_controller(shared.clone()));
+    membership::register(&shared, registration).await?;
     follow_metadata(&shared).await?;
-    membership::register(&shared, &config, &opened).await?;
+    membership::wait_until_unfenced(&shared).await?;
     membership::complete_recovery(&shared).await;
     tasks.spawn(membership::heartbeats(shared.clone()));
     tasks.spawn(directories::report(shared.clone(), reports));
@@ -81,7 +98,27 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let upkeep = start_upkeep(&shared)?;
     let cleaner = start_cleaner(&shared)?;
 
-    let shutdown = Shutdown::new();
+    listeners.extend(serve(&shared, clients, &shutdown, &mut tasks));
+    register_gauges(&shared);
+    shared.metrics.set_health(Health::Ready);
+    Ok(Broker {
+        shared,
+        listeners,
+        shutdown,
+        tasks,
+        upkeep,
+        cleaner,
+        ops,
+    })
+}
+
+/// Begins to accept connections.
+fn serve(
+    shared: &Arc<Shared>,
+    opened: Vec<Opened>,
+    shutdown: &Shutdown,
+    tasks: &mut JoinSet<()>,
+) -> Vec<BoundListener> {
     let mut listeners = Vec::new();
     for opened in opened {
         let table = if opened.controller {
@@ -99,17 +136,18 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
             addresses,
         });
     }
-    register_gauges(&shared);
-    shared.metrics.set_health(Health::Ready);
-    Ok(Broker {
-        shared,
-        listeners,
-        shutdown,
-        tasks,
-        upkeep,
-        cleaner,
-        ops,
-    })
+    listeners
+}
+
+/// The way to the other controllers.
+fn peers(config: &BrokerConfig) -> Peers {
+    let ms = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    Peers::new(
+        configured_voters(config),
+        format!("klamm-{}", config.node_id()),
+        ms(config.controller_quorum_request_timeout_ms()),
+        ms(config.int("request.timeout.ms")),
+    )
 }
 
 async fn open_ops(config: &BrokerConfig, metrics: &Arc<Metrics>) -> Result<OpsServer, BrokerError> {
@@ -163,13 +201,13 @@ fn compose(
     config: &BrokerConfig,
     env: &Env,
     replicas: ReplicaManager,
-    controller: Controller,
+    controller: ControllerHandle,
     metrics: Arc<Metrics>,
     cluster_id: String,
     opened: &[Opened],
 ) -> Shared {
     let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
-    let peers = Peers::new(config.inter_broker_listener_name());
+    let peers = BrokerPeers::new(config.inter_broker_listener_name());
     let broker_epoch = Arc::new(AtomicI64::new(-1));
     let fetchers = Fetchers::new(
         replicas.clone(),
@@ -295,14 +333,6 @@ fn check_supported(config: &BrokerConfig) -> Result<(), BrokerError> {
         let reason = "a node is both controller and broker so far";
         return unsupported("process.roles", roles, reason);
     }
-    if config.quorum_voters().len() > 1 {
-        let voters = config.list("controller.quorum.voters").join(",");
-        return unsupported(
-            "controller.quorum.voters",
-            voters,
-            "one voter is supported so far",
-        );
-    }
     let selector = config.text("replica.selector.class").unwrap_or_default();
     if !["", RACK_AWARE, LEADER_SELECTOR].contains(&selector) {
         let reason = "selectors of one's own are classes of Java; there is the rack-aware one";
@@ -354,9 +384,14 @@ fn cluster_id(config: &BrokerConfig, env: &Env, dirs: &[PathBuf]) -> Result<Stri
             _ => Ok(found),
         };
     }
-    Ok(config
-        .cluster_id()
-        .map_or_else(|| membership::new_id(env).to_string(), str::to_owned))
+    if let Some(configured) = config.cluster_id() {
+        return Ok(configured.to_owned());
+    }
+    if config.quorum_voters().len() > 1 {
+        // Each would make up an id of its own, and none would talk to the others.
+        return Err(BrokerError::NoClusterId);
+    }
+    Ok(membership::new_id(env).to_string())
 }
 
 fn controller_config(
@@ -372,8 +407,19 @@ fn controller_config(
     let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     let listeners = advertised(config.advertised_controller_listeners(), opened);
     let snapshot_ms = config.metadata_log_max_snapshot_interval_ms();
+    let voters = configured_voters(config).into_iter();
     ControllerConfig {
         cluster_id: Some(cluster_id.to_owned()),
+        other_voters: voters
+            .map(|(id, (host, port))| (id, vec![voter_endpoint(config, &host, port)]))
+            .collect(),
+        voter_endpoints: config
+            .quorum_voters()
+            .iter()
+            .find(|voter| voter.id == config.node_id())
+            .filter(|_| config.quorum_voters().len() > 1)
+            .map(|voter| vec![voter_endpoint(config, &voter.host, voter.port)]),
+        election_timeout: ms(config.controller_quorum_fetch_timeout_ms().into()),
         listeners: listeners
             .into_iter()
             .map(|endpoint| ControllerListener {
@@ -407,6 +453,16 @@ fn controller_config(
             directory.map_or(Uuid::ZERO, |dir| dir.id),
             Arc::new(KafkaConfigs::new(config.clone())),
         )
+    }
+}
+
+/// A voter's address as all voters know it; they all listen under the same name.
+fn voter_endpoint(config: &BrokerConfig, host: &str, port: u16) -> VoterEndpoint {
+    let names = config.controller_listener_names();
+    VoterEndpoint {
+        name: names.first().cloned().unwrap_or_default(),
+        host: host.to_owned(),
+        port,
     }
 }
 

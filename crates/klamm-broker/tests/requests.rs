@@ -156,6 +156,8 @@ async fn answered(client: &mut Client, key: i16, version: i16) {
         };
     }
     ask!(
+        EnvelopeRequest,
+        ControllerRegistrationRequest,
         FetchRequest,
         ListOffsetsRequest,
         MetadataRequest,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use klamm_protocol::frame::decode_response;
 use klamm_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use klamm_protocol::{Decoder, ErrorCode, Message, Request, Segment};
@@ -18,6 +18,9 @@ use tokio::time::timeout;
 
 use crate::core::{Answer, Answers, Requests, VersionTable};
 use crate::error::ClientError;
+
+/// Bytes of what an answer begins with.
+const CORRELATION_ID_LEN: usize = 4;
 
 /// How a connection is made and used.
 #[derive(Clone, Debug)]
@@ -133,17 +136,47 @@ impl Connection {
         request: &R,
         max: i16,
     ) -> Result<R::Response, ClientError> {
+        let version = self.0.versions.best::<R>(max)?;
+        let answer = self.0.exchange(version, request);
+        let frame = self.in_time(self.0.request_timeout, answer).await?;
+        let (_, response) = decode_response::<R>(frame, version)?;
+        Ok(response)
+    }
+
+    /// Sends a request of an API that Kafka does not have and that only the like of this program
+    /// knows. `body` goes out as it is, behind a header in version 1; what follows the correlation
+    /// id of the answer comes back. Waits for at most `limit`.
+    ///
+    /// # Errors
+    /// As [`request`](Connection::request).
+    pub async fn request_private(
+        &self,
+        api_key: i16,
+        api_version: i16,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let answer = self
+            .0
+            .exchange_with(|requests| requests.send_private(api_key, api_version, body));
+        let mut frame = self.in_time(limit, answer).await?;
+        // Its correlation id was looked at when it came in.
+        frame.advance(CORRELATION_ID_LEN.min(frame.len()));
+        Ok(frame)
+    }
+
+    async fn in_time(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = Result<Bytes, ClientError>>,
+    ) -> Result<Bytes, ClientError> {
         let inner = &*self.0;
-        let version = inner.versions.best::<R>(max)?;
-        let frame = within(inner.request_timeout, inner.exchange(version, request)).await;
-        let frame = frame.inspect_err(|error| {
+        within(limit, answer).await.inspect_err(|error| {
             if matches!(error, ClientError::TimedOut(_)) {
                 inner.link.close();
                 inner.reader.abort();
             }
-        })?;
-        let (_, response) = decode_response::<R>(frame, version)?;
-        Ok(response)
+        })
     }
 }
 
@@ -165,20 +198,27 @@ impl Drop for Inner {
 
 impl Inner {
     async fn exchange<R: Request>(&self, version: i16, request: &R) -> Result<Bytes, ClientError> {
+        self.exchange_with(|requests| requests.send(version, request, true))
+            .await
+    }
+
+    async fn exchange_with(
+        &self,
+        encode: impl FnOnce(&mut Requests) -> Result<(i32, Vec<Segment>), ClientError>,
+    ) -> Result<Bytes, ClientError> {
         let answer = {
             let mut writer = self.writer.lock().await;
-            let (segments, answer) = self.link.enqueue(version, request)?;
+            let (segments, answer) = self.link.enqueue(encode)?;
+            // Half a request may be out if this fails or is given up: nothing can follow it.
+            let half = HalfSent(&self.link);
             for segment in segments {
                 let Segment::Bytes(bytes) = segment else {
                     // Clients send what they hold in memory.
                     return Err(ClientError::Closed);
                 };
-                if let Err(error) = writer.write_all(&bytes).await {
-                    // Half a request may be out: nothing can follow it.
-                    self.link.close();
-                    return Err(error.into());
-                }
+                writer.write_all(&bytes).await?;
             }
+            std::mem::forget(half);
             answer
         };
         answer.await.map_err(|_| ClientError::Closed)
@@ -227,16 +267,15 @@ impl Link {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue<R: Request>(
+    fn enqueue(
         &self,
-        version: i16,
-        request: &R,
+        encode: impl FnOnce(&mut Requests) -> Result<(i32, Vec<Segment>), ClientError>,
     ) -> Result<(Vec<Segment>, oneshot::Receiver<Bytes>), ClientError> {
         let mut state = self.state();
         if state.closed {
             return Err(ClientError::Closed);
         }
-        let (_, segments) = state.requests.send(version, request, true)?;
+        let (_, segments) = encode(&mut state.requests)?;
         let (answer, receiver) = oneshot::channel();
         state.waiting.push_back(answer);
         Ok((segments, receiver))
@@ -258,6 +297,15 @@ impl Link {
         let mut state = self.state();
         state.closed = true;
         state.waiting.clear();
+    }
+}
+
+/// A request on its way out; closes the connection unless all of it went.
+struct HalfSent<'a>(&'a Link);
+
+impl Drop for HalfSent<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -54,7 +54,14 @@ pub(crate) fn run(options: &Serve, started: Start) -> Result<(), Failure> {
 async fn serve(config: BrokerConfig, started: Start) -> Result<(), Failure> {
     // Before the broker starts, so that a signal during start-up is not lost.
     let mut signals = Signals::new().map_err(Failure::Runtime)?;
-    let broker = Broker::start(config.clone(), Env::os()).await?;
+    // With several controllers a start takes as long as the others do to come.
+    let broker = tokio::select! {
+        started = Broker::start(config.clone(), Env::os()) => started?,
+        name = signals.next() => {
+            info!(signal = name, "stopping before the start was complete");
+            return Ok(());
+        }
+    };
     announce(&broker, &config, started);
 
     let name = signals.next().await;

@@ -1,33 +1,35 @@
 //! AlterConfigs, the older form that replaces all of a resource's configs: decided by the controller.
 
-use std::sync::Arc;
-
+use klamm_controller::{ApiError, Controller};
 use klamm_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use klamm_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
 use crate::context::RequestContext;
-use crate::dispatch::Api;
-use crate::shared::Shared;
+use crate::controller::ControllerApi;
 
-impl Api for AlterConfigsRequest {
-    async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> AlterConfigsResponse {
-        let refused = self.clone();
-        match broker.controller.alter_configs(self).await {
-            Ok(response) => response,
-            Err(error) => AlterConfigsResponse {
-                responses: refused
-                    .resources
-                    .iter()
-                    .map(|asked| AlterConfigsResourceResponse {
-                        resource_type: asked.resource_type,
-                        resource_name: asked.resource_name.clone(),
-                        error_code: error.code.into(),
-                        error_message: error.wire_message(),
-                        ..AlterConfigsResourceResponse::default()
-                    })
-                    .collect(),
-                ..AlterConfigsResponse::default()
-            },
+impl ControllerApi for AlterConfigsRequest {
+    async fn decide(
+        self,
+        controller: &Controller,
+        _: &RequestContext,
+    ) -> Result<AlterConfigsResponse, ApiError> {
+        controller.alter_configs(self).await
+    }
+
+    fn refused(&self, error: &ApiError) -> AlterConfigsResponse {
+        let refused = self
+            .resources
+            .iter()
+            .map(|asked| AlterConfigsResourceResponse {
+                resource_type: asked.resource_type,
+                resource_name: asked.resource_name.clone(),
+                error_code: error.code.into(),
+                error_message: error.wire_message(),
+                ..AlterConfigsResourceResponse::default()
+            });
+        AlterConfigsResponse {
+            responses: refused.collect(),
+            ..AlterConfigsResponse::default()
         }
     }
 }

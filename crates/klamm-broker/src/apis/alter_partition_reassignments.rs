@@ -1,29 +1,27 @@
 //! AlterPartitionReassignments (KIP-455): decided by the controller.
 
-use std::sync::Arc;
-
+use klamm_controller::{ApiError, Controller};
 use klamm_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse,
 };
 
 use crate::context::RequestContext;
-use crate::dispatch::Api;
-use crate::shared::Shared;
+use crate::controller::ControllerApi;
 
-impl Api for AlterPartitionReassignmentsRequest {
-    async fn handle(
+impl ControllerApi for AlterPartitionReassignmentsRequest {
+    async fn decide(
         self,
-        broker: Arc<Shared>,
-        _: RequestContext,
-    ) -> AlterPartitionReassignmentsResponse {
-        broker
-            .controller
-            .alter_partition_reassignments(self)
-            .await
-            .unwrap_or_else(|refused| AlterPartitionReassignmentsResponse {
-                error_code: refused.code.into(),
-                error_message: refused.wire_message(),
-                ..AlterPartitionReassignmentsResponse::default()
-            })
+        controller: &Controller,
+        _: &RequestContext,
+    ) -> Result<AlterPartitionReassignmentsResponse, ApiError> {
+        controller.alter_partition_reassignments(self).await
+    }
+
+    fn refused(&self, error: &ApiError) -> AlterPartitionReassignmentsResponse {
+        AlterPartitionReassignmentsResponse {
+            error_code: error.code.into(),
+            error_message: error.wire_message(),
+            ..AlterPartitionReassignmentsResponse::default()
+        }
     }
 }

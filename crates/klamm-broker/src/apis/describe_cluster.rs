@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use klamm_metadata::MetadataImage;
 use klamm_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use klamm_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
 use klamm_protocol::{ByteStr, ErrorCode};
@@ -32,7 +33,7 @@ impl Api for DescribeClusterRequest {
         let image = broker.image();
         let (brokers, controller_id) = if offered == CONTROLLERS {
             (
-                controllers(&broker),
+                controllers(&broker, &image, listener),
                 broker.controller.leader().unwrap_or(-1),
             )
         } else {
@@ -68,16 +69,33 @@ impl Api for DescribeClusterRequest {
     }
 }
 
-fn controllers(broker: &Shared) -> Vec<DescribeClusterBroker> {
-    let endpoint = broker.settings.advertised_controller.iter();
-    endpoint
-        .map(|endpoint| DescribeClusterBroker {
-            broker_id: broker.node_id,
-            host: endpoint.host.as_str().into(),
-            port: endpoint.port.into(),
-            ..DescribeClusterBroker::default()
+/// The controllers that have registered, and this one at any rate.
+fn controllers(
+    broker: &Shared,
+    image: &MetadataImage,
+    listener: &str,
+) -> Vec<DescribeClusterBroker> {
+    let node = |broker_id, host: &str, port: u16| DescribeClusterBroker {
+        broker_id,
+        host: host.into(),
+        port: port.into(),
+        ..DescribeClusterBroker::default()
+    };
+    let registered = image.cluster().controllers().values();
+    let mut nodes: Vec<_> = registered
+        .filter_map(|controller| {
+            let mut endpoints = controller.endpoints.iter();
+            let endpoint = endpoints.find(|endpoint| endpoint.name == listener)?;
+            Some(node(controller.id, &endpoint.host, endpoint.port))
         })
-        .collect()
+        .collect();
+    if nodes.iter().all(|known| known.broker_id != broker.node_id) {
+        let mut own = broker.settings.advertised_controller.iter();
+        if let Some(own) = own.find(|endpoint| endpoint.name == listener) {
+            nodes.push(node(broker.node_id, &own.host, own.port));
+        }
+    }
+    nodes
 }
 
 fn mismatch(asked: i8, offered: i8) -> DescribeClusterResponse {

@@ -1,22 +1,24 @@
 //! ElectLeaders: decided by the controller.
 
-use std::sync::Arc;
-
+use klamm_controller::{ApiError, Controller};
 use klamm_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
 
 use crate::context::RequestContext;
-use crate::dispatch::Api;
-use crate::shared::Shared;
+use crate::controller::ControllerApi;
 
-impl Api for ElectLeadersRequest {
-    async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> ElectLeadersResponse {
-        broker
-            .controller
-            .elect_leaders(self)
-            .await
-            .unwrap_or_else(|refused| ElectLeadersResponse {
-                error_code: refused.code.into(),
-                ..ElectLeadersResponse::default()
-            })
+impl ControllerApi for ElectLeadersRequest {
+    async fn decide(
+        self,
+        controller: &Controller,
+        _: &RequestContext,
+    ) -> Result<ElectLeadersResponse, ApiError> {
+        controller.elect_leaders(self).await
+    }
+
+    fn refused(&self, error: &ApiError) -> ElectLeadersResponse {
+        ElectLeadersResponse {
+            error_code: error.code.into(),
+            ..ElectLeadersResponse::default()
+        }
     }
 }

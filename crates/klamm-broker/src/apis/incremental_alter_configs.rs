@@ -1,37 +1,35 @@
 //! IncrementalAlterConfigs (KIP-339): decided by the controller.
 
-use std::sync::Arc;
-
+use klamm_controller::{ApiError, Controller};
 use klamm_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use klamm_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
 use crate::context::RequestContext;
-use crate::dispatch::Api;
-use crate::shared::Shared;
+use crate::controller::ControllerApi;
 
-impl Api for IncrementalAlterConfigsRequest {
-    async fn handle(
+impl ControllerApi for IncrementalAlterConfigsRequest {
+    async fn decide(
         self,
-        broker: Arc<Shared>,
-        _: RequestContext,
-    ) -> IncrementalAlterConfigsResponse {
-        let refused = self.clone();
-        match broker.controller.incremental_alter_configs(self).await {
-            Ok(response) => response,
-            Err(error) => IncrementalAlterConfigsResponse {
-                responses: refused
-                    .resources
-                    .iter()
-                    .map(|asked| AlterConfigsResourceResponse {
-                        resource_type: asked.resource_type,
-                        resource_name: asked.resource_name.clone(),
-                        error_code: error.code.into(),
-                        error_message: error.wire_message(),
-                        ..AlterConfigsResourceResponse::default()
-                    })
-                    .collect(),
-                ..IncrementalAlterConfigsResponse::default()
-            },
+        controller: &Controller,
+        _: &RequestContext,
+    ) -> Result<IncrementalAlterConfigsResponse, ApiError> {
+        controller.incremental_alter_configs(self).await
+    }
+
+    fn refused(&self, error: &ApiError) -> IncrementalAlterConfigsResponse {
+        let refused = self
+            .resources
+            .iter()
+            .map(|asked| AlterConfigsResourceResponse {
+                resource_type: asked.resource_type,
+                resource_name: asked.resource_name.clone(),
+                error_code: error.code.into(),
+                error_message: error.wire_message(),
+                ..AlterConfigsResourceResponse::default()
+            });
+        IncrementalAlterConfigsResponse {
+            responses: refused.collect(),
+            ..IncrementalAlterConfigsResponse::default()
         }
     }
 }

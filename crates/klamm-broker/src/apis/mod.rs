@@ -11,7 +11,7 @@
 use klamm_protocol::messages::*;
 use klamm_protocol::{ApiKey, Listener};
 
-use crate::dispatch::{Dispatch, Entry, entry};
+use crate::dispatch::{Dispatch, Entry, Forwarded, entry, forwarded};
 use crate::shared::Shared;
 
 mod acls;
@@ -44,6 +44,7 @@ mod describe_transactions;
 mod describe_user_scram_credentials;
 mod elect_leaders;
 mod end_txn;
+mod envelope;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -162,11 +163,30 @@ const CONTROLLER_APIS: &[Entry] = &[
     entry::<AlterPartitionRequest>(),
     entry::<UpdateFeaturesRequest>(),
     entry::<DescribeClusterRequest>(),
+    entry::<EnvelopeRequest>(),
     entry::<BrokerRegistrationRequest>(),
     entry::<BrokerHeartbeatRequest>(),
     entry::<UnregisterBrokerRequest>(),
     entry::<AllocateProducerIdsRequest>(),
+    entry::<ControllerRegistrationRequest>(),
     entry::<AssignReplicasToDirsRequest>(),
+];
+
+/// What brokers pass on to the active controller in an Envelope, for their clients.
+const FORWARDED_APIS: &[Forwarded] = &[
+    forwarded::<CreateTopicsRequest>(),
+    forwarded::<DeleteTopicsRequest>(),
+    forwarded::<AlterConfigsRequest>(),
+    forwarded::<CreatePartitionsRequest>(),
+    forwarded::<ElectLeadersRequest>(),
+    forwarded::<IncrementalAlterConfigsRequest>(),
+    forwarded::<AlterPartitionReassignmentsRequest>(),
+    forwarded::<ListPartitionReassignmentsRequest>(),
+    forwarded::<AlterClientQuotasRequest>(),
+    forwarded::<AlterUserScramCredentialsRequest>(),
+    forwarded::<DescribeQuorumRequest>(),
+    forwarded::<UpdateFeaturesRequest>(),
+    forwarded::<UnregisterBrokerRequest>(),
 ];
 
 /// Whether the cluster has the consumer group protocol turned on (`group.version`).

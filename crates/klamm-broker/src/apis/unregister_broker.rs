@@ -1,23 +1,25 @@
 //! UnregisterBroker: decided by the controller.
 
-use std::sync::Arc;
-
+use klamm_controller::{ApiError, Controller};
 use klamm_protocol::messages::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 
 use crate::context::RequestContext;
-use crate::dispatch::Api;
-use crate::shared::Shared;
+use crate::controller::ControllerApi;
 
-impl Api for UnregisterBrokerRequest {
-    async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> UnregisterBrokerResponse {
-        broker
-            .controller
-            .unregister_broker(self)
-            .await
-            .unwrap_or_else(|refused| UnregisterBrokerResponse {
-                error_code: refused.code.into(),
-                error_message: refused.wire_message(),
-                ..UnregisterBrokerResponse::default()
-            })
+impl ControllerApi for UnregisterBrokerRequest {
+    async fn decide(
+        self,
+        controller: &Controller,
+        _: &RequestContext,
+    ) -> Result<UnregisterBrokerResponse, ApiError> {
+        controller.unregister_broker(self).await
+    }
+
+    fn refused(&self, error: &ApiError) -> UnregisterBrokerResponse {
+        UnregisterBrokerResponse {
+            error_code: error.code.into(),
+            error_message: error.wire_message(),
+            ..UnregisterBrokerResponse::default()
+        }
     }
 }

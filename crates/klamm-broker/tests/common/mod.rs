@@ -1,6 +1,9 @@
 //! A broker in this process and the smallest client that can talk to it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod nodes;
+
+use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
@@ -48,9 +51,11 @@ impl Client {
     }
 
     pub async fn connect_to(broker: &Broker, listener: &str) -> Client {
-        let stream = TcpStream::connect(broker.address(listener).unwrap())
-            .await
-            .unwrap();
+        Client::connect_at(broker.address(listener).unwrap()).await
+    }
+
+    pub async fn connect_at(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).await.unwrap();
         Client {
             stream,
             correlation_id: 0,

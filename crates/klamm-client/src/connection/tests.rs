@@ -218,3 +218,25 @@ async fn nobody_there_is_an_error() {
     drop(listener);
     assert!(matches!(open(port).await, Err(ClientError::Io(_))));
 }
+
+#[tokio::test]
+async fn a_private_request_goes_and_comes_back_as_it_is() {
+    let port = broker(Box::new(|header| {
+        if header.api_key != 30_000 {
+            return Some(usual(&header));
+        }
+        assert_eq!(header.api_version, 7);
+        let mut answer = 9_i32.to_be_bytes().to_vec();
+        answer.extend(header.correlation_id.to_be_bytes());
+        answer.extend(b"later");
+        Some(answer)
+    }))
+    .await;
+    let connection = open(port).await.unwrap();
+    let body = Bytes::from_static(b"sooner");
+    let answer = connection.request_private(30_000, 7, body, Duration::from_secs(30));
+    assert_eq!(&answer.await.unwrap()[..], b"later");
+    // Ordinary requests go on behind it.
+    let answer = connection.request(&HeartbeatRequest::default()).await;
+    assert_eq!(answer.unwrap().error_code, 27);
+}

@@ -1,8 +1,8 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
-use klamm_protocol::frame::{SIZE_LEN, encode_request};
-use klamm_protocol::{Request, Segment};
+use klamm_protocol::frame::{RequestHeader, SIZE_LEN, encode_request};
+use klamm_protocol::{EncodeError, Message, Request, Segment};
 
 use crate::ClientError;
 
@@ -55,11 +55,46 @@ impl Requests {
         let correlation_id = self.next_correlation_id;
         let client_id = self.client_id.as_deref();
         let segments = encode_request(correlation_id, client_id, version, request)?;
+        self.sent(answered);
+        Ok((correlation_id, segments))
+    }
+
+    /// As [`send`](Requests::send), for a request that Kafka does not have: `body` as it is, behind
+    /// a header in version 1.
+    ///
+    /// # Errors
+    /// [`ClientError::Encode`]; nothing has changed then.
+    pub fn send_private(
+        &mut self,
+        api_key: i16,
+        api_version: i16,
+        body: Bytes,
+    ) -> Result<(i32, Vec<Segment>), ClientError> {
+        let correlation_id = self.next_correlation_id;
+        let header = RequestHeader {
+            api_key,
+            api_version,
+            correlation_id,
+            client_id: self.client_id.as_deref().map(Into::into),
+            unknown_tags: None,
+        };
+        let header = header.to_bytes(1)?;
+        let length = header.len() + body.len();
+        let size = i32::try_from(length).map_err(|_| EncodeError::TooLong { length })?;
+        let mut front = BytesMut::with_capacity(SIZE_LEN + header.len());
+        front.extend_from_slice(&size.to_be_bytes());
+        front.extend_from_slice(&header);
+        self.sent(true);
+        let segments = vec![Segment::Bytes(front.freeze()), Segment::Bytes(body)];
+        Ok((correlation_id, segments))
+    }
+
+    fn sent(&mut self, answered: bool) {
+        let correlation_id = self.next_correlation_id;
         self.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
         if answered {
             self.waiting.push_back(correlation_id);
         }
-        Ok((correlation_id, segments))
     }
 
     /// Takes note of an answer. It belongs to the request that waits longest.

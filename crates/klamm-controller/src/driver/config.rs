@@ -52,6 +52,9 @@ pub struct ControllerConfig {
     /// Other voters than this node, and where they listen. A quorum that once had a log goes by
     /// the voters in it.
     pub other_voters: BTreeMap<i32, Vec<VoterEndpoint>>,
+    /// Where the others are told that this voter listens, if that is not what `listeners` says: all
+    /// voters of a new quorum have to begin with the same.
+    pub voter_endpoints: Option<Vec<VoterEndpoint>>,
     /// The way to them; without other voters there is no need for one.
     pub transport: Option<Arc<dyn QuorumTransport>>,
     /// `controller.quorum.fetch.timeout.ms`: how long this node goes without hearing of the leader
@@ -83,7 +86,10 @@ impl ControllerConfig {
     /// The voters as the quorum begins with them. Where there are several, a voter's directory is
     /// not told to the others beforehand, so none is named: all have to begin with the same.
     pub(super) fn voters(&self) -> BTreeMap<i32, (Uuid, Vec<VoterEndpoint>)> {
-        let own: Vec<VoterEndpoint> = self.listeners.iter().map(VoterEndpoint::from).collect();
+        let own: Vec<VoterEndpoint> = match &self.voter_endpoints {
+            Some(endpoints) => endpoints.clone(),
+            None => self.listeners.iter().map(VoterEndpoint::from).collect(),
+        };
         if self.other_voters.is_empty() {
             return BTreeMap::from([(self.node_id, (self.directory_id, own))]);
         }
@@ -107,6 +113,7 @@ impl ControllerConfig {
             metadata_dir: metadata_dir.into(),
             directory_id,
             other_voters: BTreeMap::new(),
+            voter_endpoints: None,
             transport: None,
             election_timeout: Duration::from_secs(2),
             entries_kept: 10_000,

@@ -22,10 +22,12 @@ mod task;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use klamm_env::Env;
 use klamm_metadata::MetadataImage;
 use klamm_protocol::ErrorCode;
+use klamm_protocol::messages::ControllerRegistrationRequest;
 use klamm_records::Uuid;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -34,7 +36,7 @@ pub use self::config::{ControllerConfig, ControllerError, ControllerListener};
 pub use self::requests::Describable;
 use self::task::{Decider, Operation, Step, Task};
 use crate::managers::{ApiError, Outcome};
-use crate::raft::{self, MetadataPublisher, NoTransport, RaftNode, RaftOptions};
+use crate::raft::{self, MetadataPublisher, NoTransport, RaftNode, RaftOptions, VoterEndpoint};
 
 /// Requests that may wait before those who ask have to.
 const QUEUE_LEN: usize = 4096;
@@ -46,6 +48,7 @@ pub struct Controller(Arc<Inner>);
 struct Inner {
     node_id: i32,
     cluster_id: String,
+    registration: ControllerRegistrationRequest,
     env: Env,
     raft: Arc<RaftNode>,
     queue: mpsc::Sender<Operation>,
@@ -101,6 +104,7 @@ impl Controller {
         let (queue, requests) = mpsc::channel(QUEUE_LEN);
         let incarnation_id = random_uuid(&env);
         let node_id = config.node_id;
+        let registration = config.registration(incarnation_id);
         let mut task = Task::new(
             config,
             env.clone(),
@@ -117,6 +121,7 @@ impl Controller {
         Ok(Controller(Arc::new(Inner {
             node_id,
             cluster_id,
+            registration,
             env,
             raft,
             queue,
@@ -159,7 +164,26 @@ impl Controller {
 
     /// Node id of the controller that decides, if it is known.
     pub fn leader(&self) -> Option<i32> {
-        self.0.raft.status().leader
+        self.0.raft.leader()
+    }
+
+    /// The controller that decides and where it listens, if it is known.
+    pub fn leader_endpoints(&self) -> Option<(i32, Vec<VoterEndpoint>)> {
+        let mut status = self.0.raft.status();
+        let leader = status.leader?;
+        let endpoints = status.voters.remove(&leader).map(|voter| voter.endpoints);
+        Some((leader, endpoints.unwrap_or_default()))
+    }
+
+    /// What the controller that decides is to know of this one.
+    pub fn registration(&self) -> &ControllerRegistrationRequest {
+        &self.0.registration
+    }
+
+    /// Hands the lead, if this controller has it, to another one, and waits until that one leads,
+    /// for at most `limit`. This controller goes on as one of the others.
+    pub async fn resign(&self, limit: Duration) {
+        self.0.raft.resign(limit).await;
     }
 
     /// Takes a snapshot of the metadata and gives up the log before it. Done on its own in time;

@@ -5,6 +5,7 @@ use klamm_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use klamm_protocol::{ErrorCode, topic_name};
 
 use super::Controller;
+use crate::raft::QuorumMember;
 
 impl Controller {
     /// Tells who leads the quorum, how far it is, and who votes.
@@ -30,9 +31,10 @@ impl Controller {
                 .collect(),
             ..TopicData::default()
         });
-        let node = |(id, _, endpoints): &(i32, _, Vec<crate::VoterEndpoint>)| Node {
+        let node = |(id, voter): (&i32, &QuorumMember)| Node {
             node_id: *id,
-            listeners: endpoints
+            listeners: voter
+                .endpoints
                 .iter()
                 .map(|endpoint| Listener {
                     name: endpoint.name.as_str().into(),
@@ -54,14 +56,20 @@ impl Controller {
         let status = self.0.raft.status();
         let end = self.image().offset() + 1;
         let now_ms = self.0.env.clock.wall_ms();
-        // With one voter it is the leader, which is always caught up with itself.
-        let voter = |(id, directory_id, _): &(i32, klamm_records::Uuid, _)| ReplicaState {
-            replica_id: *id,
-            replica_directory_id: *directory_id,
-            log_end_offset: end,
-            last_fetch_timestamp: now_ms,
-            last_caught_up_timestamp: now_ms,
-            ..ReplicaState::default()
+        let voter = |(id, voter): (&i32, &QuorumMember)| {
+            let leads = status.leader == Some(*id);
+            let heard_ms = voter.silence.map_or(-1, |silence| {
+                now_ms.saturating_sub(i64::try_from(silence.as_millis()).unwrap_or(i64::MAX))
+            });
+            ReplicaState {
+                replica_id: *id,
+                replica_directory_id: voter.directory_id,
+                // The leader is always caught up with itself, and heard of now.
+                log_end_offset: if leads { end } else { voter.end_offset },
+                last_fetch_timestamp: if leads { now_ms } else { heard_ms },
+                last_caught_up_timestamp: if leads { now_ms } else { voter.caught_up_ms },
+                ..ReplicaState::default()
+            }
         };
         PartitionData {
             partition_index: 0,

@@ -253,6 +253,10 @@ impl Task {
                 }
             }
             self.commit(round).await;
+            if !self.raft.is_alone() {
+                // Notes which of the others are caught up, which is asked for later.
+                self.raft.status();
+            }
             self.snapshot_if_due().await;
             if stop {
                 return;

@@ -8,8 +8,9 @@
 //! - `state_machine`: what committed entries do; `projection`: the log in Kafka's format.
 //! - `checkpoint`, `snapshots`: snapshots in Kafka's format; `batches`: what is in both.
 //! - `import`: taking over a directory from Kafka.
-//! - `network`: the way to other controllers; `rpc`: what they say to each other.
-//! - `leadership`: knowing when this node begins and ceases to lead.
+//! - `network`: the way to other controllers; `rpc`: what they say to each other; `serve`: what they
+//!   are answered.
+//! - `leadership`: knowing when this node begins and ceases to lead; `status`: who else is there.
 //!
 //! On disk, below the metadata directory:
 //!
@@ -31,8 +32,10 @@ mod log_store;
 mod network;
 mod projection;
 mod rpc;
+mod serve;
 mod snapshots;
 mod state_machine;
+mod status;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -41,7 +44,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -57,8 +60,7 @@ use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use self::log_store::LogStore;
 use self::network::Network;
 use self::projection::Projection;
-use self::rpc::{Address, Call, encode_answer, encode_refusal};
-use self::snapshots::{SnapshotFile, SnapshotStore};
+use self::snapshots::SnapshotStore;
 use self::state_machine::StateMachine;
 use self::types::{
     LogId, Membership, NodeId, StoredMembership, TypeConfig, Vote, Voter, epoch_of, log_id,
@@ -69,12 +71,17 @@ pub(crate) use self::network::NoTransport;
 pub use self::network::QuorumTransport;
 pub(crate) use self::state_machine::Published;
 pub use self::state_machine::{MetadataPublisher, MetadataUpdate};
+pub(crate) use self::status::QuorumMember;
 pub(crate) use self::types::RecordGroup;
 pub use self::types::VoterEndpoint;
 
 /// Name of the directory of the Raft log, in that of the metadata log.
 const RAFT_DIR: &str = "raft";
 const CLUSTER_ID_FILE: &str = "cluster-id";
+/// How long another node may take to receive and take over a snapshot.
+const SNAPSHOT_TIMEOUT_MS: u64 = 60_000;
+/// Entries in one call: one holds up to 10,000 records, and the call must fit a request.
+const PAYLOAD_ENTRIES_MAX: u64 = 64;
 /// How long a node that is a quorum by itself may take to lead.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -117,14 +124,6 @@ pub(crate) enum WriteError {
     Stopped,
 }
 
-/// What a node knows of the quorum.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct QuorumStatus {
-    pub(crate) leader: Option<i32>,
-    pub(crate) epoch: i32,
-    pub(crate) voters: Vec<(i32, Uuid, Vec<VoterEndpoint>)>,
-}
-
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A member of the quorum.
@@ -136,6 +135,9 @@ pub(crate) struct RaftNode {
     alone: bool,
     node: NodeId,
     cluster_id: Arc<str>,
+    election_timeout: Duration,
+    /// When each other voter was last seen to have all there is, in milliseconds of the epoch.
+    caught_up: Mutex<BTreeMap<i32, i64>>,
     env: Env,
     /// Where snapshots from other nodes are put until they are taken over.
     raft_dir: PathBuf,
@@ -152,6 +154,7 @@ impl RaftNode {
         let members = options.members();
         let alone = members.len() == 1;
         let store = LogStore::open(&raft_dir, env, alone)?;
+        serve::remove_incoming(env, &raft_dir)?;
         let snapshots = SnapshotStore::open(env, &log_dir, &raft_dir)?;
         let foreign = take_over(
             env,
@@ -214,75 +217,11 @@ impl RaftNode {
             alone,
             node: NodeId(node_id),
             cluster_id,
+            election_timeout: options.election_timeout,
+            caught_up: Mutex::default(),
             env: env.clone(),
             raft_dir,
         })
-    }
-
-    /// Answers another controller.
-    pub(crate) async fn serve(&self, request: &[u8]) -> Vec<u8> {
-        let me = Address {
-            cluster_id: &self.cluster_id,
-            node: self.node,
-        };
-        let served = match rpc::decode_call(me, request) {
-            Ok(call) => self.follow_call(call).await,
-            Err(error) => Err(error),
-        };
-        served.unwrap_or_else(|error| encode_refusal(&error))
-    }
-
-    async fn follow_call(&self, call: Call) -> io::Result<Vec<u8>> {
-        let raft = &self.raft;
-        Ok(match call {
-            Call::Append(request) => encode_answer(
-                &raft
-                    .append_entries(request)
-                    .await
-                    .map_err(io::Error::other)?,
-            ),
-            Call::Vote(request) => {
-                encode_answer(&raft.vote(request).await.map_err(io::Error::other)?)
-            }
-            Call::PreVote(request) => {
-                encode_answer(&raft.pre_vote(request).await.map_err(io::Error::other)?)
-            }
-            Call::Snapshot {
-                vote,
-                note,
-                content,
-            } => {
-                let (file, meta) = self.receive_snapshot(note, content).await?;
-                let path = file.path.clone();
-                let snapshot = openraft::Snapshot {
-                    meta,
-                    snapshot: file,
-                };
-                let installed = raft.install_full_snapshot(vote, snapshot).await;
-                self.env.fs.remove_file(&path)?;
-                encode_answer(&installed.map_err(io::Error::other)?)
-            }
-        })
-    }
-
-    /// Puts a snapshot from another controller into a file.
-    async fn receive_snapshot(
-        &self,
-        note: codec::SnapshotNote,
-        content: Vec<u8>,
-    ) -> io::Result<(SnapshotFile, types::SnapshotMeta)> {
-        let file = SnapshotFile::incoming(&self.raft_dir, &note, self.env.rng.next_u64());
-        let meta = types::SnapshotMeta {
-            last_log_id: note.last,
-            last_membership: note.membership,
-        };
-        let (fs, path) = (Arc::clone(&self.env.fs), file.path.clone());
-        let written = tokio::task::spawn_blocking(move || {
-            fs.open(&path, OpenMode::Truncate)?
-                .write_all_at(&content, 0)
-        });
-        written.await.map_err(io::Error::other)??;
-        Ok((file, meta))
     }
 
     /// Whether the quorum is this node alone.
@@ -342,20 +281,6 @@ impl RaftNode {
         self.store.forget_bytes_appended();
     }
 
-    pub(crate) fn status(&self) -> QuorumStatus {
-        let metrics = self.raft.metrics();
-        let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
-        let members = metrics.membership_config.membership();
-        QuorumStatus {
-            leader: metrics.current_leader.map(|leader| leader.0),
-            epoch: epoch_of(metrics.current_term),
-            voters: members
-                .nodes()
-                .map(|(id, voter)| (id.0, voter.directory_id, voter.endpoints.clone()))
-                .collect(),
-        }
-    }
-
     /// Stops, with everything durable.
     pub(crate) async fn shutdown(&self) -> io::Result<()> {
         self.raft.shutdown().await.map_err(io::Error::other)?;
@@ -378,6 +303,11 @@ fn config(alone: bool, election_timeout: Duration, entries_kept: u64) -> Config 
         enable_heartbeat: !alone,
         election_timeout_min: election_min,
         election_timeout_max: election_max,
+        install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
+        max_payload_entries: PAYLOAD_ENTRIES_MAX,
+        // A leader that has lost its majority falls silent for a while, so that who can still be
+        // heard of by a majority is elected.
+        quorum_loss_probe_interval: (!alone).then_some(election_max * 3),
         snapshot_policy: SnapshotPolicy::Never,
         // Others may still have to catch up from the log.
         max_in_snapshot_log_to_keep: if alone { 0 } else { entries_kept },

@@ -12,12 +12,13 @@ use klamm_env::{Env, FsExt};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
 
 use super::codec::SnapshotNote;
-use super::rpc::{Address, Answer, Call, decode_answer, encode_call};
+use super::rpc::{Address, Answer, Call, Taken, decode_answer, encode_call};
 use super::snapshots::{RaftSnapshot, SnapshotFile};
 use super::types::{NodeId, TypeConfig, Vote, Voter, VoterEndpoint};
 
@@ -133,6 +134,16 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         self.call_unary(Call::PreVote(rpc), &option).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let Taken(_) = self.call_unary(Call::Transfer(req), &option).await?;
+        // A node that does not take over is one more candidate once the leader has gone.
+        Ok(Ok(()))
     }
 
     async fn full_snapshot(

@@ -8,7 +8,8 @@ use std::io;
 
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
 };
 
 use super::codec::{
@@ -22,6 +23,7 @@ const APPEND: u8 = 0;
 const VOTE: u8 = 1;
 const PRE_VOTE: u8 = 2;
 const SNAPSHOT: u8 = 3;
+const TRANSFER: u8 = 4;
 
 const ANSWERED: u8 = 0;
 const REFUSED: u8 = 1;
@@ -38,6 +40,7 @@ pub(super) enum Call {
         note: SnapshotNote,
         content: Vec<u8>,
     },
+    Transfer(TransferLeaderRequest<TypeConfig>),
 }
 
 /// Whom a call is meant for.
@@ -75,6 +78,12 @@ pub(super) fn encode_call(to: Address<'_>, call: &Call) -> io::Result<Vec<u8>> {
             put_bytes(&mut out, &encode_note(note)?)?;
             put_bytes(&mut out, content)?;
         }
+        Call::Transfer(transfer) => {
+            out.push(TRANSFER);
+            put_vote(&mut out, transfer.from_leader());
+            out.extend(transfer.to_node_id().0.to_be_bytes());
+            put_log_id(&mut out, transfer.last_log_id().copied());
+        }
     }
     Ok(out)
 }
@@ -104,6 +113,11 @@ pub(super) fn decode_call(me: Address<'_>, bytes: &[u8]) -> io::Result<Call> {
             note: decode_note(reader.bytes()?)?,
             content: reader.bytes()?.to_vec(),
         },
+        TRANSFER => Call::Transfer(TransferLeaderRequest::new(
+            vote(&mut reader)?,
+            NodeId(reader.i32()?),
+            reader.log_id()?,
+        )),
         _ => return Err(corrupt("an unknown call")),
     };
     reader.end()?;
@@ -218,6 +232,20 @@ impl Answer for SnapshotResponse<TypeConfig> {
     }
 }
 
+/// Whether a node takes over the lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken(pub(super) bool);
+
+impl Answer for Taken {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.0));
+    }
+
+    fn read(reader: &mut Reader<'_>) -> io::Result<Self> {
+        Ok(Taken(reader.u8()? != 0))
+    }
+}
+
 pub(super) fn encode_answer<A: Answer>(answer: &A) -> Vec<u8> {
     let mut out = vec![FORMAT, ANSWERED];
     answer.put(&mut out);
@@ -294,6 +322,11 @@ mod tests {
                 note,
                 content: vec![1, 2, 3],
             },
+            Call::Transfer(TransferLeaderRequest::new(
+                a_vote(),
+                NodeId(2),
+                Some(log_id(6, 8)),
+            )),
         ]
     }
 

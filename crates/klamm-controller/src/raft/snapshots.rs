@@ -14,6 +14,8 @@ use super::flusher::lock;
 use super::projection::Projection;
 use super::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
 
+/// What names of snapshots begin with that are being received.
+pub(super) const INCOMING_PREFIX: &str = "incoming-";
 const NOTE_NAME: &str = "snapshot";
 
 /// A snapshot on disk.
@@ -28,7 +30,7 @@ impl SnapshotFile {
     /// Where a snapshot from another node is put until it is taken over. `serial` keeps two apart.
     pub(super) fn incoming(raft_dir: &Path, note: &SnapshotNote, serial: u64) -> Self {
         SnapshotFile {
-            path: raft_dir.join(format!("incoming-{serial:016x}.tmp")),
+            path: raft_dir.join(format!("{INCOMING_PREFIX}{serial:016x}.tmp")),
             id: id_of(note),
         }
     }

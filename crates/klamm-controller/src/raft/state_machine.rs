@@ -1,9 +1,10 @@
 //! What committed entries do: the image, its listeners, and the log as Kafka writes it.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex};
 
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt};
@@ -14,6 +15,7 @@ use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::Mutex;
 
 use super::batches::{self, KRAFT_VERSION_LEVEL, Stamp, VOTER_RECORDS};
+use super::flusher::lock;
 use super::projection::Projection;
 use super::snapshots::{RaftSnapshot, SnapshotBuilder, SnapshotFile, SnapshotStore};
 use super::types::{
@@ -39,10 +41,15 @@ pub trait MetadataPublisher: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
+/// Entries of which it is remembered where they end in the metadata log.
+const POSITIONS_MAX: usize = 4096;
+
 /// The image in force, and who is told of changes.
 #[derive(Default)]
 pub(crate) struct Published {
     image: ArcSwap<MetadataImage>,
+    /// The newest entries by index, with the offset behind the last record of each.
+    positions: StdMutex<VecDeque<(u64, i64)>>,
     /// Held while a change is handed round, so that a new listener misses none and sees none twice.
     publishers: Mutex<Vec<Arc<dyn MetadataPublisher>>>,
 }
@@ -50,6 +57,25 @@ pub(crate) struct Published {
 impl Published {
     pub(crate) fn image(&self) -> Arc<MetadataImage> {
         self.image.load_full()
+    }
+
+    fn note_position(&self, index: u64, end_offset: i64) {
+        let mut positions = lock(&self.positions);
+        if positions.len() == POSITIONS_MAX {
+            positions.pop_front();
+        }
+        positions.push_back((index, end_offset));
+    }
+
+    /// The offset behind what a member has of the metadata log that has the entries up to `index`;
+    /// -1 if that is so long ago that it is not remembered.
+    pub(crate) fn end_offset_at(&self, index: u64) -> i64 {
+        let positions = lock(&self.positions);
+        let behind = positions.partition_point(|(entry, _)| *entry <= index);
+        behind
+            .checked_sub(1)
+            .and_then(|last| positions.get(last))
+            .map_or(-1, |(_, end_offset)| *end_offset)
     }
 
     /// Tells a listener of all there is, and from then on of changes.
@@ -170,6 +196,7 @@ impl StateMachine {
             }
         }
         self.applied = Some(id);
+        self.published.note_position(id.index, at.offset + 1);
         Ok(applied)
     }
 }
@@ -221,6 +248,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let image = self.snapshots.take(&snapshot, meta)?;
         self.projection.start_at(snapshot.id.end_offset)?;
         self.applied = meta.last_log_id;
+        if let Some(last) = meta.last_log_id {
+            self.published.note_position(last.index, image.offset() + 1);
+        }
         self.membership = meta.last_membership.clone();
         self.image = Arc::clone(&image);
         let delta = if self.published.image().offset() < 0 {

@@ -1,0 +1,139 @@
+//! Connections to the controllers of other nodes.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use klamm_client::{ClientError, ConnectOptions, Connection};
+use klamm_controller::{QuorumTransport, VoterEndpoint};
+use tokio::time::timeout;
+
+/// The API key by which controllers of a quorum talk to each other. Kafka's keys are small, those
+/// of the future included; this one is not listed anywhere and taken on controller listeners only.
+pub(crate) const QUORUM_KEY: i16 = 0x4B4C;
+/// The one version of it.
+pub(crate) const QUORUM_VERSION: i16 = 0;
+/// Longer calls have a connection of their own, so that the others need not wait behind them.
+const SMALL_CALL_BYTES: usize = 256 << 10;
+
+/// What goes by a connection of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    /// Votes, heartbeats and short appends of the quorum.
+    Quorum,
+    /// Snapshots and long appends.
+    Bulk,
+    /// What this broker asks of the active controller, for itself and for clients.
+    Requests,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+
+/// Where controllers are, and the connections to them.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    /// As `controller.quorum.voters` has them. It wins over what the quorum remembers: an address
+    /// that has changed is changed there.
+    configured: BTreeMap<i32, (String, u16)>,
+    client_id: String,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    slots: Mutex<BTreeMap<(i32, Lane), Slot>>,
+}
+
+impl Peers {
+    /// No connections yet. `connect_timeout` is the longest wait for a connection,
+    /// `request_timeout` for the answer to a request.
+    pub(crate) fn new(
+        configured: BTreeMap<i32, (String, u16)>,
+        client_id: String,
+        connect_timeout: Duration,
+        request_timeout: Duration,
+    ) -> Self {
+        Peers {
+            configured,
+            client_id,
+            connect_timeout,
+            request_timeout,
+            slots: Mutex::default(),
+        }
+    }
+
+    /// The connection for requests to a controller.
+    pub(crate) async fn for_requests(
+        &self,
+        node: i32,
+        endpoints: &[VoterEndpoint],
+    ) -> Result<Connection, ClientError> {
+        self.connection(node, endpoints, Lane::Requests).await
+    }
+
+    /// The open connection, or a new one. Who comes meanwhile waits for the same.
+    async fn connection(
+        &self,
+        node: i32,
+        endpoints: &[VoterEndpoint],
+        lane: Lane,
+    ) -> Result<Connection, ClientError> {
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.entry((node, lane)).or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(open) = slot.as_ref().filter(|open| !open.is_closed()) {
+            return Ok(open.clone());
+        }
+        let address = self
+            .configured
+            .get(&node)
+            .map(|(host, port)| (host.as_str(), *port));
+        let told = endpoints.first();
+        let (host, port) = address
+            .or_else(|| told.map(|endpoint| (endpoint.host.as_str(), endpoint.port)))
+            .ok_or_else(|| {
+                let unknown = format!("it is not known where controller {node} listens");
+                io::Error::new(io::ErrorKind::NotFound, unknown)
+            })?;
+        let options = ConnectOptions {
+            client_id: Some(self.client_id.clone()),
+            connect_timeout: self.connect_timeout,
+            request_timeout: self.request_timeout,
+            ..ConnectOptions::default()
+        };
+        let opened = Connection::open(host, port, options).await?;
+        *slot = Some(opened.clone());
+        Ok(opened)
+    }
+}
+
+impl QuorumTransport for Peers {
+    fn call<'a>(
+        &'a self,
+        node: i32,
+        endpoints: &'a [VoterEndpoint],
+        request: Bytes,
+        limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + 'a>> {
+        Box::pin(async move {
+            let lane = if request.len() <= SMALL_CALL_BYTES {
+                Lane::Quorum
+            } else {
+                Lane::Bulk
+            };
+            let call = async {
+                let connection = self.connection(node, endpoints, lane).await?;
+                connection
+                    .request_private(QUORUM_KEY, QUORUM_VERSION, request, limit)
+                    .await
+            };
+            match timeout(limit, call).await {
+                Ok(answered) => answered.map_err(io::Error::other),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        })
+    }
+}
