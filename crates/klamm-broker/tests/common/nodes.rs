@@ -47,6 +47,8 @@ pub struct Nodes {
     places: BTreeMap<i32, Place>,
     running: BTreeMap<i32, Running>,
     more: Vec<(String, String)>,
+    /// What only one node is told.
+    own: Vec<(i32, String, String)>,
     /// For clients.
     runtime: Runtime,
 }
@@ -87,8 +89,14 @@ impl Nodes {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
+            own: Vec::new(),
             runtime: runtime(),
         }
+    }
+
+    /// Configures one node; it is to be (re)started afterwards.
+    pub fn set(&mut self, id: i32, name: &str, value: &str) {
+        self.own.push((id, name.to_owned(), value.to_owned()));
     }
 
     /// Nodes that run; returns when all do.
@@ -136,6 +144,9 @@ impl Nodes {
             .set("group.initial.rebalance.delay.ms", "0")
             .set("offsets.topic.num.partitions", "2");
         for (name, value) in &self.more {
+            layers.set(name, value);
+        }
+        for (_, name, value) in self.own.iter().filter(|(own, ..)| *own == id) {
             layers.set(name, value);
         }
         layers
@@ -249,14 +260,22 @@ impl Nodes {
 }
 
 /// Asks again and again, as there is nothing to wait on from outside.
+pub fn wait_for<T>(what: &str, test: impl FnMut() -> Option<T>) -> T {
+    match wait_for_or(PATIENCE, test) {
+        Some(found) => found,
+        None => panic!("waiting for {what}"),
+    }
+}
+
+/// The same for some time only.
 #[allow(clippy::disallowed_methods, reason = "a test waits for elections")]
-pub fn wait_for<T>(what: &str, mut test: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for_or<T>(patience: Duration, mut test: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
-    loop {
+    while start.elapsed() < patience {
         if let Some(found) = test() {
-            return found;
+            return Some(found);
         }
-        assert!(start.elapsed() < PATIENCE, "waiting for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+    None
 }
