@@ -16,7 +16,7 @@ use klamm_records::Uuid;
 use klamm_replication::{DirectoryAssignment, DirectorySink};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::shared::Shared;
 
@@ -32,6 +32,37 @@ pub(crate) fn shown(path: &Path) -> String {
     match text.trim_end_matches('/') {
         "" => "/".to_owned(),
         trimmed => trimmed.to_owned(),
+    }
+}
+
+/// Tells of what opening the logs found that is not as it was left.
+pub(crate) fn report_recovery(logs: &LogManager) {
+    for log in logs.logs() {
+        let report = log.recovery_report();
+        let partition = log.topic_partition();
+        for damage in &report.damage {
+            error!(
+                %partition,
+                file = %damage.file.display(),
+                position = damage.position,
+                bytes = damage.bytes,
+                offsets = %format_args!("{}..{}", damage.first_offset, damage.next_offset),
+                fault = %damage.fault,
+                "damaged on disk; what lies before and behind it is served"
+            );
+        }
+        if let Some(cut) = &report.truncation {
+            warn!(
+                %partition,
+                file = %cut.file.display(),
+                position = cut.position,
+                bytes = cut.bytes,
+                segments_removed = cut.segments_removed,
+                offset = cut.offset,
+                fault = %cut.fault,
+                "what had not reached the disk was cut off"
+            );
+        }
     }
 }
 

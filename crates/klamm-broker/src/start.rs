@@ -176,6 +176,7 @@ fn open_logs(
     let options = log_manager_config(config, dirs, cluster_id);
     let logs = LogManager::open(options, env.clone(), |_| defaults.clone())?;
     directories::cordon(&logs, config);
+    directories::report_recovery(&logs);
     for dir in logs.ignored_dirs() {
         warn!(dir = %dir.display(), "ignored: not a partition's directory");
     }

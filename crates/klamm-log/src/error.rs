@@ -102,13 +102,16 @@ pub enum LogError {
         /// What is wrong with it.
         reason: BatchFault,
     },
-    /// A file of the log is damaged.
-    #[error("{} is corrupt at byte {position}: {reason}", file.display())]
+    /// A file of batches is damaged: Kafka's `CORRUPT_MESSAGE`. What lies before and behind the
+    /// damage can still be read.
+    #[error("{} is corrupt at byte {position}, offset {offset}: {reason}", file.display())]
     Corrupt {
         /// The file.
         file: PathBuf,
-        /// Position of the damage.
+        /// Where the first damaged batch begins.
         position: u64,
+        /// The first offset that cannot be read, as far as can be told.
+        offset: i64,
         /// What is wrong there.
         reason: BatchFault,
     },
@@ -166,11 +169,19 @@ impl LogError {
     pub fn is_storage_failure(&self) -> bool {
         matches!(
             self,
-            LogError::Corrupt { .. }
-                | LogError::MalformedFile { .. }
+            LogError::MalformedFile { .. }
                 | LogError::Offline { .. }
                 | LogError::Closed { .. }
                 | LogError::Io { .. }
+        )
+    }
+
+    /// Whether the content of one file is to blame: its disk answers, and what else is on it is as
+    /// good as before.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            LogError::Corrupt { .. } | LogError::MalformedFile { .. }
         )
     }
 

@@ -63,8 +63,8 @@ pub use index::txn::AbortedTxn;
 pub use journal::{Entries, Entry, Follower, Journal, JournalError, Options, Tail};
 pub use klamm_records::Compression;
 pub use log::{
-    AppendInfo, CopyStep, Log, LogOpen, LogRead, LogSlice, MoveError, MoveSide, OffsetAndTimestamp,
-    RecoveryReport, Truncation, UNKNOWN_LEADER_EPOCH,
+    AppendInfo, CopyStep, Damage, Log, LogOpen, LogRead, LogSlice, MoveError, MoveSide,
+    OffsetAndTimestamp, RecoveryReport, Truncation, UNKNOWN_LEADER_EPOCH,
 };
 pub use manager::{
     CleanRound, CleaningStatus, DirectoryInfo, LogManager, LogManagerConfig, ManagerError,

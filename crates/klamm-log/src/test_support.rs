@@ -123,6 +123,11 @@ impl TestDir {
         Log::open(self.open(config)).unwrap()
     }
 
+    /// The log's directory.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.path().join("topic-0")
+    }
+
     /// Names of the files of the log's directory.
     pub(crate) fn files(&self) -> Vec<String> {
         let entries = self.env.fs.read_dir(&self.path().join("topic-0")).unwrap();

@@ -7,7 +7,7 @@ use klamm_sim::scenarios::{SCENARIOS, Scenario, run_seed};
 fn seeds(scenario: &Scenario) -> u64 {
     match scenario.name {
         "log" | "log-manager" => 400,
-        "log-history" => 500,
+        "log-history" | "log-rot" => 500,
         _ => 100,
     }
 }

@@ -302,6 +302,7 @@ impl Copy<'_> {
         LogError::Corrupt {
             file: self.from.path(),
             position: 0,
+            offset: self.from.base_offset,
             reason,
         }
     }
@@ -318,6 +319,7 @@ fn fault_at(segment: &Segment, span: &BatchSpan, reason: BatchFault) -> LogError
     LogError::Corrupt {
         file: segment.path(),
         position: span.position,
+        offset: span.meta.base_offset,
         reason,
     }
 }

@@ -51,6 +51,13 @@ impl OffsetIndex {
                 .map_or(0, |entry| i64::from(entry.relative_offset))
     }
 
+    /// Offset and position of the last entry, or the segment's begin if there is none.
+    pub(crate) fn last_entry(&self) -> (i64, u64) {
+        let position = self.last().map_or(0, |entry| i64::from(entry.position));
+        // A negative one is beyond the end of any segment.
+        (self.last_offset(), position as u64)
+    }
+
     /// Adds an entry, unless its offset is not above the last one's: recovery of a damaged
     /// segment stops there.
     pub(crate) fn append(&mut self, offset: i64, position: u64) -> bool {
@@ -76,14 +83,18 @@ impl OffsetIndex {
         }
     }
 
-    /// Offset of the first entry whose position is at or after `position`.
-    pub(crate) fn offset_from_position(&mut self, position: u64) -> Result<Option<i64>, LogError> {
+    /// Offset and position of the first entry whose position is at or after `position`.
+    pub(crate) fn entry_from_position(
+        &mut self,
+        position: u64,
+    ) -> Result<Option<(i64, u64)>, LogError> {
         let index = self.partition_point(|entry| (entry.position.max(0) as u64) < position)?;
         if index >= self.len() {
             return Ok(None);
         }
         let entry = self.get(index)?;
-        Ok(Some(self.base_offset() + i64::from(entry.relative_offset)))
+        let offset = self.base_offset() + i64::from(entry.relative_offset);
+        Ok(Some((offset, entry.position.max(0) as u64)))
     }
 
     /// Removes entries at or above `offset`.
@@ -117,12 +128,12 @@ mod tests {
                 assert_eq!(index.position_at_or_below(offset).unwrap(), n as u64 * 4096);
             }
             assert_eq!(
-                index.offset_from_position(n as u64 * 4096 - 1).unwrap(),
-                Some(100 + n * 10)
+                index.entry_from_position(n as u64 * 4096 - 1).unwrap(),
+                Some((100 + n * 10, n as u64 * 4096))
             );
         }
         assert_eq!(index.position_at_or_below(109).unwrap(), 0);
-        assert_eq!(index.offset_from_position(1301 * 4096).unwrap(), None);
+        assert_eq!(index.entry_from_position(1301 * 4096).unwrap(), None);
         assert_eq!(index.last_offset(), 13100);
     }
 

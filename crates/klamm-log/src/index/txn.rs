@@ -58,6 +58,17 @@ impl AbortedTxn {
     }
 }
 
+impl AbortedTxn {
+    /// Whether a transaction can be this, whose marker lies at `after` or behind. The file has no
+    /// checksum, and an entry that is wrong would pass aborted records off as committed.
+    fn is_possible(&self, after: i64) -> bool {
+        self.producer_id >= 0
+            && (0..=self.last_offset).contains(&self.first_offset)
+            && self.last_offset >= after
+            && (0..=self.last_offset.saturating_add(1)).contains(&self.last_stable_offset)
+    }
+}
+
 /// The index of one segment. Entries are written at once and read when asked for.
 #[derive(Debug)]
 pub(crate) struct TxnIndex {
@@ -132,9 +143,19 @@ impl TxnIndex {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             result => result.at("read", &path)?,
         };
+        let mut after = self.base_offset;
         bytes
             .chunks_exact(ENTRY_LEN)
-            .map(AbortedTxn::decode)
+            .zip(1..)
+            .map(|(bytes, line)| {
+                let txn = AbortedTxn::decode(bytes)?;
+                if txn.is_possible(after) {
+                    after = txn.last_offset + 1;
+                    Ok(txn)
+                } else {
+                    Err(FileProblem::Line(line))
+                }
+            })
             .collect::<Result<_, _>>()
             .map_err(|problem| LogError::MalformedFile {
                 file: path,

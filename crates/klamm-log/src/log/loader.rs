@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::epoch_cache::EpochCache;
 use crate::error::{IoContext, LogError};
-use crate::log::open::{LogOpen, RecoveryReport, Truncation};
+use crate::log::open::{Damage, LogOpen, RecoveryReport, Truncation};
 use crate::log::tidy::{Found, tidy};
 use crate::names::FileKind;
 use crate::producer_state::{ProducerStates, marker};
-use crate::segment::{RecoveryState, Segment, scan};
+use crate::segment::{RecoveryState, Segment, SegmentRecovery, scan};
 use crate::storage::LogDir;
 
 /// Brings a directory into the state of an open log.
@@ -22,6 +22,8 @@ pub(super) struct Loader<'a> {
     found: Found,
     /// The offset after the last batch.
     end: i64,
+    /// The last segment ends in damage that is to stay, so that nothing may follow it there.
+    open_ended: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -41,6 +43,7 @@ impl<'a> Loader<'a> {
             report: RecoveryReport::default(),
             found,
             end: 0,
+            open_ended: false,
         })
     }
 
@@ -70,21 +73,50 @@ impl<'a> Loader<'a> {
             self.end = self.open.log_start_offset;
             return Ok(());
         };
-        self.end = match last.read_next_offset() {
-            Err(LogError::MalformedFile { .. } | LogError::Corrupt { .. }) => {
-                self.recover(&last)?;
-                last.read_next_offset()?
-            }
-            result => result?,
+        let clean = self.open.clean;
+        let noted = self.open.recovery_point;
+        // Of a clean shutdown all is on disk, and the recovery point is the end.
+        let synced_to = if clean && noted == 0 { i64::MAX } else { noted };
+        let read = match last.read_next_offset() {
+            Err(LogError::MalformedFile { .. } | LogError::Corrupt { .. }) => None,
+            // Only a damaged offset of the last batch says so.
+            Ok(end) if clean && noted > last.base_offset && end != noted => None,
+            result => Some(result?),
         };
+        self.end = match read {
+            Some(end) if !self.open_ended => end,
+            _ => {
+                let found = self.recover(&last, synced_to)?;
+                self.open_ended = found.open_ended;
+                found.next_offset
+            }
+        };
+        if self.open_ended {
+            // The offsets of what is damaged are not given to other records.
+            self.end = self.end.max(self.least_end());
+        }
         self.segments.push(last);
         Ok(())
+    }
+
+    /// The least end of a log whose last batches are damaged. After a crash the recovery point may
+    /// have been noted below the end of what was synced, within its last batch.
+    fn least_end(&self) -> i64 {
+        self.open.recovery_point + i64::from(!self.open.clean)
     }
 
     /// The last segment, made if there is none, and the end of the log.
     pub(super) fn active(&mut self) -> Result<(Arc<Segment>, i64), LogError> {
         if let Some(last) = self.segments.last() {
-            return Ok((last.clone(), self.end));
+            if !self.open_ended {
+                return Ok((last.clone(), self.end));
+            }
+            if last.base_offset == self.end {
+                // No offset tells the two segments apart, so there is nothing to keep.
+                let last = last.clone();
+                self.segments.pop();
+                self.remove(&last)?;
+            }
         }
         let segment = Arc::new(Segment::create(
             &self.dir,
@@ -112,8 +144,11 @@ impl<'a> Loader<'a> {
             let indexed = has(FileKind::Index) && has(FileKind::TimeIndex);
             let segment = Arc::new(segment);
             // What is beyond the recovery point is recovered anyway.
-            if !indexed && (self.open.clean || !self.is_unflushed(base_offset)) {
-                self.recover(&segment)?;
+            let below = self.open.clean || !self.is_unflushed(base_offset);
+            if below && !(indexed && segment.has_sound_txn_index()?) {
+                let last = self.found.logs.last() == Some(&base_offset);
+                let open_ended = self.recover(&segment, i64::MAX)?.open_ended;
+                self.open_ended = open_ended && last;
                 // It lies below the recovery point: no flush will look at it.
                 segment.sync()?;
             }
@@ -143,6 +178,7 @@ impl<'a> Loader<'a> {
         let unflushed = self.segments.split_off(first);
         let mut damaged = false;
         let mut end = None;
+        let synced_to = self.open.recovery_point;
         for segment in unflushed {
             // A crash can take the end of a segment, or all of it, and leave the next. Compaction
             // leaves gaps, too; there a gap proves nothing.
@@ -155,18 +191,22 @@ impl<'a> Loader<'a> {
                     truncation.segments_removed += 1;
                 }
             } else {
-                let next_offset;
-                (damaged, next_offset) = self.recover(&segment)?;
-                end = Some(next_offset);
+                let found = self.recover(&segment, synced_to)?;
+                damaged = found.truncated_bytes > 0;
+                self.open_ended = found.open_ended;
+                end = (!found.open_ended).then_some(found.next_offset);
                 self.segments.push(segment);
             }
         }
         Ok(())
     }
 
-    /// Verifies a segment and builds its indexes. Returns whether something was cut off, and the
-    /// offset after the last batch.
-    fn recover(&mut self, segment: &Arc<Segment>) -> Result<(bool, i64), LogError> {
+    /// Verifies a segment and builds its indexes. What lay below `synced_to` had been on disk.
+    fn recover(
+        &mut self,
+        segment: &Arc<Segment>,
+        synced_to: i64,
+    ) -> Result<SegmentRecovery, LogError> {
         rebuild_producers(
             &mut self.producers,
             &self.segments,
@@ -175,13 +215,30 @@ impl<'a> Loader<'a> {
             self.open.env.clock.wall_ms(),
             false,
         )?;
-        let result = segment.recover(RecoveryState {
+        let state = RecoveryState {
             producers: &mut self.producers,
             epochs: &mut self.epochs,
-        })?;
+        };
+        let result = segment.recover(state, synced_to)?;
         self.producers.take_snapshot()?;
         self.report.recovered_segments += 1;
         self.report.recovered_bytes += result.valid_bytes;
+        let next_base = self.found.logs.range(segment.base_offset + 1..).next();
+        let known_end = next_base.map_or(self.least_end(), |&next| next);
+        let path = segment.path();
+        self.report.damage.retain(|damage| damage.file != path);
+        for damage in &result.damage {
+            let open_ended = damage.next_offset == i64::MAX;
+            let next_offset = if open_ended {
+                known_end.max(damage.first_offset)
+            } else {
+                damage.next_offset
+            };
+            self.report.damage.push(Damage {
+                next_offset,
+                ..damage.clone()
+            });
+        }
         if let Some(fault) = result.fault {
             self.report.truncation = Some(Truncation {
                 file: segment.path(),
@@ -192,7 +249,7 @@ impl<'a> Loader<'a> {
                 segments_removed: 0,
             });
         }
-        Ok((result.truncated_bytes > 0, result.next_offset))
+        Ok(result)
     }
 
     fn remove(&mut self, segment: &Segment) -> Result<(), LogError> {
@@ -255,19 +312,23 @@ fn replay(
     from: i64,
     end: i64,
 ) -> Result<(), LogError> {
-    let Some(first) = segment.translate(from)? else {
+    // Of what is damaged nobody can tell whose it was.
+    let first = match segment.translate(from) {
+        Err(LogError::Corrupt { position, .. }) => Some(position),
+        found => found?.map(|span| span.position),
+    };
+    let Some(first) = first else {
         return Ok(());
     };
-    let mut scan = segment.scan(first.position, segment.size(), scan::WHOLE)?;
-    while let Some(span) = scan.next_header()? {
+    let mut scan = segment.scan(first, segment.size(), scan::WHOLE)?;
+    while let Some(span) = scan.next_sound()? {
         if span.meta.base_offset >= end {
             break;
         }
-        let marker = if span.meta.is_control() {
-            marker::read(&segment.read_batch(&span)?)
-        } else {
-            None
-        };
+        let control = span.meta.is_control();
+        let marker = control
+            .then(|| marker::read(scan.bytes_of(&span)))
+            .flatten();
         producers.replay(&span.meta, marker);
     }
     Ok(())

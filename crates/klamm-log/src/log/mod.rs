@@ -53,7 +53,7 @@ pub(crate) use clean::{CleaningView, LastRecord};
 pub(crate) use durability::Attachment;
 pub use offsets::{OffsetAndTimestamp, UNKNOWN_LEADER_EPOCH};
 pub(crate) use open::LOCK_FILE;
-pub use open::{LogOpen, RecoveryReport, Truncation};
+pub use open::{Damage, LogOpen, RecoveryReport, Truncation};
 pub use read::{LogRead, LogSlice};
 pub use relocate::{CopyStep, MoveError, MoveSide};
 
@@ -374,5 +374,7 @@ impl Log {
     }
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;

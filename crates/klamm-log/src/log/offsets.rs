@@ -1,6 +1,7 @@
 use klamm_records::legacy::Message;
 use klamm_records::{BatchView, Scratch};
 
+use crate::batch::verify_checksum;
 use crate::epoch_cache::EpochEnd;
 use crate::error::{BatchFault, LogError};
 use crate::index::txn::AbortedTxn;
@@ -75,10 +76,11 @@ impl Log {
     fn find_timestamp(&self, timestamp: i64) -> Result<Option<OffsetAndTimestamp>, LogError> {
         let start = self.log_start_offset();
         for segment in self.all_segments() {
-            if segment.max_timestamp()?.timestamp < timestamp {
+            if segment.checked_max_timestamp()?.timestamp < timestamp {
                 continue;
             }
             let found = segment.find_by_timestamp(timestamp, start, |span| {
+                self.check_place(&segment, &span)?;
                 first_record(&segment, span, |record_offset, record_timestamp| {
                     record_timestamp >= timestamp && record_offset >= start
                 })
@@ -102,7 +104,7 @@ impl Log {
     fn find_max_timestamp(&self) -> Result<Option<OffsetAndTimestamp>, LogError> {
         let mut best = None;
         for segment in self.all_segments() {
-            let max = segment.max_timestamp()?;
+            let max = segment.checked_max_timestamp()?;
             let better = best
                 .as_ref()
                 .is_none_or(|(_, timestamp)| max.timestamp > *timestamp);
@@ -115,6 +117,7 @@ impl Log {
         };
         let start = segment.base_offset;
         segment.find_by_timestamp(timestamp, start, |span| {
+            self.check_place(&segment, &span)?;
             first_record(&segment, span, |_, record_timestamp| {
                 record_timestamp >= timestamp
             })
@@ -169,11 +172,15 @@ fn first_record(
     wanted: impl Fn(i64, i64) -> bool,
 ) -> Result<Option<OffsetAndTimestamp>, LogError> {
     let bytes = segment.read_batch(&span)?;
-    let corrupt = || LogError::Corrupt {
+    let damaged = |reason| LogError::Corrupt {
         file: segment.path(),
         position: span.position,
-        reason: BatchFault::Records,
+        offset: span.meta.base_offset,
+        reason,
     };
+    let corrupt = || damaged(BatchFault::Records);
+    // An offset that is made of damaged records would be taken for good: nobody sees the batch.
+    verify_checksum(&bytes, span.meta.magic).map_err(damaged)?;
     let hit = |offset, timestamp| {
         Some(OffsetAndTimestamp {
             offset,

@@ -75,8 +75,29 @@ pub struct RecoveryReport {
     pub recovered_segments: usize,
     /// Bytes that were verified and kept.
     pub recovered_bytes: u64,
-    /// Damage that was found. What lay behind it is gone.
+    /// What a crash left at the end of the log. What lay behind it is gone.
     pub truncation: Option<Truncation>,
+    /// Damage in what had been on disk, in order. It is left as it is, and so is what lies behind
+    /// it; reads of it end in [`LogError::Corrupt`]. Only what opening had to look at is in here:
+    /// after a clean shutdown that is next to nothing.
+    pub damage: Vec<Damage>,
+}
+
+/// Damage in what had been on disk: bit rot, or someone else's write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file of batches.
+    pub file: PathBuf,
+    /// Where the first damaged batch begins.
+    pub position: u64,
+    /// Bytes from there to the next good batch, or to the end of the file.
+    pub bytes: u64,
+    /// The first offset that cannot be read.
+    pub first_offset: i64,
+    /// The first offset behind it that can be.
+    pub next_offset: i64,
+    /// What is wrong at the position.
+    pub fault: BatchFault,
 }
 
 /// Damage that recovery found in a segment.
@@ -98,8 +119,9 @@ pub struct Truncation {
 
 impl Log {
     /// Opens a log, or creates it. After a clean shutdown that takes a few system calls; else the
-    /// segments from the recovery point on are verified, the first damaged batch and all after it
-    /// cut off, and indexes and producer state made anew.
+    /// segments from the recovery point on are verified, and indexes and producer state made anew.
+    /// At or above the recovery point the first damaged batch and all after it are cut off: a crash
+    /// leaves that. Below it nothing is: see [`RecoveryReport::damage`].
     ///
     /// # Errors
     /// [`LogError::InconsistentTopicId`], [`LogError::MalformedFile`], or the disk's.

@@ -5,7 +5,8 @@ use klamm_env::File;
 
 use crate::error::LogError;
 use crate::log::Log;
-use crate::segment::Segment;
+use crate::segment::{BatchSpan, Segment};
+use crate::storage::lock;
 
 /// A part of a file.
 #[derive(Clone, Debug)]
@@ -124,6 +125,7 @@ impl Log {
                 (segment.translate(start_offset)?, segment.size())
             };
             if let Some(first) = first.filter(|first| first.position < end) {
+                self.check_place(&segment, &first)?;
                 let mut room = max_bytes - read.len.min(max_bytes);
                 if read.parts.is_empty() {
                     read.first_offset = first.meta.base_offset;
@@ -151,6 +153,24 @@ impl Log {
             next = following.filter(|following| following.base_offset < upper);
         }
         Ok(read)
+    }
+
+    /// Refuses a batch with offsets of other segments, or beyond the end: its header is damaged.
+    pub(super) fn check_place(&self, segment: &Segment, span: &BatchSpan) -> Result<(), LogError> {
+        let limit = || {
+            let following = self.segment_after(segment.base_offset);
+            following.map_or(self.log_end_offset(), |following| following.base_offset)
+        };
+        if span.meta.last_offset < limit() {
+            return Ok(());
+        }
+        // An append that is under way holds the lock.
+        drop(lock(&self.state));
+        if span.meta.last_offset < limit() {
+            Ok(())
+        } else {
+            Err(segment.misplaced(span))
+        }
     }
 
     /// Whether the segments are still those that were read: none were replaced by compaction, cut

@@ -138,8 +138,8 @@ fn next_offset(dir: &LogDir, offset: i64, suffix: &str) -> Result<i64, LogError>
     let file = dir.fs.open(&path, OpenMode::Read).at("open", &path)?;
     let len = file.len().at("inspect", &path)?;
     let mut next = offset;
-    let mut scan = BatchScan::new(file, path, 0, len, scan::HEADERS);
-    while let Some(span) = scan.next_header()? {
+    let mut scan = BatchScan::new(file, path, (0, len), offset, scan::HEADERS);
+    while let Some(span) = scan.next_readable()? {
         next = span.meta.next_offset();
     }
     Ok(next)

@@ -51,11 +51,13 @@ impl Log {
 
     fn truncate_within(&self, state: &mut State, offset: i64) -> Result<(), LogError> {
         let last_kept = self.segment_at(offset);
-        let cut = match &last_kept {
-            Some(segment) => segment.translate(offset)?,
+        let cut = match last_kept.as_ref().map(|segment| segment.translate(offset)) {
+            // Of damage nothing is kept: where it would be cut nobody knows.
+            Some(Err(LogError::Corrupt { offset: lost, .. })) => Some(lost),
+            Some(found) => found?.map(|batch| batch.meta.base_offset),
             None => None,
         };
-        let offset = cut.map_or(offset, |batch| batch.meta.base_offset.min(offset));
+        let offset = cut.map_or(offset, |begin| begin.min(offset));
         // The end goes first, so that readers turn back before the bytes are gone.
         self.shrink_marks(offset)?;
         let removed = self.edit_segments(|segments| segments.split_off(&(offset + 1)));

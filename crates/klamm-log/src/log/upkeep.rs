@@ -127,6 +127,12 @@ impl Log {
         if config.delete && config.retention_ms >= 0 {
             removed += self.remove_while(&mut state, |segment, _| {
                 let age_ms = now_ms.saturating_sub(segment.retention_timestamp()?);
+                if age_ms <= config.retention_ms {
+                    return Ok(false);
+                }
+                // Before anything is deleted for it the timestamp is made sure of.
+                segment.checked_max_timestamp()?;
+                let age_ms = now_ms.saturating_sub(segment.retention_timestamp()?);
                 Ok(age_ms > config.retention_ms)
             })?;
         }

@@ -241,7 +241,10 @@ impl LogManager {
         match result {
             // Deleted in between.
             Ok(()) | Err(LogError::Closed { .. }) => {}
-            Err(error) if error.is_storage_failure() => self.fail_directory(index),
+            // One file's content is not the disk's failure: the others go on.
+            Err(error) if error.is_storage_failure() && !error.is_damage() => {
+                self.fail_directory(index);
+            }
             Err(_) => {}
         }
     }

@@ -57,7 +57,7 @@ impl Segment {
     /// Timestamp of the first batch, -1 if there is none.
     pub(super) fn first_timestamp_in(&self, state: &mut SegmentState) -> Result<i64, LogError> {
         if state.first_timestamp.is_none() {
-            let first = self.scan(0, self.size(), HEADERS)?.next_header()?;
+            let first = self.scan(0, self.size(), HEADERS)?.next_readable()?;
             state.first_timestamp = first.map(|span| span.meta.max_timestamp);
         }
         Ok(state.first_timestamp.unwrap_or(NO_TIMESTAMP))
@@ -151,7 +151,10 @@ impl Segment {
 
     /// Removes the batch that holds `offset` and all after it. Returns how many bytes went.
     pub(crate) fn truncate_to(&self, offset: i64, now_ms: i64) -> Result<u64, LogError> {
-        let from = self.translate(offset)?.map(|span| span.position);
+        let from = match self.translate(offset) {
+            Err(LogError::Corrupt { position, .. }) => Some(position),
+            found => found?.map(|span| span.position),
+        };
         let mut state = lock(&self.state);
         self.offsets_in(&mut state)?.truncate_to_offset(offset)?;
         self.times_in(&mut state)?.truncate_to_offset(offset)?;
@@ -185,7 +188,7 @@ impl Segment {
         let mut max = self.times_in(state)?.last_entry();
         let from = self.offsets_in(state)?.position_at_or_below(max.offset)?;
         let mut scan = self.scan(from, self.size(), HEADERS)?;
-        while let Some(span) = scan.next_header()? {
+        while let Some(span) = scan.next_readable()? {
             if span.meta.max_timestamp > max.timestamp {
                 max = TimestampOffset {
                     timestamp: span.meta.max_timestamp,

@@ -2,11 +2,19 @@ use klamm_env::FileExt;
 
 use crate::error::{BatchFault, IoContext, LogError};
 use crate::index::time::TimestampOffset;
-use crate::segment::scan::HEADERS;
+use crate::segment::scan::{HEADERS, Verified};
 use crate::segment::{BatchScan, BatchSpan, Segment, SegmentState};
 use crate::storage::lock;
 
 impl Segment {
+    /// Whether the index of aborted transactions, if there is one, can be what was written.
+    pub(crate) fn has_sound_txn_index(&self) -> Result<bool, LogError> {
+        match self.txn_index().entries() {
+            Err(LogError::MalformedFile { .. }) => Ok(false),
+            result => result.map(|_| true),
+        }
+    }
+
     /// The batch that holds `offset`, or the first after it. None if all batches are below.
     pub(crate) fn translate(&self, offset: i64) -> Result<Option<BatchSpan>, LogError> {
         let mut state = lock(&self.state);
@@ -44,9 +52,11 @@ impl Segment {
         };
         let end = match end {
             Some(end) => end,
-            None => self
-                .scan_to(upper, end_from, size)?
-                .map_or(size, |span| span.position),
+            None => match self.scan_to(upper, end_from, size) {
+                // What lies before the damage can be read.
+                Err(LogError::Corrupt { position, .. }) => position,
+                found => found?.map_or(size, |span| span.position),
+            },
         };
         Ok((start, end))
     }
@@ -58,17 +68,26 @@ impl Segment {
             let mut scan = self.scan(from, size, HEADERS)?;
             match scan.next_header() {
                 Ok(Some(first)) if first.meta.base_offset <= offset => {
-                    return first_reaching(offset, first, scan);
+                    if first.meta.last_offset >= offset {
+                        return Ok(Some(first));
+                    }
+                    return first_reaching(offset, scan);
                 }
                 Ok(_) | Err(LogError::Corrupt { .. }) => {}
                 Err(error) => return Err(error),
             }
             self.rebuild_indexes(&mut lock(&self.state))?;
         }
-        let mut scan = self.scan(0, size, HEADERS)?;
-        match scan.next_header()? {
-            Some(first) => first_reaching(offset, first, scan),
-            None => Ok(None),
+        first_reaching(offset, self.scan(0, size, HEADERS)?)
+    }
+
+    /// The error for a batch whose offsets are other segments'.
+    pub(crate) fn misplaced(&self, span: &BatchSpan) -> LogError {
+        LogError::Corrupt {
+            file: self.path(),
+            position: span.position,
+            offset: span.meta.base_offset,
+            reason: BatchFault::Offset(span.meta.last_offset),
         }
     }
 
@@ -82,10 +101,21 @@ impl Segment {
     }
 
     /// Offset of an index entry at or behind a position: an upper bound for what a read up to
-    /// there contains.
+    /// there contains. None if there is none, or one that does not fit its batch.
     pub(crate) fn upper_bound_offset(&self, position: u64) -> Result<Option<i64>, LogError> {
         let mut state = lock(&self.state);
-        self.offsets_in(&mut state)?.offset_from_position(position)
+        let entry = self.offsets_in(&mut state)?.entry_from_position(position)?;
+        drop(state);
+        let Some((offset, position)) = entry else {
+            return Ok(None);
+        };
+        // Aborted transactions above a bound that is too low would be taken for committed ones.
+        let mut scan = self.scan(position, self.size(), HEADERS)?;
+        match scan.next_header() {
+            Ok(Some(span)) if span.meta.last_offset <= offset => Ok(Some(offset)),
+            Ok(_) | Err(LogError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The offset after the segment's last batch.
@@ -104,15 +134,47 @@ impl Segment {
         if from > 0 && from >= size {
             return Err(scan.corrupt(BatchFault::Truncated));
         }
-        while let Some(span) = scan.next_header()? {
-            next = span.meta.next_offset();
+        loop {
+            match scan.next_header() {
+                Ok(Some(span)) => next = span.meta.next_offset(),
+                Ok(None) => return Ok(next),
+                // Damage in the middle; the end is what is asked for.
+                Err(error @ LogError::Corrupt { .. }) => match scan.resync()? {
+                    Some(span) => next = span.meta.next_offset(),
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
+            }
         }
-        Ok(next)
     }
 
     /// The largest timestamp with the last offset of its batch; timestamp -1 if there is none.
     pub(crate) fn max_timestamp(&self) -> Result<TimestampOffset, LogError> {
         let mut state = lock(&self.state);
+        self.max_timestamp_in(&mut state)
+    }
+
+    /// As [`max_timestamp`](Self::max_timestamp), held against the batch that it is said to be of:
+    /// the index has no checksum, and who goes by a timestamp that is wrong passes over records or
+    /// deletes them too early.
+    pub(crate) fn checked_max_timestamp(&self) -> Result<TimestampOffset, LogError> {
+        let mut state = lock(&self.state);
+        let max = self.max_timestamp_in(&mut state)?;
+        if state.max_is_certain {
+            return Ok(max);
+        }
+        drop(state);
+        let holds = match self.translate(max.offset) {
+            Ok(Some(span)) => span.meta.max_timestamp == max.timestamp,
+            Ok(None) => self.size() == 0,
+            Err(LogError::Corrupt { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        let mut state = lock(&self.state);
+        if !holds {
+            self.rebuild_indexes(&mut state)?;
+        }
+        state.max_is_certain = true;
         self.max_timestamp_in(&mut state)
     }
 
@@ -158,11 +220,23 @@ impl Segment {
         let entry = self.times_in(&mut state)?.at_or_before(timestamp)?;
         drop(state);
         // The entry's batch was the first with its timestamp: those before it are older.
-        let Some(first) = self.translate(entry.offset.max(offset))? else {
+        let mut first = self.translate(entry.offset.max(offset))?;
+        let is_entrys = |span: &BatchSpan| span.meta.max_timestamp == entry.timestamp;
+        if entry.offset > offset && !first.as_ref().is_some_and(is_entrys) {
+            // What the index says is not so.
+            first = self.translate(self.base_offset.max(offset))?;
+        }
+        let Some(first) = first else {
             return Ok(None);
         };
         let mut scan = self.scan(first.position, self.size(), HEADERS)?;
-        while let Some(span) = scan.next_header()? {
+        loop {
+            // Verified: what is passed over by a damaged timestamp nobody else would miss.
+            let span = match scan.next_verified()? {
+                Verified::Batch(span, _) => span,
+                Verified::Damaged(fault) => return Err(scan.corrupt(fault)),
+                Verified::End => return Ok(None),
+            };
             if span.meta.max_timestamp >= timestamp
                 && span.meta.last_offset >= offset
                 && let Some(found) = visit(span)?
@@ -170,7 +244,6 @@ impl Segment {
                 return Ok(Some(found));
             }
         }
-        Ok(None)
     }
 }
 
@@ -187,17 +260,19 @@ fn recent_reaching(state: &SegmentState, offset: i64) -> Option<Option<BatchSpan
     Some(state.recent.get(index).copied())
 }
 
-fn first_reaching(
-    offset: i64,
-    first: BatchSpan,
-    mut rest: BatchScan,
-) -> Result<Option<BatchSpan>, LogError> {
-    let mut span = first;
-    while span.meta.last_offset < offset {
-        match rest.next_header()? {
-            Some(next) => span = next,
-            None => return Ok(None),
+/// Walks to the first batch that reaches `offset`. Damage before it is passed over; damage that
+/// the offset may lie in is an error.
+fn first_reaching(offset: i64, mut scan: BatchScan) -> Result<Option<BatchSpan>, LogError> {
+    loop {
+        let span = match scan.next_header() {
+            Err(error @ LogError::Corrupt { .. }) => match scan.resync()? {
+                Some(span) if span.meta.base_offset <= offset => Some(span),
+                _ => return Err(error),
+            },
+            found => found?,
+        };
+        if span.is_none_or(|span| span.meta.last_offset >= offset) {
+            return Ok(span);
         }
     }
-    Ok(Some(span))
 }

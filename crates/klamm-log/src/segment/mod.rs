@@ -26,14 +26,14 @@ use klamm_env::{Env, File};
 
 use crate::config::LogConfig;
 use crate::error::{IoContext, LogError};
-use crate::index::offset::OffsetIndex;
+use crate::index::offset::{OffsetIndex, fits};
 use crate::index::time::{TimeIndex, TimestampOffset};
 use crate::index::txn::TxnIndex;
 use crate::names::{DELETED_SUFFIX, FileKind};
 use crate::storage::{LazyFile, LogDir, lock, sync_file};
 
 pub(crate) use append::{RollCheck, WriteFailure};
-pub(crate) use recover::RecoveryState;
+pub(crate) use recover::{RecoveryState, SegmentRecovery};
 pub(crate) use scan::{BatchScan, BatchSpan};
 
 /// Batches of the active segment whose place is remembered, so that reads at the tail need no
@@ -72,6 +72,8 @@ struct SegmentState {
     bytes_since_entry: u64,
     /// Largest timestamp so far; none until it is looked up in the time index.
     max_timestamp: Option<TimestampOffset>,
+    /// Whether it was taken from batches, or held against them.
+    max_is_certain: bool,
     /// Timestamp of the first batch, by which the segment ages.
     first_timestamp: Option<i64>,
     created_ms: i64,
@@ -106,6 +108,7 @@ impl Segment {
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         state.offsets = Some(offsets);
         state.times = Some(times);
+        state.max_is_certain = true;
         state.max_timestamp = Some(TimestampOffset {
             timestamp: crate::batch::NO_TIMESTAMP,
             offset: base_offset,
@@ -140,6 +143,7 @@ impl Segment {
                 times: None,
                 bytes_since_entry: 0,
                 max_timestamp: None,
+                max_is_certain: false,
                 first_timestamp: None,
                 created_ms: env.clock.wall_ms(),
                 recent: VecDeque::new(),
@@ -173,8 +177,8 @@ impl Segment {
         Ok(BatchScan::new(
             self.file()?,
             self.path(),
-            from,
-            end,
+            (from, end),
+            self.base_offset,
             buffer_len,
         ))
     }
@@ -371,17 +375,24 @@ impl Segment {
                 Ok((offsets, times))
             });
         match opened {
-            Ok((offsets, times)) => {
+            Ok((offsets, times)) if self.may_be_of(&offsets, &times) => {
                 state.offsets = Some(offsets);
                 state.times = Some(times);
                 Ok(())
             }
-            Err(LogError::MalformedFile { .. }) => self.rebuild_indexes(state),
+            Ok(_) | Err(LogError::MalformedFile { .. }) => self.rebuild_indexes(state),
             Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 self.rebuild_indexes(state)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the last entries can be of this segment, as Kafka checks when it loads one.
+    fn may_be_of(&self, offsets: &OffsetIndex, times: &TimeIndex) -> bool {
+        let (offset, position) = offsets.last_entry();
+        let fits = |offset| fits(self.base_offset, offset);
+        fits(offset) && fits(times.last_entry().offset) && position < self.size().max(1)
     }
 
     fn not_loaded(&self) -> LogError {

@@ -59,6 +59,7 @@ impl IndexBuilder {
         self.times.write_tail()?;
         state.bytes_since_entry = 0;
         state.max_timestamp = Some(self.max);
+        state.max_is_certain = true;
         state.first_timestamp = self.first_timestamp;
         state.offsets = Some(self.offsets);
         state.times = Some(self.times);
@@ -67,7 +68,7 @@ impl IndexBuilder {
 }
 
 impl Segment {
-    /// Makes both indexes anew, from the batches' headers: what to do about an index that is
+    /// Makes both indexes anew, from the batches that are not damaged: what to do about an index that is
     /// missing or damaged while the segment is in use.
     pub(super) fn rebuild_indexes(&self, state: &mut SegmentState) -> Result<(), LogError> {
         if self.is_retired() {
@@ -76,7 +77,7 @@ impl Segment {
         // First the batches: a segment that was removed meanwhile gets no new files.
         let mut scan = self.scan(0, self.size(), WHOLE)?;
         let mut builder = IndexBuilder::new(self)?;
-        while let Some(span) = scan.next_header()? {
+        while let Some(span) = scan.next_sound()? {
             builder.note(&span);
         }
         builder.finish(state)?;

@@ -1,13 +1,15 @@
 use std::sync::atomic::Ordering;
 
+use crate::batch::BatchMeta;
 use crate::epoch_cache::EpochCache;
 use crate::error::{BatchFault, IoContext, LogError};
 use crate::index::offset::fits;
 use crate::index::txn::AbortedTxn;
+use crate::log::Damage;
 use crate::producer_state::{ProducerStates, marker};
-use crate::segment::Segment;
 use crate::segment::rebuild::IndexBuilder;
 use crate::segment::scan::{Verified, WHOLE};
+use crate::segment::{BatchSpan, Segment};
 use crate::storage::lock;
 
 /// What recovery builds up beside the segment's own indexes.
@@ -17,78 +19,142 @@ pub(crate) struct RecoveryState<'a> {
 }
 
 /// What recovery of a segment found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentRecovery {
     /// Bytes that were verified and kept.
     pub(crate) valid_bytes: u64,
-    /// Bytes behind them that were cut off.
+    /// Bytes at the end that were cut off.
     pub(crate) truncated_bytes: u64,
     /// The offset after the last batch kept.
     pub(crate) next_offset: i64,
     /// Why the rest was cut off.
     pub(crate) fault: Option<BatchFault>,
+    /// Damage that was left where it is.
+    pub(crate) damage: Vec<Damage>,
+    /// The last damage goes on to the end of the file, so that nothing may be appended there.
+    pub(crate) open_ended: bool,
 }
 
 impl Segment {
-    /// Verifies every batch, cuts the file before the first damaged one, and builds the indexes
-    /// anew. The segment must not be in use.
-    pub(crate) fn recover(&self, with: RecoveryState<'_>) -> Result<SegmentRecovery, LogError> {
+    /// Verifies every batch and builds the indexes anew. What a crash can have left, at or above
+    /// `synced_to`, ends the segment: the file is cut before the first damaged batch. Below it
+    /// everything had been on disk, so damage there came later, and what lies behind it is as
+    /// good as before: it stays, and so do the damaged bytes. The segment must not be in use.
+    pub(crate) fn recover(
+        &self,
+        mut with: RecoveryState<'_>,
+        synced_to: i64,
+    ) -> Result<SegmentRecovery, LogError> {
         // What is found may be in the page cache alone.
         self.note_change();
         let mut indexes = IndexBuilder::new(self)?;
         self.txn_index().reset()?;
-        let mut next_offset = self.base_offset;
-        let mut valid_bytes = 0;
-        let mut scan = self.scan(0, self.size(), WHOLE)?;
-        let fault = loop {
-            let (span, bytes) = match scan.next_verified()? {
-                Verified::Batch(span, bytes) => (span, bytes),
-                Verified::Damaged(fault) => break Some(fault),
-                Verified::End => break None,
-            };
-            let meta = span.meta;
-            if meta.last_offset < next_offset || !fits(self.base_offset, meta.last_offset) {
-                break Some(BatchFault::Offset(meta.last_offset));
-            }
-            indexes.note(&span);
-            if meta.leader_epoch >= 0
-                && with
-                    .epochs
-                    .latest()
-                    .is_none_or(|latest| meta.leader_epoch > latest)
-            {
-                with.epochs.insert(meta.leader_epoch, meta.base_offset);
-            }
-            let marker = meta.is_control().then(|| marker::read(bytes)).flatten();
-            if let Some((txn, last_stable_offset)) = with.producers.replay(&meta, marker)
-                && txn.aborted
-            {
-                self.txn_index().append(&AbortedTxn {
-                    producer_id: txn.producer_id,
-                    first_offset: txn.first_offset,
-                    last_offset: txn.last_offset,
-                    last_stable_offset,
-                })?;
-            }
-            next_offset = meta.next_offset();
-            valid_bytes = span.end();
+        let mut found = SegmentRecovery {
+            valid_bytes: 0,
+            truncated_bytes: 0,
+            next_offset: self.base_offset,
+            fault: None,
+            damage: Vec::new(),
+            open_ended: false,
         };
-        let truncated_bytes = self.size() - valid_bytes;
-        if truncated_bytes > 0 {
+        let mut end = 0;
+        let mut scan = self.scan(0, self.size(), WHOLE)?;
+        loop {
+            let fault = match scan.next_verified()? {
+                Verified::End => break,
+                Verified::Damaged(fault) => fault,
+                Verified::Batch(span, bytes) => {
+                    match self.check(&span.meta, found.next_offset, synced_to) {
+                        Ok(()) => {
+                            self.take_over(&span, bytes, &mut indexes, &mut with)?;
+                            found.next_offset = span.meta.next_offset();
+                            found.valid_bytes += span.meta.size as u64;
+                            end = span.end();
+                            continue;
+                        }
+                        Err(fault) => {
+                            scan.seek(&span, found.next_offset);
+                            fault
+                        }
+                    }
+                }
+            };
+            if found.next_offset >= synced_to {
+                found.fault = Some(fault);
+                break;
+            }
+            let next = scan.resync()?;
+            let behind = next.map_or(self.size(), |next| next.position);
+            found.damage.push(Damage {
+                file: self.path(),
+                position: end,
+                bytes: behind - end,
+                first_offset: found.next_offset,
+                next_offset: next.map_or(i64::MAX, |next| next.meta.base_offset),
+                fault,
+            });
+            end = behind;
+            match next {
+                Some(next) => scan.seek(&next, next.meta.base_offset),
+                None => {
+                    found.open_ended = true;
+                    break;
+                }
+            }
+        }
+        found.truncated_bytes = self.size() - end;
+        if found.truncated_bytes > 0 {
             let file = self.file()?;
-            file.set_len(valid_bytes).at("truncate", &self.path())?;
+            file.set_len(end).at("truncate", &self.path())?;
             // What was cut off must not come back behind batches that are written in its place.
             file.sync_data().at("sync", &self.path())?;
         }
-        self.size.store(valid_bytes, Ordering::Release);
+        self.size.store(end, Ordering::Release);
         let mut state = lock(&self.state);
         indexes.finish(&mut state)?;
         state.recent.clear();
-        Ok(SegmentRecovery {
-            valid_bytes,
-            truncated_bytes,
-            next_offset,
-            fault,
-        })
+        Ok(found)
+    }
+
+    fn check(&self, meta: &BatchMeta, next_offset: i64, synced_to: i64) -> Result<(), BatchFault> {
+        let misplaced = meta.last_offset < next_offset || !fits(self.base_offset, meta.last_offset);
+        // The recovery point lies within a batch or at its end, never in a gap.
+        let skips = next_offset < synced_to && meta.base_offset > synced_to.saturating_add(1);
+        if misplaced || skips {
+            return Err(BatchFault::Offset(meta.last_offset));
+        }
+        Ok(())
+    }
+
+    /// Notes a good batch wherever recovery notes batches.
+    fn take_over(
+        &self,
+        span: &BatchSpan,
+        bytes: &[u8],
+        indexes: &mut IndexBuilder,
+        with: &mut RecoveryState<'_>,
+    ) -> Result<(), LogError> {
+        let meta = span.meta;
+        indexes.note(span);
+        if meta.leader_epoch >= 0
+            && with
+                .epochs
+                .latest()
+                .is_none_or(|latest| meta.leader_epoch > latest)
+        {
+            with.epochs.insert(meta.leader_epoch, meta.base_offset);
+        }
+        let marker = meta.is_control().then(|| marker::read(bytes)).flatten();
+        if let Some((txn, last_stable_offset)) = with.producers.replay(&meta, marker)
+            && txn.aborted
+        {
+            self.txn_index().append(&AbortedTxn {
+                producer_id: txn.producer_id,
+                first_offset: txn.first_offset,
+                last_offset: txn.last_offset,
+                last_stable_offset,
+            })?;
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Walks the batches of a log file.
+//! Walks the batches of a log file, and finds the way behind damage.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use klamm_env::{File, FileExt};
 
 use crate::batch::{BatchMeta, HEADER_LEN, verify_checksum};
 use crate::error::{BatchFault, IoContext, LogError};
+use crate::index::offset::fits;
 
 /// Where a batch lies in a log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub(crate) enum Verified<'a> {
 
 /// Reads the batches of a file from a position to an end, through a buffer of fixed size (larger
 /// only for a batch that is larger).
+///
+/// Offset, length and epoch of a batch are not covered by its checksum, and a walk over headers
+/// does not look at checksums at all. So each header is held against the next one: where they do
+/// not fit together the checksum says which of the two is damaged.
 #[derive(Debug)]
 pub(crate) struct BatchScan {
     file: Arc<dyn File>,
@@ -38,6 +43,10 @@ pub(crate) struct BatchScan {
     /// Where the next batch begins.
     position: u64,
     end: u64,
+    /// No batch of the file begins below this offset.
+    least_offset: i64,
+    /// Nor any from here on below this one.
+    next_offset: i64,
     buffer: Vec<u8>,
     /// Position in the file of the buffer's first byte.
     buffered_from: u64,
@@ -49,12 +58,19 @@ pub(crate) const HEADERS: usize = 4 << 10;
 /// Enough for full speed: recovery.
 pub(crate) const WHOLE: usize = 1 << 20;
 
+/// Where in a batch its magic lies.
+const MAGIC_AT: usize = 16;
+/// The format of batches that are looked for behind damage. Older ones have too little in them
+/// that could tell one from other bytes.
+const MAGIC: u8 = 2;
+
 impl BatchScan {
+    /// A walk over `from..end` of a file whose batches have offsets from `least_offset` on.
     pub(crate) fn new(
         file: Arc<dyn File>,
         path: PathBuf,
-        from: u64,
-        end: u64,
+        (from, end): (u64, u64),
+        least_offset: i64,
         buffer_len: usize,
     ) -> BatchScan {
         BatchScan {
@@ -62,6 +78,8 @@ impl BatchScan {
             path,
             position: from,
             end,
+            least_offset,
+            next_offset: least_offset,
             buffer: vec![0; buffer_len],
             buffered_from: from,
             buffered: 0,
@@ -75,8 +93,25 @@ impl BatchScan {
             Some(Err(fault)) => return Err(self.corrupt(fault)),
             None => return Ok(None),
         };
-        self.position = span.end();
+        if !self.leads_on(&span)? && !self.holds(&span)? {
+            return Err(self.corrupt(BatchFault::Checksum));
+        }
+        self.pass(&span);
         Ok(Some(span))
+    }
+
+    /// Whether the batch behind `span` is where `span` ends, with the offset that follows.
+    fn leads_on(&mut self, span: &BatchSpan) -> Result<bool, LogError> {
+        let next = self.peek_at(span.end(), span.meta.next_offset())?;
+        Ok(matches!(next, Some(Ok(next)) if next.meta.base_offset == span.meta.next_offset()))
+    }
+
+    /// The header of the next batch that can be read: damage is passed over.
+    pub(crate) fn next_readable(&mut self) -> Result<Option<BatchSpan>, LogError> {
+        match self.next_header() {
+            Err(LogError::Corrupt { .. }) => self.resync(),
+            result => result,
+        }
     }
 
     /// The next batch, checksum verified, with its bytes.
@@ -93,33 +128,178 @@ impl BatchScan {
             return Ok(Verified::Damaged(fault));
         }
         self.position = span.end();
+        self.next_offset = span.meta.next_offset();
         Ok(Verified::Batch(span, bytes))
+    }
+
+    /// The next batch whose checksum holds: damage is passed over. [`bytes_of`](Self::bytes_of)
+    /// has its bytes.
+    pub(crate) fn next_sound(&mut self) -> Result<Option<BatchSpan>, LogError> {
+        match self.next_verified()? {
+            Verified::Batch(span, _) => Ok(Some(span)),
+            Verified::End => Ok(None),
+            Verified::Damaged(_) => self.resync(),
+        }
+    }
+
+    /// The bytes of the batch that was verified last.
+    pub(crate) fn bytes_of(&self, span: &BatchSpan) -> &[u8] {
+        let from = (span.position - self.buffered_from) as usize;
+        &self.buffer[from..from + span.meta.size]
+    }
+
+    /// From damage, goes behind the next batch whose checksum holds and whose offsets may follow;
+    /// none if there is none. [`seek`](Self::seek) goes back to that batch.
+    pub(crate) fn resync(&mut self) -> Result<Option<BatchSpan>, LogError> {
+        // If the header can be believed it says where to go on.
+        if let Some(Ok(span)) = self.peek_at(self.position, self.next_offset)?
+            && let Some(next) = self.good_at(span.end())?
+            && next.meta.base_offset == span.meta.next_offset()
+        {
+            self.pass(&next);
+            return Ok(Some(next));
+        }
+        while let Some(next) = self.search()? {
+            let behind = self.sound_behind(&next, self.next_offset)?;
+            if behind.is_none_or(|behind| behind.meta.base_offset >= next.meta.next_offset()) {
+                self.pass(&next);
+                return Ok(Some(next));
+            }
+            // Its own offset is what is damaged.
+            self.position = next.position;
+        }
+        self.position = self.end;
+        Ok(None)
+    }
+
+    /// The next place behind this one where there is a batch beyond doubt.
+    fn search(&mut self) -> Result<Option<BatchSpan>, LogError> {
+        let mut at = self.position + 1;
+        while at + HEADER_LEN as u64 <= self.end {
+            self.position = at;
+            self.fill(HEADER_LEN)?;
+            let from = (at - self.buffered_from) as usize;
+            let window = &self.buffer[from + MAGIC_AT..self.buffered];
+            let Some(found) = window.iter().position(|&byte| byte == MAGIC) else {
+                at += window.len() as u64;
+                continue;
+            };
+            at += found as u64;
+            if let Some(next) = self.good_at(at)? {
+                return Ok(Some(next));
+            }
+            at += 1;
+        }
+        Ok(None)
+    }
+
+    /// Goes back to a batch, so that it is the next one, and one that begins at `least` or above.
+    pub(crate) fn seek(&mut self, span: &BatchSpan, least: i64) {
+        self.position = span.position;
+        self.next_offset = least;
     }
 
     pub(crate) fn corrupt(&self, reason: BatchFault) -> LogError {
         LogError::Corrupt {
             file: self.path.clone(),
             position: self.position,
+            offset: self.next_offset,
             reason,
         }
     }
 
+    fn pass(&mut self, span: &BatchSpan) {
+        self.position = span.end();
+        self.next_offset = span.meta.next_offset();
+    }
+
+    /// The batch at a position, if it is beyond doubt.
+    fn good_at(&mut self, position: u64) -> Result<Option<BatchSpan>, LogError> {
+        let Some(Ok(span)) = self.peek_at(position, self.next_offset)? else {
+            return Ok(None);
+        };
+        let plausible =
+            span.meta.magic == MAGIC as i8 && fits(self.least_offset, span.meta.last_offset);
+        Ok((plausible && self.holds(&span)?).then_some(span))
+    }
+
+    /// Whether the checksum of a batch holds.
+    fn holds(&mut self, span: &BatchSpan) -> Result<bool, LogError> {
+        let before = std::mem::replace(&mut self.position, span.position);
+        let filled = self.fill(span.meta.size);
+        self.position = before;
+        filled?;
+        let from = (span.position - self.buffered_from) as usize;
+        let bytes = &self.buffer[from..from + span.meta.size];
+        Ok(verify_checksum(bytes, span.meta.magic).is_ok())
+    }
+
+    /// The batch that comes next. After a gap it is believed only if what is behind it does not
+    /// belong into the gap.
     fn peek(&mut self) -> Result<Option<Result<BatchSpan, BatchFault>>, LogError> {
-        let left = self.end.saturating_sub(self.position);
+        let expected = self.next_offset;
+        let peeked = self.peek_at(self.position, expected)?;
+        if let Some(Ok(span)) = &peeked
+            && span.meta.base_offset > expected
+            && let Some(behind) = self.sound_behind(span, expected)?
+            && behind.meta.base_offset < span.meta.next_offset()
+        {
+            return Ok(Some(Err(BatchFault::Offset(span.meta.base_offset))));
+        }
+        Ok(peeked)
+    }
+
+    /// The first batch behind `span` that is beyond doubt and whose offsets begin at `least` or
+    /// above.
+    fn sound_behind(
+        &mut self,
+        span: &BatchSpan,
+        least: i64,
+    ) -> Result<Option<BatchSpan>, LogError> {
+        if span.end() >= self.end {
+            return Ok(None);
+        }
+        if let Some(behind) = self.peek_at(span.end(), least)?
+            && let Ok(behind) = behind
+            && behind.meta.base_offset == span.meta.next_offset()
+        {
+            // As it should be.
+            return Ok(Some(behind));
+        }
+        let before = (self.position, self.next_offset);
+        (self.position, self.next_offset) = (span.end(), least);
+        let found = match self.good_at(span.end()) {
+            Ok(None) => self.search(),
+            found => found,
+        };
+        (self.position, self.next_offset) = before;
+        found
+    }
+
+    /// The header at a position, of a batch whose offsets begin at `least` or above.
+    fn peek_at(
+        &mut self,
+        position: u64,
+        least: i64,
+    ) -> Result<Option<Result<BatchSpan, BatchFault>>, LogError> {
+        let left = self.end.saturating_sub(position);
         if left == 0 {
             return Ok(None);
         }
         let want = HEADER_LEN.min(usize::try_from(left).unwrap_or(HEADER_LEN));
-        self.fill(want)?;
-        let from = (self.position - self.buffered_from) as usize;
+        let before = std::mem::replace(&mut self.position, position);
+        let filled = self.fill(want);
+        self.position = before;
+        filled?;
+        let from = (position - self.buffered_from) as usize;
         let parsed = BatchMeta::parse(&self.buffer[from..from + want]).and_then(|meta| {
-            if meta.size as u64 > left {
+            // Of old formats the last offset alone is known.
+            if meta.base_offset < least {
+                Err(BatchFault::Offset(meta.base_offset))
+            } else if meta.size as u64 > left {
                 Err(BatchFault::Truncated)
             } else {
-                Ok(BatchSpan {
-                    position: self.position,
-                    meta,
-                })
+                Ok(BatchSpan { position, meta })
             }
         });
         Ok(Some(parsed))

@@ -29,8 +29,8 @@ fn scans_see_every_batch_whatever_the_buffer() {
     let sizes = [1, 500, 3, 70, 2000, 1, 1, 300];
     let (file, path, len) = file_of(&dir, &sizes);
     for buffer_len in [61, 64, 100, 700, 4096] {
-        let mut headers = BatchScan::new(file.clone(), path.clone(), 0, len, buffer_len);
-        let mut whole = BatchScan::new(file.clone(), path.clone(), 0, len, buffer_len);
+        let mut headers = BatchScan::new(file.clone(), path.clone(), (0, len), 0, buffer_len);
+        let mut whole = BatchScan::new(file.clone(), path.clone(), (0, len), 0, buffer_len);
         let mut position = 0;
         for n in 0..sizes.len() {
             let span = headers.next_header().unwrap().unwrap();
@@ -52,7 +52,7 @@ fn scans_tell_what_is_damaged_and_where() {
     let (file, path, len) = file_of(&dir, &[10, 10, 10]);
     let second = len / 3;
     file.write_all_at(b"!", second + 65).unwrap();
-    let mut scan = BatchScan::new(file.clone(), path.clone(), 0, len, HEADERS);
+    let mut scan = BatchScan::new(file.clone(), path.clone(), (0, len), 0, HEADERS);
     assert!(matches!(scan.next_verified().unwrap(), Verified::Batch(..)));
     assert!(matches!(
         scan.next_verified().unwrap(),
@@ -60,7 +60,7 @@ fn scans_tell_what_is_damaged_and_where() {
     ));
     // A magic that does not exist.
     file.write_all_at(&[9], second + 16).unwrap();
-    let mut scan = BatchScan::new(file.clone(), path.clone(), 0, len, HEADERS);
+    let mut scan = BatchScan::new(file.clone(), path.clone(), (0, len), 0, HEADERS);
     scan.next_header().unwrap();
     let error = scan.next_header().unwrap_err();
     assert!(matches!(
@@ -68,14 +68,14 @@ fn scans_tell_what_is_damaged_and_where() {
         LogError::Corrupt { position, reason: BatchFault::Magic(9), .. } if position == second
     ));
     // The end of the part to be scanned cuts a batch.
-    let mut scan = BatchScan::new(file.clone(), path.clone(), 0, second - 1, HEADERS);
+    let mut scan = BatchScan::new(file.clone(), path.clone(), (0, second - 1), 0, HEADERS);
     assert!(matches!(
         scan.next_verified().unwrap(),
         Verified::Damaged(BatchFault::Truncated)
     ));
     // The file is shorter than it is said to be.
     file.set_len(second + 20).unwrap();
-    let mut scan = BatchScan::new(file, path, second, len, HEADERS);
+    let mut scan = BatchScan::new(file, path, (second, len), 0, HEADERS);
     assert!(matches!(scan.next_header(), Err(LogError::Io { .. })));
 }
 

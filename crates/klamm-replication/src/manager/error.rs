@@ -17,7 +17,7 @@ pub(crate) fn log_error_code(error: &LogError) -> ErrorCode {
         LogError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
         LogError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
         LogError::TransactionCoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
-        LogError::InvalidBatch { .. } => ErrorCode::CorruptMessage,
+        LogError::InvalidBatch { .. } | LogError::Corrupt { .. } => ErrorCode::CorruptMessage,
         LogError::InconsistentTopicId { .. } => ErrorCode::InconsistentTopicId,
         error if error.is_storage_failure() => ErrorCode::KafkaStorageError,
         _ => ErrorCode::UnknownServerError,

@@ -11,6 +11,7 @@ pub mod log;
 #[cfg(test)]
 mod lying;
 pub mod partition;
+pub mod rot;
 
 use std::fmt;
 
@@ -79,6 +80,7 @@ pub const SCENARIOS: &[Scenario] = &[
     log::SCENARIO,
     log::MANAGED,
     history::SCENARIO,
+    rot::SCENARIO,
     partition::SCENARIO,
     group::SCENARIO,
     controller::SCENARIO,

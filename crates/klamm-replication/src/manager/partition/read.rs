@@ -37,7 +37,7 @@ impl Partition {
             return Ok(());
         }
         let failed = |error: LogError| {
-            if error.is_storage_failure() {
+            if error.is_storage_failure() || error.is_damage() {
                 tracing::error!(partition = %self.name(), %error, "read failed");
             }
             log_error_code(&error)
