@@ -163,24 +163,24 @@ fn recovery_cuts_nothing_below_the_recovery_point() {
 fn offsets_of_a_damaged_end_are_not_given_to_others() {
     let config = config(0);
     for clean in [false, true] {
-        // The whole last segment, and the end of one.
         for (recovery_point, base, position) in [(20, 18, 16), (20, 18, 70)] {
             let dir = written(&config);
             flip(&dir, base, FileKind::Log, position, 1);
             let log = open(&dir, &config, recovery_point, clean);
-            assert_eq!(log.log_end_offset(), 20, "clean: {clean}, byte {position}");
+            // After a crash the recovery point may lie within the last batch that was synced.
+            let end = if clean { 20 } else { 21 };
+            assert_eq!(log.log_end_offset(), end, "byte {position}");
             assert_eq!(log.recovery_report().truncation, None);
+            assert_eq!(log.recovery_report().damage[0].next_offset, end);
             assert!(first_batch(&log, 18).map_or(true, |bytes| is_seen_through(&bytes, 18)));
             assert_eq!(first_batch(&log, 16).unwrap().len() as u64, size());
-            assert_eq!(
-                append(&log, batch(2000, &["new"])).unwrap().first_offset,
-                20
-            );
+            let new = append(&log, batch(2000, &["new"])).unwrap();
+            assert_eq!(new.first_offset, end);
             drop(log);
             for _ in 0..2 {
                 let log = open(&dir, &config, recovery_point, false);
-                assert_eq!(log.log_end_offset(), 21);
-                assert!(!is_seen_through(&first_batch(&log, 20).unwrap(), 20));
+                assert_eq!(log.log_end_offset(), end + 1);
+                assert!(!is_seen_through(&first_batch(&log, end).unwrap(), end));
             }
         }
     }
@@ -221,7 +221,7 @@ fn whatever_bit_flips_all_other_batches_are_as_they_were() {
         for damaged in [3, 4, 5] {
             // Every bit of one, a few of each byte of the others.
             let thin = index_interval_bytes > 0 || damaged != 4;
-            for bit in (0..62 * 8).filter(|bit| !thin || bit % 8 % 5 == 0) {
+            for bit in (0..62 * 8).filter(|bit| !thin || bit % 8 == bit / 8 % 8) {
                 let position = (damaged - 3) * size() + bit / 8;
                 let mask = 1 << (bit % 8);
                 flip(&dir, 6, FileKind::Log, position, mask);

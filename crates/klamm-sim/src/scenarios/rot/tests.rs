@@ -15,7 +15,7 @@ fn log() -> (SimFs, Log, Model) {
     let run = Run::new(1);
     let fs = SimFs::new(SimRng::new(1), run.clock.clone(), run.trace.clone());
     let env = Env {
-        clock: Arc::new(run.clock.clone()),
+        clock: Arc::new(run.clock),
         rng: Arc::new(SimRng::new(2)),
         fs: Arc::new(fs.clone()),
     };
