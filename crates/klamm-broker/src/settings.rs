@@ -10,6 +10,7 @@ use klamm_config::{
 use klamm_coordinator::group::consumer::MigrationPolicy;
 use klamm_coordinator::group::consumer::assignor::Assignor;
 use klamm_coordinator::{GroupCoordinatorConfig, TransactionCoordinatorConfig};
+use klamm_env::raise_open_files_limit;
 use klamm_log::LogConfig;
 use klamm_net::{ByteBudget, ListenerConfig};
 use klamm_records::produce::{ProduceRules, TopicCompression as StoredCompression, Validation};
@@ -153,6 +154,18 @@ fn stored_compression(compression: TopicCompression) -> StoredCompression {
     // Levels out of range are refused where configurations are checked.
     let levelled = level.and_then(|level| Codec::new(compression, level).ok());
     StoredCompression::Codec(levelled.unwrap_or_else(|| Codec::from(compression)))
+}
+
+/// How many files the logs may keep open. By default half of what the process may have; the rest is
+/// for connections, and for files that are open for a moment only.
+pub(crate) fn open_files_max(config: &BrokerConfig) -> usize {
+    let limit = raise_open_files_limit();
+    match usize::try_from(config.int("klamm.log.open.files.max")) {
+        Ok(chosen) => chosen,
+        Err(_) => limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit / 2).unwrap_or(usize::MAX)
+        }),
+    }
 }
 
 /// What the group coordinator is started with.

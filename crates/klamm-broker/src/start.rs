@@ -477,6 +477,7 @@ fn log_manager_config(
         retention_interval_ms: config.log_retention_check_interval_ms(),
         checkpoint_interval_ms: config.log_flush_offset_checkpoint_interval_ms().into(),
         high_watermark_interval_ms: config.replica_high_watermark_checkpoint_interval_ms(),
+        open_files_max: settings::open_files_max(config),
         ..LogManagerConfig::new(dirs, cluster_id, config.node_id())
     }
 }

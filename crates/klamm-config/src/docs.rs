@@ -33,6 +33,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("inter.broker.listener.name", "The listener that brokers use to talk to each other."),
     ("klamm.flush", "What acks=all waits for on each replica: os for the page cache, as Kafka does; group for the disk, with one sync for all that came meanwhile."),
     ("klamm.log.flush", "What klamm.flush is for topics that do not set it."),
+    ("klamm.log.open.files.max", "Files that the logs keep open at the most; beyond that those that were not used for longest are closed. -1 for half of the descriptors that the system lets the process have."),
     ("klamm.log.produce.validation", "What klamm.produce.validation is for topics that do not set it."),
     ("klamm.metrics.listeners", "Where Prometheus metrics (/metrics) and the health check (/health) are served, as host:port; empty for nowhere."),
     ("klamm.produce.validation", "How closely produced batches are looked at: strict reads every record, as Kafka does; header trusts the header of a compressed batch whose checksum holds, unless the topic is compacted or has another codec."),

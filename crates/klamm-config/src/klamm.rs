@@ -1,7 +1,7 @@
 //! Configurations of Klamm that Kafka does not have. Their names begin with `klamm.`.
 
 use crate::def::{
-    ConfigDef, Default, Importance, Scale, Synonym, UpdateMode, Validator, ValueType, row,
+    ConfigDef, Default, Importance, Number, Scale, Synonym, UpdateMode, Validator, ValueType, row,
 };
 
 const FLUSHES: Validator = Validator::OneOf(&["os", "group"]);
@@ -15,6 +15,16 @@ pub static KLAMM_CONFIGS: &[ConfigDef] = &[
         Importance::Medium,
         Default::Text("os"),
         FLUSHES,
+        UpdateMode::ReadOnly,
+        false,
+        &[],
+    ),
+    row(
+        "klamm.log.open.files.max",
+        ValueType::Int,
+        Importance::Low,
+        Default::Text("-1"),
+        Validator::Range(Some(Number::Whole(-1)), None),
         UpdateMode::ReadOnly,
         false,
         &[],

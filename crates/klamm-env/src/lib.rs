@@ -27,7 +27,7 @@ use std::sync::Arc;
 pub use clock::{Clock, ManualClock};
 pub use fs::{DirEntry, File, FileExt, Fs, FsExt, LockGuard, Metadata, OpenMode, Space};
 #[cfg(feature = "real")]
-pub use real::{OsClock, OsFs, OsRng};
+pub use real::{OsClock, OsFs, OsRng, raise_open_files_limit};
 pub use rng::{Rng, SplitMix64};
 
 /// A clock, a source of randomness and a file system, handed down together.

@@ -68,6 +68,31 @@ impl Rng for OsRng {
     }
 }
 
+/// Raises the number of files and sockets that this process may have open to the most that the
+/// system lets it (`RLIMIT_NOFILE`, soft to hard). Returns what it is now; none if it is unlimited
+/// or cannot be told.
+pub fn raise_open_files_limit() -> Option<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid place for the answer and outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return None;
+    }
+    let raised = libc::rlimit {
+        rlim_cur: limit.rlim_max,
+        rlim_max: limit.rlim_max,
+    };
+    if limit.rlim_cur < limit.rlim_max {
+        // SAFETY: `raised` is a valid value and outlives the call.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+            limit = raised;
+        }
+    }
+    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
 /// The operating system's file systems.
 #[derive(Debug)]
 pub struct OsFs;

@@ -32,6 +32,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod agenda;
 mod batch;
 pub mod checkpoints;
 pub mod clean_shutdown;
@@ -39,6 +40,7 @@ mod cleaner;
 mod config;
 mod epoch_cache;
 mod error;
+mod files;
 mod flusher;
 mod index;
 mod journal;
@@ -58,6 +60,7 @@ pub use cleaner::{CleanError, CleanReport, Cleanable, Cleaner, CleanerConfig, Pa
 pub use config::LogConfig;
 pub use epoch_cache::EpochEnd;
 pub use error::{BatchFault, FileProblem, LogError};
+pub use files::OpenFiles;
 pub use flusher::{Flusher, SYNC_THREADS, WorkPlan};
 pub use index::txn::AbortedTxn;
 pub use journal::{Entries, Entry, Follower, Journal, JournalError, Options, Tail};

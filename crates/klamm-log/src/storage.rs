@@ -1,4 +1,4 @@
-//! The directory of one log, and files in it that are opened when needed.
+//! The directory of one log.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use klamm_env::{File, Fs, OpenMode};
 
 use crate::error::{IoContext, LogError};
+use crate::files::OpenFiles;
 use crate::names::{CLEANED_SUFFIX, FileKind, file_name};
 
 /// Locks a mutex; a panic of another thread while it held the lock does not spread, because every
@@ -22,6 +23,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct LogDir {
     pub(crate) fs: Arc<dyn Fs>,
+    /// Bounds what is open in here together with others.
+    pub(crate) files: OpenFiles,
     path: RwLock<PathBuf>,
     /// What follows the names of segments' files, such as `.cleaned`.
     suffix: &'static str,
@@ -30,26 +33,36 @@ pub(crate) struct LogDir {
     files_synced: AtomicU64,
     /// The directory was created, and its own name may not be durable.
     new_dir: AtomicBool,
+    /// A file could not be made durable before it was closed.
+    pub(crate) failed: Arc<AtomicBool>,
 }
 
 impl LogDir {
-    pub(crate) fn new(fs: Arc<dyn Fs>, path: PathBuf) -> Arc<LogDir> {
-        LogDir::with_suffix(fs, path, "")
+    pub(crate) fn new(fs: Arc<dyn Fs>, path: PathBuf, files: OpenFiles) -> Arc<LogDir> {
+        LogDir::with_suffix(fs, path, files, "")
     }
 
     /// The same directory, for segments whose files are not in use under their own names.
     pub(crate) fn for_cleaned(&self) -> Arc<LogDir> {
-        LogDir::with_suffix(self.fs.clone(), self.path(), CLEANED_SUFFIX)
+        let files = self.files.clone();
+        LogDir::with_suffix(self.fs.clone(), self.path(), files, CLEANED_SUFFIX)
     }
 
-    fn with_suffix(fs: Arc<dyn Fs>, path: PathBuf, suffix: &'static str) -> Arc<LogDir> {
+    fn with_suffix(
+        fs: Arc<dyn Fs>,
+        path: PathBuf,
+        files: OpenFiles,
+        suffix: &'static str,
+    ) -> Arc<LogDir> {
         Arc::new(LogDir {
             fs,
+            files,
             path: RwLock::new(path),
             suffix,
             files_created: AtomicU64::new(0),
             files_synced: AtomicU64::new(0),
             new_dir: AtomicBool::new(false),
+            failed: Arc::default(),
         })
     }
 
@@ -108,10 +121,10 @@ impl LogDir {
 
     /// Opens an empty file. Returns whether there was one of that name, which was emptied.
     pub(crate) fn create_file(&self, path: &Path) -> Result<(Arc<dyn File>, bool), LogError> {
-        let created = match self.fs.open(path, OpenMode::CreateNew) {
+        let open = |mode| self.files.with_room(|| self.fs.open(path, mode));
+        let created = match open(OpenMode::CreateNew) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let file = self.fs.open(path, OpenMode::Truncate);
-                (file.at("create", path)?, true)
+                (open(OpenMode::Truncate).at("create", path)?, true)
             }
             created => (created.at("create", path)?, false),
         };
@@ -149,68 +162,4 @@ impl LogDir {
 pub(crate) fn sync_file(fs: &dyn Fs, path: &Path) -> Result<(), LogError> {
     let file = fs.open(path, OpenMode::Write).at("open", path)?;
     file.sync_all().at("sync", path)
-}
-
-/// A file that is opened when it is used and closed again when two rounds of
-/// [`LazyFile::release_if_idle`] pass without a use, so that idle logs hold no descriptors.
-#[derive(Debug, Default)]
-pub(crate) struct LazyFile {
-    slot: Mutex<Slot>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    file: Option<Arc<dyn File>>,
-    used: bool,
-    /// Another file has the name now, so this one is not opened again.
-    retired: bool,
-}
-
-impl LazyFile {
-    pub(crate) fn opened(file: Arc<dyn File>) -> LazyFile {
-        LazyFile {
-            slot: Mutex::new(Slot {
-                file: Some(file),
-                used: true,
-                retired: false,
-            }),
-        }
-    }
-
-    /// The file, opened for reading and writing.
-    pub(crate) fn get(
-        &self,
-        fs: &dyn Fs,
-        path: impl FnOnce() -> PathBuf,
-    ) -> Result<Arc<dyn File>, LogError> {
-        let mut slot = lock(&self.slot);
-        slot.used = true;
-        if let Some(file) = &slot.file {
-            return Ok(file.clone());
-        }
-        let path = path();
-        if slot.retired {
-            return Err(std::io::Error::from(std::io::ErrorKind::NotFound)).at("open", &path);
-        }
-        let file = fs.open(&path, OpenMode::Write).at("open", &path)?;
-        slot.file = Some(file.clone());
-        Ok(file)
-    }
-
-    pub(crate) fn release_if_idle(&self) {
-        let mut slot = lock(&self.slot);
-        if !std::mem::take(&mut slot.used) {
-            slot.file = None;
-        }
-    }
-
-    /// Keeps the file from being opened again: its name is about to be another's. Whoever has it
-    /// open goes on reading it.
-    pub(crate) fn retire(&self) {
-        lock(&self.slot).retired = true;
-    }
-
-    pub(crate) fn release(&self) {
-        lock(&self.slot).file = None;
-    }
 }

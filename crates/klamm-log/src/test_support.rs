@@ -6,6 +6,7 @@ use std::sync::Arc;
 use klamm_env::{Env, FileExt, ManualClock, OpenMode, OsFs, SplitMix64};
 use klamm_records::{BatchBuilder, BatchOptions, PreparedBatch, Scratch, TopicPartition, batches};
 
+use crate::files::OpenFiles;
 use crate::storage::LogDir;
 use crate::{AppendInfo, AppendOrigin, Log, LogConfig, LogError, LogOpen, LogRead};
 
@@ -35,7 +36,11 @@ impl TestDir {
     }
 
     pub(crate) fn log_dir(&self) -> Arc<LogDir> {
-        LogDir::new(self.env.fs.clone(), PathBuf::from(self.path()))
+        self.bounded_log_dir(OpenFiles::unbounded())
+    }
+
+    pub(crate) fn bounded_log_dir(&self, files: OpenFiles) -> Arc<LogDir> {
+        LogDir::new(self.env.fs.clone(), PathBuf::from(self.path()), files)
     }
 
     pub(crate) fn truncate(&self, path: &Path, len: u64) {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use klamm_env::{File, FileExt, OpenMode};
 
 use crate::error::{FileProblem, IoContext, LogError};
+use crate::files::LazyFile;
 use crate::names::FileKind;
-use crate::storage::{LazyFile, LogDir};
+use crate::storage::LogDir;
 
 /// Entries that are read, and at most kept unwritten, at a time: 4 KiB of an offset index.
 const PAGE_ENTRIES: usize = 512;
@@ -35,8 +36,8 @@ pub(crate) struct SparseIndex<E> {
     entries_max: usize,
     /// The page that was read last, with the number of its first entry.
     page: Option<(usize, Vec<E>)>,
-    /// Whether the file changed since it was last made durable.
-    unsynced: bool,
+    /// Whether it was looked into since the last [`SparseIndex::release_if_idle`].
+    used: bool,
 }
 
 impl<E: IndexEntry> SparseIndex<E> {
@@ -48,8 +49,10 @@ impl<E: IndexEntry> SparseIndex<E> {
     ) -> Result<Self, LogError> {
         let path = dir.file(base_offset, E::KIND);
         let (file, emptied) = dir.create_file(&path)?;
-        let mut index = Self::with_entries(dir, file, base_offset, bytes_max, 0, None);
-        index.unsynced = emptied;
+        let mut index = Self::with_entries(dir, base_offset, bytes_max, 0, None);
+        if emptied {
+            index.file = LazyFile::opened(&index.dir, file, true);
+        }
         Ok(index)
     }
 
@@ -79,7 +82,6 @@ impl<E: IndexEntry> SparseIndex<E> {
         }
         Ok(Self::with_entries(
             dir,
-            file,
             base_offset,
             bytes_max,
             stored,
@@ -87,9 +89,9 @@ impl<E: IndexEntry> SparseIndex<E> {
         ))
     }
 
+    /// The file is not kept open: the next time it is needed may be far away.
     fn with_entries(
         dir: Arc<LogDir>,
-        file: Arc<dyn File>,
         base_offset: i64,
         bytes_max: u32,
         stored: usize,
@@ -97,14 +99,14 @@ impl<E: IndexEntry> SparseIndex<E> {
     ) -> Self {
         SparseIndex {
             dir,
-            file: LazyFile::opened(file),
+            file: LazyFile::default(),
             base_offset,
             stored,
             tail: Vec::new(),
             last,
             entries_max: bytes_max as usize / E::SIZE,
             page: None,
-            unsynced: false,
+            used: true,
         }
     }
 
@@ -154,10 +156,10 @@ impl<E: IndexEntry> SparseIndex<E> {
         for entry in &self.tail {
             entry.encode(&mut bytes);
         }
-        self.unsynced = true;
-        self.file()?
-            .write_all_at(&bytes, (self.stored * E::SIZE) as u64)
-            .at("write", &self.path())?;
+        let file = self.file()?;
+        let written = file.write_all_at(&bytes, (self.stored * E::SIZE) as u64);
+        self.file.note_change();
+        written.at("write", &self.path())?;
         self.stored += self.tail.len();
         self.tail = Vec::new();
         // The page read last may have been the file's unfinished last one.
@@ -169,11 +171,12 @@ impl<E: IndexEntry> SparseIndex<E> {
     /// make it so.
     pub(crate) fn take_unsynced(&mut self) -> Result<Option<NamedFile>, LogError> {
         self.write_tail()?;
-        if !self.unsynced {
+        if !self.file.has_changed() {
             return Ok(None);
         }
         let file = self.file()?;
-        self.unsynced = false;
+        // The caller holds the file until it is synced, or takes the log offline.
+        self.file.note_synced(self.file.changes());
         Ok(Some((file, self.path())))
     }
 
@@ -187,10 +190,10 @@ impl<E: IndexEntry> SparseIndex<E> {
             _ => Some(self.get(len - 1)?),
         };
         if len < self.stored {
-            self.unsynced = true;
-            self.file()?
-                .set_len((len * E::SIZE) as u64)
-                .at("truncate", &self.path())?;
+            let file = self.file()?;
+            let cut = file.set_len((len * E::SIZE) as u64);
+            self.file.note_change();
+            cut.at("truncate", &self.path())?;
             self.stored = len;
         }
         self.tail.truncate(len - self.stored);
@@ -204,6 +207,7 @@ impl<E: IndexEntry> SparseIndex<E> {
         &mut self,
         holds: impl Fn(&E) -> bool,
     ) -> Result<usize, LogError> {
+        self.used = true;
         if self.tail.first().is_some_and(&holds) {
             return Ok(self.stored + self.tail.partition_point(&holds));
         }
@@ -274,11 +278,19 @@ impl<E: IndexEntry> SparseIndex<E> {
         Ok(bytes.chunks_exact(E::SIZE).map(E::decode).collect())
     }
 
-    /// Gives back the memory of a page that was read, and the descriptor if it was not used since
-    /// the last call.
-    pub(crate) fn release_if_idle(&mut self) {
-        self.page = None;
-        self.file.release_if_idle();
+    /// Gives back the memory of a page and the descriptor, if they were not used since the last
+    /// call. Returns whether a later call may find more to do, without a use in between.
+    pub(crate) fn release_if_idle(&mut self) -> bool {
+        let used = std::mem::take(&mut self.used);
+        if !used {
+            self.page = None;
+        }
+        self.file.release_if_idle() || used
+    }
+
+    /// Whether the file holds all entries, durably, so that this need not be kept in memory.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.tail.is_empty() && !self.file.has_changed()
     }
 
     /// Keeps the file from being opened again: its name is about to be another's.
@@ -292,6 +304,6 @@ impl<E: IndexEntry> SparseIndex<E> {
     }
 
     fn file(&self) -> Result<Arc<dyn File>, LogError> {
-        self.file.get(&*self.dir.fs, || self.path())
+        self.file.get(&self.dir, || self.path())
     }
 }

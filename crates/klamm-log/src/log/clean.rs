@@ -93,7 +93,10 @@ impl Log {
 
     /// Notes how far the log was compacted by an earlier process.
     pub fn set_cleaned_to(&self, offset: i64) {
-        self.cleaned_to.store(offset.max(0), Ordering::SeqCst);
+        let offset = offset.max(0);
+        if self.cleaned_to.swap(offset, Ordering::SeqCst) != offset {
+            self.note_cleaned_moved();
+        }
     }
 
     /// Notes that the log may have gaps from now on, if it does not say so yet: nothing is
@@ -101,9 +104,22 @@ impl Log {
     pub(crate) fn expect_compaction(&self) {
         let start = self.log_start_offset();
         // Failing means that there is something already.
-        let _ = self
+        let set = self
             .cleaned_to
             .compare_exchange(-1, start, Ordering::SeqCst, Ordering::SeqCst);
+        if set.is_ok() {
+            self.note_cleaned_moved();
+        }
+    }
+
+    fn note_cleaned_moved(&self) {
+        self.cleaned_moved.store(true, Ordering::SeqCst);
+        self.duty.note_use();
+    }
+
+    /// Whether [`cleaned_to`](Log::cleaned_to) has changed since this was last asked.
+    pub(crate) fn take_cleaned_moved(&self) -> bool {
+        self.cleaned_moved.swap(false, Ordering::SeqCst)
     }
 
     /// Calls `look` again if segments were replaced while it looked at them.
@@ -111,6 +127,8 @@ impl Log {
         &self,
         look: impl Fn() -> Result<T, LogError>,
     ) -> Result<T, LogError> {
+        // Looking opens files.
+        self.duty.note_use();
         loop {
             let layout = self.layout.load(Ordering::SeqCst);
             let result = look();
@@ -127,7 +145,9 @@ impl Log {
     pub(crate) fn cleaning_view(&self) -> Result<CleaningView, LogError> {
         let high_watermark = self.high_watermark();
         let last_stable_offset = self.last_stable_offset(high_watermark);
-        let state = self.open_state()?;
+        // Not as something that changes the log: idle ones are looked at, too.
+        let state = lock(&self.state);
+        self.check_status()?;
         Ok(CleaningView {
             segments: self.all_segments(),
             truncations: self.truncations.load(Ordering::SeqCst),

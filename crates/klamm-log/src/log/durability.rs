@@ -157,6 +157,9 @@ impl Log {
             self.recovery_point.fetch_max(to, Ordering::SeqCst);
             self.checkpoint_due.fetch_or(synced, Ordering::SeqCst);
         }
+        drop(state);
+        // The recovery point is to be noted, and files can be closed now.
+        self.duty.note_use();
         Ok(())
     }
 
@@ -307,6 +310,7 @@ impl Log {
 
     /// What a thread of the flusher does for a log with writeback requested.
     pub(crate) fn writeback_job(&self) -> Result<(), LogError> {
+        self.duty.note_use();
         for segment in self.all_segments().iter().rev() {
             // A failure comes up again with the sync that the segment gets in the end.
             if !matches!(segment.start_writeback(), Ok(true)) {

@@ -37,6 +37,7 @@ use std::time::Duration;
 use klamm_env::{Env, LockGuard};
 use klamm_records::{TopicPartition, Uuid};
 
+use crate::agenda::Duty;
 use crate::config::LogConfig;
 use crate::epoch_cache::EpochCache;
 use crate::error::LogError;
@@ -91,9 +92,15 @@ pub struct Log {
     layout: AtomicU64,
     /// The offset up to which the log was compacted, -1 if it never was.
     cleaned_to: AtomicI64,
+    /// [`cleaned_to`](Log::cleaned_to) has changed since that was last asked.
+    cleaned_moved: AtomicBool,
     /// A copy of the log is made in another directory: it is not compacted meanwhile, or records
     /// could be copied whose tombstones are not.
     moving: AtomicBool,
+    /// When the manager looks at the log next.
+    duty: Duty,
+    /// When retention may find something to remove next, by the wall clock.
+    retention_due_ms: AtomicI64,
     /// Keeps its own recovery point, start offset and clean-shutdown marker.
     standalone: Option<Box<dyn LockGuard>>,
     watch: Watch,
@@ -110,6 +117,8 @@ struct State {
     producers: ProducerStates,
     epochs: EpochCache,
     last_flush_ms: i64,
+    /// Where the log ended when it was last looked after, and since when it does.
+    rest: (i64, i64),
     /// Files renamed for removal, with the time at which it is due.
     removals: Vec<(i64, Vec<PathBuf>)>,
 }
@@ -187,6 +196,7 @@ impl Log {
             self.expect_compaction();
         }
         state.config = Arc::new(config);
+        self.note_use();
     }
 
     /// The first offset that may be read.
@@ -217,7 +227,9 @@ impl Log {
         let bounded = offset
             .min(self.log_end_offset())
             .max(self.log_start_offset());
-        self.high_watermark.store(bounded, Ordering::SeqCst);
+        if self.high_watermark.swap(bounded, Ordering::SeqCst) != bounded {
+            self.duty.note_watermark();
+        }
         bounded
     }
 
@@ -254,6 +266,7 @@ impl Log {
     /// Whether a disk failure took the log out of service.
     pub fn is_offline(&self) -> bool {
         self.status() == Status::Offline
+            || self.status() == Status::Open && self.dir.get().failed.load(Ordering::SeqCst)
     }
 
     /// Takes the log out of service, as when its directory fails.
@@ -264,6 +277,7 @@ impl Log {
             .status
             .compare_exchange(open, offline, Ordering::SeqCst, Ordering::SeqCst);
         self.durable_watch.wake_sleepers();
+        self.duty.note_use();
     }
 
     /// Calls `listener` with the end of the log after each append, and when the log is closed,
@@ -316,10 +330,25 @@ impl Log {
         }
     }
 
+    /// What changes the log begins with.
     fn open_state(&self) -> Result<MutexGuard<'_, State>, LogError> {
         let state = lock(&self.state);
         self.check_status()?;
+        self.note_use();
         Ok(state)
+    }
+
+    pub(crate) fn duty(&self) -> &Duty {
+        &self.duty
+    }
+
+    /// Notes that something may be due because of what happens now: files to be closed, segments to
+    /// be flushed or removed.
+    fn note_use(&self) {
+        self.duty.note_use();
+        if self.retention_due_ms.load(Ordering::SeqCst) != i64::MIN {
+            self.retention_due_ms.store(i64::MIN, Ordering::SeqCst);
+        }
     }
 
     /// The segment that holds `offset` or, in a gap, the one before it.

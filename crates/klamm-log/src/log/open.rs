@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, RwLock};
 use klamm_env::{Env, FsExt, LockGuard};
 use klamm_records::{TopicPartition, Uuid};
 
+use crate::agenda::Duty;
 use crate::checkpoints;
 use crate::config::LogConfig;
 use crate::error::{BatchFault, IoContext, LogError};
+use crate::files::OpenFiles;
 use crate::log::loader::{Loader, rebuild_producers};
 use crate::log::place::Place;
 use crate::log::{Log, State, Status};
@@ -125,7 +127,15 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::InconsistentTopicId`], [`LogError::MalformedFile`], or the disk's.
-    pub fn open(mut open: LogOpen) -> Result<Log, LogError> {
+    pub fn open(open: LogOpen) -> Result<Log, LogError> {
+        Log::open_among(open, &OpenFiles::unbounded())
+    }
+
+    /// As [`Log::open`], with a bound on the files that this log and others keep open.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_among(mut open: LogOpen, files: &OpenFiles) -> Result<Log, LogError> {
         let fs = open.env.fs.clone();
         let new = !fs.exists(&open.dir).at("inspect", &open.dir)?;
         if new {
@@ -145,7 +155,7 @@ impl Log {
             None
         };
         let (guard, cleaned_to) = guard.unzip();
-        let dir = LogDir::new(fs.clone(), open.dir.clone());
+        let dir = LogDir::new(fs.clone(), open.dir.clone(), files.clone());
         // A process that ended in disorder may not have made durable the names that it left.
         dir.set_new((new || !open.clean) && !open.standalone);
         if !open.clean {
@@ -192,7 +202,7 @@ impl Log {
             open.clean,
         )?;
         let snapshots_removed = loader.producers.take_removed();
-        if !open.clean && open.recovery_point >= end {
+        if !open.clean && open.recovery_point >= end && active.size() > 0 {
             // Once the segment is rolled, its indexes, which were just made, lie below the
             // recovery point that is on disk: nobody would look at them again.
             active.sync()?;
@@ -226,6 +236,7 @@ impl Log {
                 producers,
                 epochs,
                 last_flush_ms: now_ms,
+                rest: (end, now_ms),
                 removals: Vec::new(),
             }),
             segments: RwLock::new(
@@ -247,7 +258,10 @@ impl Log {
             truncations: AtomicU64::new(0),
             layout: AtomicU64::new(0),
             cleaned_to: AtomicI64::new(cleaned_to),
+            cleaned_moved: AtomicBool::new(true),
             moving: AtomicBool::new(false),
+            duty: Duty::default(),
+            retention_due_ms: AtomicI64::new(i64::MIN),
             standalone: guard,
             watch: Watch::default(),
             durable_watch: Watch::default(),

@@ -111,6 +111,7 @@ impl Log {
         self.end.store(offset, Ordering::SeqCst);
         let high_watermark = self.log_start_offset();
         self.high_watermark.store(high_watermark, Ordering::SeqCst);
+        self.duty.note_watermark();
         Ok(())
     }
 
@@ -121,14 +122,18 @@ impl Log {
         self.checkpoint_due.store(true, Ordering::SeqCst);
         self.durable.fetch_min(end, Ordering::SeqCst);
         self.recovery_point.fetch_min(end, Ordering::SeqCst);
-        self.cleaned_to.fetch_min(end, Ordering::SeqCst);
+        if self.cleaned_to.fetch_min(end, Ordering::SeqCst) > end {
+            self.cleaned_moved.store(true, Ordering::SeqCst);
+        }
         // Before the checkpoint, which stays below it.
         self.end.store(end, Ordering::SeqCst);
         if self.standalone.is_some() {
             // Below the new end, as always: see `recovery_checkpoint`.
             self.write_own_checkpoints(self.recovery_point().min(end - 1).max(0))?;
         }
-        self.high_watermark.fetch_min(end, Ordering::SeqCst);
+        if self.high_watermark.fetch_min(end, Ordering::SeqCst) > end {
+            self.duty.note_watermark();
+        }
         Ok(())
     }
 
@@ -172,6 +177,8 @@ impl Log {
             .wall_ms()
             .saturating_add(state.config.file_delete_delay_ms);
         for segment in segments {
+            // A reader that is still at it makes no new files under the old names.
+            segment.retire();
             let mut files = segment.mark_deleted()?;
             segment.release();
             files.extend(state.producers.mark_snapshot_deleted(segment.base_offset));

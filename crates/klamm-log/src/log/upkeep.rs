@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::agenda::NEVER;
 use crate::checkpoints::{self, PartitionOffsets};
 use crate::clean_shutdown;
 use crate::error::{IoContext, LogError};
@@ -9,6 +10,11 @@ use crate::log::{Log, State, Status};
 use crate::names::FileKind;
 use crate::segment::Segment;
 use crate::storage::lock;
+
+/// Time after its last append, plus up to as much again, at which a log is made durable though nobody
+/// asked for it; the second part spreads logs that fell idle together. It ends what a recovery has to look
+/// at, and lets the file be closed.
+const IDLE_FLUSH_MS: i64 = 60_000;
 
 impl Log {
     /// Ends the active segment and begins a new one, unless it is empty.
@@ -52,51 +58,106 @@ impl Log {
     }
 
     /// Work that is due now and then, such as every second: flushes rolled segments and, by
-    /// `flush_ms`, the active one; removes files whose time has come; forgets idle producers;
-    /// gives back descriptors and memory that were not used since the last call.
+    /// `flush_ms` or when nothing was appended for a minute or two, the active one; removes files
+    /// whose time has come; forgets idle producers; gives back descriptors and memory that were
+    /// not used since the last call.
     ///
     /// # Errors
     /// The disk's. What was not done is done by a later call.
     pub fn tick(&self, now_ms: i64) -> Result<(), LogError> {
-        let (active_base, flush_due) = {
-            let mut state = self.open_state()?;
-            state.producers.expire(now_ms);
+        self.look_after(now_ms).map(drop)
+    }
+
+    /// As [`tick`](Log::tick). Returns when the next call is due if the log is not used until then.
+    pub(crate) fn look_after(&self, now_ms: i64) -> Result<i64, LogError> {
+        let (active_base, next_expiry, flush_ms, idle_flush_ms) = {
+            // Not as something that changes the log, or it would never come to rest.
+            let mut state = lock(&self.state);
+            self.check_status()?;
+            let next_expiry = state.producers.expire(now_ms);
             state.epochs.write_if_dirty()?;
-            let flush_ms = state.config.flush_ms;
-            let flush_due = now_ms.saturating_sub(state.last_flush_ms) >= flush_ms;
-            (state.active.base_offset, flush_due)
+            let flush_ms = state.last_flush_ms.saturating_add(state.config.flush_ms);
+            let idle_ms = IDLE_FLUSH_MS + self.duty.spread(IDLE_FLUSH_MS);
+            let end = self.log_end_offset();
+            if state.rest.0 != end {
+                state.rest = (end, now_ms);
+            }
+            let idle_flush_ms = state.rest.1.saturating_add(idle_ms);
+            let active_base = state.active.base_offset;
+            (active_base, next_expiry, flush_ms, idle_flush_ms)
         };
-        if flush_due {
+        if flush_ms <= now_ms {
             self.flush(i64::MAX)?;
         } else {
             self.flush(active_base)?;
         }
-        self.remove_due_files(now_ms)?;
+        let is_durable = || self.recovery_point() >= self.log_end_offset();
+        if idle_flush_ms <= now_ms && !is_durable() && !self.request_sync() {
+            self.flush(i64::MAX)?;
+        }
+        let next_removal = self.remove_due_files(now_ms)?;
+        let mut holds_more = false;
         for segment in self.all_segments() {
-            segment.release_if_idle();
+            holds_more |= segment.release_if_idle();
         }
         if self.standalone.is_some() {
             self.write_own_checkpoints(self.recovery_checkpoint())?;
         }
-        Ok(())
+        if holds_more {
+            return Ok(now_ms.saturating_add(1));
+        }
+        let next_flush = (!is_durable()).then_some(flush_ms.min(idle_flush_ms));
+        let due = [next_expiry, next_removal, next_flush];
+        let first = due.into_iter().flatten().min();
+        Ok(first.unwrap_or(NEVER).max(now_ms.saturating_add(1)))
     }
 
-    fn remove_due_files(&self, now_ms: i64) -> Result<(), LogError> {
-        let due = {
+    /// Removes the files that waited for it long enough. Returns when the next have.
+    fn remove_due_files(&self, now_ms: i64) -> Result<Option<i64>, LogError> {
+        let (due, next) = {
             let mut state = lock(&self.state);
-            let (due, later) = std::mem::take(&mut state.removals)
+            let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut state.removals)
                 .into_iter()
                 .partition(|(due_ms, _)| *due_ms <= now_ms);
+            let next = later.iter().map(|(due_ms, _)| *due_ms).min();
             state.removals = later;
-            let due: Vec<_> = due;
-            due
+            (due, next)
         };
         for (_, files) in due {
             for file in files {
                 self.dir.remove_if_exists(&file)?;
             }
         }
-        Ok(())
+        Ok(next)
+    }
+
+    /// Whether [`apply_retention`](Log::apply_retention) may find something to remove: the log was
+    /// changed since it last looked, or its oldest segment is too old by now.
+    pub(crate) fn is_retention_due(&self, now_ms: i64) -> bool {
+        self.retention_due_ms.load(Ordering::SeqCst) <= now_ms
+    }
+
+    /// When retention may find something to remove next, if nothing changes until then.
+    fn next_retention(&self, state: &State) -> i64 {
+        let Some(first) = self.all_segments().first().cloned() else {
+            return NEVER;
+        };
+        let is_active = first.base_offset == state.active.base_offset;
+        let is_empty = is_active && first.size() == 0;
+        if is_empty || !state.config.delete || state.config.retention_ms < 0 {
+            return NEVER;
+        }
+        let end = self.segment_after(first.base_offset);
+        let end = end.map_or_else(|| self.log_end_offset(), |next| next.base_offset);
+        if end > self.high_watermark() {
+            return i64::MIN;
+        }
+        match first.retention_timestamp() {
+            Ok(ms) => ms
+                .saturating_add(state.config.retention_ms)
+                .saturating_add(1),
+            Err(_) => i64::MIN,
+        }
     }
 
     /// Removes the oldest segments that are below the log's start, past its retention time or
@@ -136,6 +197,8 @@ impl Log {
                 Ok(age_ms > config.retention_ms)
             })?;
         }
+        let next_ms = self.next_retention(&state);
+        self.retention_due_ms.store(next_ms, Ordering::SeqCst);
         Ok(removed)
     }
 

@@ -14,6 +14,7 @@ use crate::checkpoints::PartitionOffsets;
 use crate::cleaner::{CleanError, CleanReport, Cleanable, Cleaner, Pace};
 use crate::error::LogError;
 use crate::log::Log;
+use crate::manager::directory::Checkpoint;
 use crate::manager::{LogManager, Placed};
 use crate::storage::lock;
 
@@ -239,12 +240,13 @@ impl LogManager {
 
     /// Writes how far the logs of a directory are compacted, if that changed.
     pub(super) fn checkpoint_cleaned(&self, index: usize) -> Result<(), LogError> {
+        self.directories[index].forget_departures(Checkpoint::Cleaned);
         let cleaned: PartitionOffsets = self
             .placed_in(index)
             .into_iter()
             .filter_map(|placed| {
-                let partition = placed.log.topic_partition().clone();
-                Some((partition, placed.log.cleaned_to()?))
+                let offset = placed.log.cleaned_to()?;
+                Some((placed.log.topic_partition().clone(), offset))
             })
             .collect();
         self.directories[index].write_cleaned(&*self.env.fs, cleaned)

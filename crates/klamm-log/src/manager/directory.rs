@@ -1,8 +1,9 @@
 //! One log directory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use klamm_env::{Env, Fs, FsExt, LockGuard, Space};
 use klamm_records::{TopicPartition, Uuid};
@@ -10,7 +11,7 @@ use klamm_records::{TopicPartition, Uuid};
 use crate::checkpoints::{self, PartitionOffsets};
 use crate::error::{IoContext, LogError};
 use crate::flusher::Flusher;
-use crate::log::LOCK_FILE;
+use crate::log::{LOCK_FILE, Log};
 use crate::manager::{LogManagerConfig, ManagerError, new_id};
 use crate::meta_properties::MetaProperties;
 use crate::storage::lock;
@@ -42,8 +43,27 @@ pub(super) struct Directory {
     guard: Mutex<Option<Box<dyn LockGuard>>>,
     /// What the checkpoint files hold, so that unchanged ones are not written again.
     written: Mutex<Written>,
+    /// Logs whose recovery point or start may differ from what is written.
+    unnoted: Mutex<BTreeMap<TopicPartition, Arc<Log>>>,
+    /// Logs came whose names may not be durable.
+    arrivals: AtomicBool,
+    /// The checkpoints that may name logs which are not here any more: bits of [`Checkpoint`].
+    departures: AtomicU8,
     flusher: Flusher,
 }
+
+/// The checkpoints that the manager keeps, by what they are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Checkpoint {
+    /// Recovery points and starts.
+    Points = 1,
+    HighWatermarks = 2,
+    Cleaned = 4,
+}
+
+/// An entry of a checkpoint that may have changed; none if there is to be none.
+pub(super) type Change = (TopicPartition, Option<i64>);
 
 /// Contents of the checkpoints that the manager keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +99,9 @@ impl Directory {
             logs: AtomicUsize::new(0),
             guard: Mutex::new(Some(guard)),
             written: Mutex::new(Written::default()),
+            unnoted: Mutex::default(),
+            arrivals: AtomicBool::new(true),
+            departures: AtomicU8::new(u8::MAX),
             flusher: Flusher::new(config.sync_threads),
         })
     }
@@ -93,6 +116,9 @@ impl Directory {
             logs: AtomicUsize::new(0),
             guard: Mutex::new(None),
             written: Mutex::new(Written::default()),
+            unnoted: Mutex::default(),
+            arrivals: AtomicBool::new(false),
+            departures: AtomicU8::new(0),
             flusher: Flusher::new(0),
         }
     }
@@ -129,6 +155,47 @@ impl Directory {
     pub(super) fn count_log(&self, difference: isize) {
         self.logs
             .fetch_add(difference.cast_unsigned(), Ordering::SeqCst);
+    }
+
+    /// Notes that a log came, which can be found by now.
+    pub(super) fn note_arrival(&self) {
+        self.arrivals.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether logs came since this was last asked.
+    pub(super) fn take_arrivals(&self) -> bool {
+        self.arrivals.swap(false, Ordering::SeqCst)
+    }
+
+    /// Notes that a log is not here any more.
+    pub(super) fn note_departure(&self) {
+        self.departures.store(u8::MAX, Ordering::SeqCst);
+    }
+
+    /// Whether a checkpoint may name logs that are not here.
+    pub(super) fn has_departures(&self, of: Checkpoint) -> bool {
+        self.departures.load(Ordering::SeqCst) & of as u8 != 0
+    }
+
+    /// To be called before a checkpoint is made of all logs that are here.
+    pub(super) fn forget_departures(&self, of: Checkpoint) {
+        self.departures.fetch_and(!(of as u8), Ordering::SeqCst);
+    }
+
+    /// To be called if that failed.
+    pub(super) fn recall_departures(&self, of: Checkpoint) {
+        self.departures.fetch_or(of as u8, Ordering::SeqCst);
+    }
+
+    /// Notes that the recovery point or the start of a log may have changed.
+    pub(super) fn note_points_of(&self, log: &Arc<Log>) {
+        let partition = log.topic_partition().clone();
+        lock(&self.unnoted).insert(partition, Arc::clone(log));
+    }
+
+    /// The logs that were noted since this was last asked.
+    pub(super) fn take_unnoted(&self) -> BTreeMap<TopicPartition, Arc<Log>> {
+        std::mem::take(&mut lock(&self.unnoted))
     }
 
     /// What makes the logs in here durable in the background.
@@ -213,9 +280,68 @@ impl Directory {
         self.write(fs, checkpoints::CLEANER, cleaned, &mut written.cleaned)
     }
 
+    /// As [`write_recovery_points`](Self::write_recovery_points), where only these entries may have
+    /// changed.
+    pub(super) fn amend_recovery_points(
+        &self,
+        fs: &dyn Fs,
+        recovery_points: Vec<Change>,
+        log_starts: Vec<Change>,
+    ) -> Result<(), LogError> {
+        let mut written = lock(&self.written);
+        let Written {
+            recovery_points: points,
+            log_starts: starts,
+            ..
+        } = &mut *written;
+        self.amend(fs, checkpoints::RECOVERY_POINT, recovery_points, points)?;
+        self.amend(fs, checkpoints::LOG_START, log_starts, starts)
+    }
+
+    /// As [`write_high_watermarks`](Self::write_high_watermarks), where only these entries may have
+    /// changed.
+    pub(super) fn amend_high_watermarks(
+        &self,
+        fs: &dyn Fs,
+        changes: Vec<Change>,
+    ) -> Result<(), LogError> {
+        let written = &mut lock(&self.written).high_watermarks;
+        self.amend(fs, checkpoints::HIGH_WATERMARK, changes, written)
+    }
+
+    fn amend(
+        &self,
+        fs: &dyn Fs,
+        name: &str,
+        mut changes: Vec<Change>,
+        written: &mut PartitionOffsets,
+    ) -> Result<(), LogError> {
+        changes.retain(|(partition, offset)| written.get(partition).copied() != *offset);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut offsets = written.clone();
+        for (partition, offset) in changes {
+            match offset {
+                Some(offset) => offsets.insert(partition, offset),
+                None => offsets.remove(&partition),
+            };
+        }
+        self.write(fs, name, offsets, written)
+    }
+
     /// Removes a partition from the checkpoints.
     pub(super) fn forget(&self, fs: &dyn Fs, partition: &TopicPartition) -> Result<(), LogError> {
         let mut written = lock(&self.written);
+        let named = [
+            &written.recovery_points,
+            &written.log_starts,
+            &written.high_watermarks,
+            &written.cleaned,
+        ];
+        if !named.iter().any(|offsets| offsets.contains_key(partition)) {
+            return Ok(());
+        }
         let mut without = written.clone();
         without.recovery_points.remove(partition);
         without.log_starts.remove(partition);

@@ -24,8 +24,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use klamm_env::Env;
 use klamm_records::{TopicPartition, Uuid};
 
+use crate::agenda::Agenda;
 use crate::config::LogConfig;
 use crate::error::{IoContext, LogError};
+use crate::files::OpenFiles;
 use crate::flusher::SYNC_THREADS;
 use crate::log::{Log, LogOpen};
 use crate::names;
@@ -59,6 +61,8 @@ pub struct LogManagerConfig {
     /// Syncs of logs that may run at once in the background in one directory. With 0 there are no
     /// threads for that, and [`LogManager::run_sync`] does it.
     pub sync_threads: usize,
+    /// Files that the logs keep open at the most (`klamm.log.open.files.max`).
+    pub open_files_max: usize,
 }
 
 impl LogManagerConfig {
@@ -73,6 +77,7 @@ impl LogManagerConfig {
             checkpoint_interval_ms: 60_000,
             high_watermark_interval_ms: 5_000,
             sync_threads: SYNC_THREADS,
+            open_files_max: usize::MAX,
         }
     }
 }
@@ -83,6 +88,8 @@ pub struct LogManager {
     config: LogManagerConfig,
     env: Env,
     directories: Vec<Directory>,
+    files: OpenFiles,
+    agenda: Arc<Agenda>,
     logs: Logs,
     /// Logs that are being created.
     creating: Mutex<BTreeSet<TopicPartition>>,
@@ -158,6 +165,11 @@ impl LogManager {
             .collect()
     }
 
+    /// How many files the logs have open.
+    pub fn open_files(&self) -> usize {
+        self.files.count()
+    }
+
     /// The epoch this broker had when it was last shut down in order; none after an unclean
     /// shutdown of any directory.
     pub fn previous_broker_epoch(&self) -> Option<i64> {
@@ -227,6 +239,8 @@ impl LogManager {
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         logs.insert(partition.clone(), placed);
         drop(logs);
+        directory.note_arrival();
+        self.agenda.add(&log);
         lock(&self.preferred).remove(partition);
         Ok(log)
     }
@@ -241,7 +255,7 @@ impl LogManager {
     ) -> Result<Arc<Log>, LogError> {
         // A checkpoint may still speak of an earlier partition of this name.
         directory.forget(&*self.env.fs, partition)?;
-        let log = Log::open(LogOpen {
+        let opening = LogOpen {
             dir: directory.path().join(name),
             topic_partition: partition.clone(),
             topic_id,
@@ -252,8 +266,8 @@ impl LogManager {
             high_watermark: 0,
             clean: false,
             standalone: false,
-        })?;
-        let log = Arc::new(log);
+        };
+        let log = Arc::new(Log::open_among(opening, &self.files)?);
         directory.flusher().attach(&log);
         Ok(log)
     }
@@ -318,6 +332,7 @@ impl LogManager {
         let mut logs = from.write().unwrap_or_else(PoisonError::into_inner);
         let placed = logs.remove(partition)?;
         self.directories[placed.directory].count_log(-1);
+        self.directories[placed.directory].note_departure();
         Some(placed)
     }
 

@@ -80,6 +80,8 @@ impl LogManager {
         let mut futures = self.futures.write().unwrap_or_else(PoisonError::into_inner);
         futures.insert(partition.clone(), placed);
         drop(futures);
+        target.note_arrival();
+        self.agenda.add(&log);
         current.log.set_moving(true);
         Ok(log)
     }
@@ -138,6 +140,7 @@ impl LogManager {
         }
         self.take(&self.futures, partition);
         self.directories[current.directory].count_log(-1);
+        self.directories[current.directory].note_departure();
         self.directories[future.directory].count_log(1);
         let placed = Placed {
             directory: future.directory,
@@ -147,8 +150,11 @@ impl LogManager {
             .flusher()
             .attach(&placed.log);
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
-        logs.insert(partition.clone(), placed);
+        logs.insert(partition.clone(), placed.clone());
         drop(logs);
+        self.directories[future.directory].note_arrival();
+        placed.log.duty().note_use();
+        placed.log.duty().note_watermark();
         self.set_settled(partition);
         future.log.abandon();
         self.remove_later(&future.log);
@@ -199,8 +205,14 @@ impl LogManager {
         }
         self.directories[placed.directory].count_log(1);
         let log = placed.log.clone();
+        let directory = &self.directories[placed.directory];
         let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
         logs.insert(partition.clone(), placed);
+        drop(logs);
+        directory.note_arrival();
+        // A round in between did not find it.
+        log.duty().note_use();
+        log.duty().note_watermark();
         Ok(Some(log))
     }
 }

@@ -6,9 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use klamm_env::Env;
 use klamm_records::TopicPartition;
 
+use crate::agenda::Agenda;
 use crate::clean_shutdown;
 use crate::config::LogConfig;
 use crate::error::{IoContext, LogError};
+use crate::files::OpenFiles;
 use crate::log::{Log, LogOpen};
 use crate::manager::directory::{Directory, Written};
 use crate::manager::{LogManager, LogManagerConfig, ManagerError, Placed, Upkeep};
@@ -70,7 +72,8 @@ impl LogManager {
                 None
             }));
         }
-        let opened = open_logs(&config, &env, &jobs, &topic_config);
+        let files = OpenFiles::new(config.open_files_max);
+        let opened = open_logs(&config, &env, &files, &jobs, &topic_config);
         let mut logs: BTreeMap<TopicPartition, Placed> = BTreeMap::new();
         let mut futures = BTreeMap::new();
         for (job, result) in jobs.iter().zip(opened) {
@@ -104,8 +107,11 @@ impl LogManager {
         for map in [&mut logs, &mut futures] {
             map.retain(|_, placed| directories[placed.directory].is_online());
         }
+        let agenda = Arc::new(Agenda::default());
         for placed in logs.values().chain(futures.values()) {
             directories[placed.directory].count_log(1);
+            directories[placed.directory].note_arrival();
+            agenda.add(&placed.log);
         }
         for current in futures.keys().filter_map(|partition| logs.get(partition)) {
             current.log.set_moving(true);
@@ -117,6 +123,8 @@ impl LogManager {
             config,
             env,
             directories,
+            files,
+            agenda,
             logs: RwLock::new(logs),
             creating: Mutex::new(BTreeSet::new()),
             created: Condvar::new(),
@@ -237,6 +245,7 @@ fn scan(
 fn open_logs(
     config: &LogManagerConfig,
     env: &Env,
+    files: &OpenFiles,
     jobs: &[Job],
     topic_config: &(impl Fn(&str) -> LogConfig + Sync),
 ) -> Vec<Result<Log, LogError>> {
@@ -245,7 +254,7 @@ fn open_logs(
         // The topic's own configuration may come later, but what was compacted has gaps, which
         // recovery must not take for damage.
         config.compact |= job.cleaned_to.is_some();
-        let log = Log::open(LogOpen {
+        let opening = LogOpen {
             dir: job.dir.clone(),
             topic_partition: job.partition.clone(),
             topic_id: None,
@@ -256,7 +265,8 @@ fn open_logs(
             high_watermark: job.high_watermark,
             clean: job.clean,
             standalone: false,
-        })?;
+        };
+        let log = Log::open_among(opening, files)?;
         if let Some(offset) = job.cleaned_to {
             log.set_cleaned_to(offset);
         }

@@ -21,7 +21,7 @@ impl Fixture {
         Fixture { dir, dirs }
     }
 
-    fn config(&self) -> LogManagerConfig {
+    pub(super) fn config(&self) -> LogManagerConfig {
         LogManagerConfig::new(self.dirs.clone(), CLUSTER, 3)
     }
 

@@ -1,5 +1,6 @@
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use klamm_records::Uuid;
 
@@ -7,88 +8,214 @@ use crate::checkpoints::PartitionOffsets;
 use crate::clean_shutdown;
 use crate::error::{IoContext, LogError};
 use crate::flusher::Flusher;
-use crate::manager::directory::Directory;
+use crate::log::Log;
+use crate::manager::directory::{Change, Checkpoint, Directory};
 use crate::manager::{LogManager, ManagerError, Placed};
 use crate::storage::lock;
+
+/// What a round of upkeep has to do beside looking after the logs that are due.
+struct Due {
+    retention: bool,
+    checkpoint: bool,
+    high_watermarks: bool,
+    /// Directories to remove.
+    removals: Vec<PathBuf>,
+}
+
+/// What turned out to be due for the checkpoints of one directory.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    points: bool,
+    cleaned: bool,
+}
 
 impl LogManager {
     /// Work that is due now and then; call it about every second, on a thread that may block:
     /// flushes, retention, removal of deleted files, checkpoints, giving back idle descriptors.
+    /// Logs that are idle and have nothing due cost nothing.
     /// Returns the directories that went offline since the last call.
     pub fn tick(&self, now_ms: i64) -> Vec<Uuid> {
-        let (retention, checkpoint, high_watermark, removals) = {
-            let mut upkeep = lock(&self.upkeep);
-            let due = |last: &mut i64, interval_ms| {
-                let due = now_ms.saturating_sub(*last) >= interval_ms;
-                if due {
-                    *last = now_ms;
-                }
-                due
-            };
-            let retention = due(
-                &mut upkeep.last_retention_ms,
-                self.config.retention_interval_ms,
-            );
-            let checkpoint = due(
-                &mut upkeep.last_checkpoint_ms,
-                self.config.checkpoint_interval_ms,
-            );
-            let high_watermark = due(
-                &mut upkeep.last_high_watermark_ms,
-                self.config.high_watermark_interval_ms,
-            );
-            let (due, later) = std::mem::take(&mut upkeep.removals)
-                .into_iter()
-                .partition(|(due_ms, _)| *due_ms <= now_ms);
-            upkeep.removals = later;
-            let due: Vec<_> = due;
-            (retention, checkpoint, high_watermark, due)
-        };
+        let due = self.take_due(now_ms);
         let online: Vec<bool> = self.directories.iter().map(|d| d.is_online()).collect();
-        for index in 0..self.directories.len() {
-            self.fail_on_disk_error(index, self.sync_new_dirs(index));
+        for (index, directory) in self.directories.iter().enumerate() {
+            if directory.take_arrivals() {
+                let synced = self.sync_new_dirs(index);
+                if synced.is_err() {
+                    directory.note_arrival();
+                }
+                self.fail_on_disk_error(index, synced);
+            }
         }
-        let mut noted = vec![!checkpoint; self.directories.len()];
-        for placed in self.placed() {
-            if placed.log.is_offline() {
-                self.fail_directory(placed.directory);
-                continue;
+        let turn = Turn {
+            points: due.checkpoint,
+            cleaned: false,
+        };
+        let mut turns = vec![turn; self.directories.len()];
+        for log in self.agenda.take_due(now_ms) {
+            if let Some(index) = self.directory_index_of(&log) {
+                self.look_after(&log, index, now_ms, &mut turns[index]);
             }
-            let mut result = placed.log.tick(now_ms);
-            if placed.log.take_checkpoint_due() {
-                noted[placed.directory] = false;
-            }
-            let cleaned = self.is_being_cleaned(placed.log.topic_partition());
-            if retention && !cleaned && result.is_ok() {
-                let high_watermark = placed.log.high_watermark();
-                result = placed.log.apply_retention(now_ms, high_watermark).map(drop);
-            }
-            self.fail_on_disk_error(placed.directory, result);
         }
-        for (_, path) in removals {
+        if due.retention {
+            self.retain(now_ms);
+        }
+        self.files.make_headroom();
+        if self.files.take_failed() {
+            for placed in self.placed() {
+                if placed.log.is_offline() {
+                    self.fail_directory(placed.directory);
+                }
+            }
+        }
+        for path in due.removals {
             // What cannot be removed now is found again at the next start.
             let _ = self.remove_dir(&path);
         }
-        for (index, directory) in self.directories.iter().enumerate() {
-            if !directory.is_online() {
-                continue;
-            }
-            // Truncations take back what was compacted.
-            let mut result = self.checkpoint_cleaned(index);
-            if !noted[index] && result.is_ok() {
-                result = self.checkpoint_recovery_points(index);
-            }
-            if high_watermark && result.is_ok() {
-                result = self.checkpoint_high_watermarks(index);
-            }
-            self.fail_on_disk_error(index, result);
-        }
+        self.write_checkpoints(&turns, due.high_watermarks);
         self.directories
             .iter()
             .zip(online)
             .filter(|(directory, was_online)| *was_online && !directory.is_online())
             .map(|(directory, _)| directory.id())
             .collect()
+    }
+
+    fn take_due(&self, now_ms: i64) -> Due {
+        let mut upkeep = lock(&self.upkeep);
+        let due = |last: &mut i64, interval_ms| {
+            let due = now_ms.saturating_sub(*last) >= interval_ms;
+            if due {
+                *last = now_ms;
+            }
+            due
+        };
+        let config = &self.config;
+        let retention = due(&mut upkeep.last_retention_ms, config.retention_interval_ms);
+        let checkpoint = due(
+            &mut upkeep.last_checkpoint_ms,
+            config.checkpoint_interval_ms,
+        );
+        let high_watermarks = due(
+            &mut upkeep.last_high_watermark_ms,
+            config.high_watermark_interval_ms,
+        );
+        let (removals, later): (Vec<_>, Vec<_>) = std::mem::take(&mut upkeep.removals)
+            .into_iter()
+            .partition(|(due_ms, _)| *due_ms <= now_ms);
+        upkeep.removals = later;
+        Due {
+            retention,
+            checkpoint,
+            high_watermarks,
+            removals: removals.into_iter().map(|(_, path)| path).collect(),
+        }
+    }
+
+    /// The index of the directory that a log lies in; none if it was deleted.
+    fn directory_index_of(&self, log: &Arc<Log>) -> Option<usize> {
+        [&self.logs, &self.futures].into_iter().find_map(|logs| {
+            let logs = logs.read().unwrap_or_else(PoisonError::into_inner);
+            let placed = logs.get(log.topic_partition())?;
+            Arc::ptr_eq(&placed.log, log).then_some(placed.directory)
+        })
+    }
+
+    fn look_after(&self, log: &Arc<Log>, index: usize, now_ms: i64, turn: &mut Turn) {
+        let directory = &self.directories[index];
+        if !directory.is_online() {
+            return;
+        }
+        if log.is_offline() {
+            self.fail_directory(index);
+            return;
+        }
+        let looked_after = log.look_after(now_ms);
+        turn.points |= log.take_checkpoint_due();
+        turn.cleaned |= log.take_cleaned_moved();
+        directory.note_points_of(log);
+        match &looked_after {
+            Ok(next_ms) => log.duty().schedule(*next_ms),
+            // Tried again.
+            Err(_) => log.duty().note_use(),
+        }
+        self.fail_on_disk_error(index, looked_after.map(drop));
+    }
+
+    fn retain(&self, now_ms: i64) {
+        for placed in self.placed() {
+            let (log, index) = (&placed.log, placed.directory);
+            let due = log.is_retention_due(now_ms) && self.directories[index].is_online();
+            if !due || self.is_being_cleaned(log.topic_partition()) {
+                continue;
+            }
+            let removed = log.apply_retention(now_ms, log.high_watermark());
+            self.fail_on_disk_error(index, removed.map(drop));
+        }
+    }
+
+    /// Writes the checkpoints that are due and have changed.
+    fn write_checkpoints(&self, turns: &[Turn], high_watermarks: bool) {
+        let mut moved: Vec<Vec<Arc<Log>>> = vec![Vec::new(); self.directories.len()];
+        if high_watermarks {
+            for log in self.agenda.take_watermarks() {
+                if let Some(index) = self.directory_index_of(&log) {
+                    moved[index].push(log);
+                }
+            }
+        }
+        for (index, (turn, moved)) in turns.iter().zip(moved).enumerate() {
+            let directory = &self.directories[index];
+            if !directory.is_online() {
+                continue;
+            }
+            let mut result = Ok(());
+            if turn.cleaned || directory.has_departures(Checkpoint::Cleaned) {
+                result = self.checkpoint_cleaned(index);
+                if result.is_err() {
+                    directory.recall_departures(Checkpoint::Cleaned);
+                }
+            }
+            if turn.points && result.is_ok() {
+                result = self.note_recovery_points(index);
+            }
+            if high_watermarks && result.is_ok() {
+                result = self.note_high_watermarks(index, &moved);
+            }
+            if result.is_err() {
+                moved.iter().for_each(|log| log.duty().note_watermark());
+            }
+            self.fail_on_disk_error(index, result);
+        }
+    }
+
+    /// Writes the recovery points and starts that have changed.
+    fn note_recovery_points(&self, index: usize) -> Result<(), LogError> {
+        let directory = &self.directories[index];
+        if directory.has_departures(Checkpoint::Points) {
+            return self.checkpoint_recovery_points(index);
+        }
+        let unnoted = directory.take_unnoted();
+        let here: Vec<&Arc<Log>> = unnoted
+            .values()
+            .filter(|log| self.directory_index_of(log) == Some(index))
+            .collect();
+        let points = here.iter().map(|log| recovery_point_of(log)).collect();
+        let starts = here.iter().map(|log| log_start_of(log)).collect();
+        let written = directory.amend_recovery_points(&*self.env.fs, points, starts);
+        if written.is_err() {
+            here.iter().for_each(|log| directory.note_points_of(log));
+        }
+        written
+    }
+
+    /// Writes the high watermarks of these logs, as far as they are not what is written.
+    fn note_high_watermarks(&self, index: usize, moved: &[Arc<Log>]) -> Result<(), LogError> {
+        let directory = &self.directories[index];
+        if directory.has_departures(Checkpoint::HighWatermarks) {
+            return self.checkpoint_high_watermarks(index);
+        }
+        let changes = moved.iter().map(|log| high_watermark_of(log)).collect();
+        directory.amend_high_watermarks(&*self.env.fs, changes)
     }
 
     /// Closes all logs in order and marks their directories as cleanly shut down, with the epoch
@@ -188,37 +315,36 @@ impl LogManager {
         Ok(())
     }
 
-    /// Writes recovery points and start offsets of a directory, as far as they changed.
+    /// Writes recovery points and start offsets of all logs of a directory, if they changed.
     pub(super) fn checkpoint_recovery_points(&self, index: usize) -> Result<(), LogError> {
-        let mut recovery_points = PartitionOffsets::new();
-        let mut log_starts = PartitionOffsets::new();
-        for placed in self.placed_in(index) {
-            let partition = placed.log.topic_partition();
-            recovery_points.insert(partition.clone(), placed.log.recovery_checkpoint());
-            let start = placed.log.log_start_offset();
-            // Otherwise the segments tell.
-            if placed
-                .log
-                .segment_base_offsets()
-                .first()
-                .is_some_and(|&first| start > first)
-            {
-                log_starts.insert(partition.clone(), start);
-            }
+        let directory = &self.directories[index];
+        directory.forget_departures(Checkpoint::Points);
+        let unnoted = directory.take_unnoted();
+        let here = self.placed_in(index);
+        let points = here.iter().map(|placed| recovery_point_of(&placed.log));
+        let starts = here.iter().map(|placed| log_start_of(&placed.log));
+        let written =
+            directory.write_recovery_points(&*self.env.fs, present(points), present(starts));
+        if written.is_err() {
+            directory.recall_departures(Checkpoint::Points);
+            unnoted
+                .values()
+                .for_each(|log| directory.note_points_of(log));
         }
-        self.directories[index].write_recovery_points(&*self.env.fs, recovery_points, log_starts)
+        written
     }
 
+    /// Writes the high watermarks of all logs of a directory, if they changed.
     pub(super) fn checkpoint_high_watermarks(&self, index: usize) -> Result<(), LogError> {
-        let high_watermarks = self
-            .placed_in(index)
-            .into_iter()
-            .map(|placed| {
-                let partition = placed.log.topic_partition().clone();
-                (partition, placed.log.high_watermark())
-            })
-            .collect();
-        self.directories[index].write_high_watermarks(&*self.env.fs, high_watermarks)
+        let directory = &self.directories[index];
+        directory.forget_departures(Checkpoint::HighWatermarks);
+        let here = self.placed_in(index);
+        let high_watermarks = here.iter().map(|placed| high_watermark_of(&placed.log));
+        let written = directory.write_high_watermarks(&*self.env.fs, present(high_watermarks));
+        if written.is_err() {
+            directory.recall_departures(Checkpoint::HighWatermarks);
+        }
+        written
     }
 
     /// The logs in a directory, those that move there included.
@@ -249,3 +375,31 @@ impl LogManager {
         }
     }
 }
+
+fn recovery_point_of(log: &Log) -> Change {
+    (
+        log.topic_partition().clone(),
+        Some(log.recovery_checkpoint()),
+    )
+}
+
+fn log_start_of(log: &Log) -> Change {
+    let start = log.log_start_offset();
+    // Otherwise the segments tell.
+    let first = log.segment_base_offsets().first().copied();
+    let above = first.is_some_and(|first| start > first);
+    (log.topic_partition().clone(), above.then_some(start))
+}
+
+fn high_watermark_of(log: &Log) -> Change {
+    (log.topic_partition().clone(), Some(log.high_watermark()))
+}
+
+fn present(entries: impl Iterator<Item = Change>) -> PartitionOffsets {
+    entries
+        .filter_map(|(partition, offset)| Some((partition, offset?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -276,12 +276,20 @@ impl ProducerStates {
         Some((txn, stable))
     }
 
-    /// Forgets producers that were idle too long and have no open transaction.
-    pub(crate) fn expire(&mut self, now_ms: i64) {
+    /// Forgets producers that were idle too long and have no open transaction. Returns when there
+    /// may be one to forget again, if nothing is appended until then.
+    pub(crate) fn expire(&mut self, now_ms: i64) -> Option<i64> {
         let expiration_ms = self.expiration_ms;
         self.producers
             .retain(|_, entry| !entry.is_expired(now_ms, expiration_ms));
-        self.verifications.expire(now_ms, expiration_ms);
+        let idle = self
+            .producers
+            .values()
+            .filter(|entry| entry.txn_first_offset.is_none());
+        let next = idle.map(|entry| entry.last_timestamp).min();
+        let next = next.map(|ms| ms.saturating_add(expiration_ms));
+        let verified = self.verifications.expire(now_ms, expiration_ms);
+        next.into_iter().chain(verified).min()
     }
 
     /// Writes a snapshot at the current end, unless the newest one is there already. Not synced:

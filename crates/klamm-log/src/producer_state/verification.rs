@@ -68,8 +68,11 @@ impl Verifications {
         }
     }
 
-    pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
+    /// Forgets what is older than that. Returns when the next is, if there is one.
+    pub(crate) fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> Option<i64> {
         self.by_producer
             .retain(|_, entry| now_ms.saturating_sub(entry.began_ms) < expiration_ms);
+        let begun = self.by_producer.values().map(|entry| entry.began_ms);
+        begun.min().map(|ms| ms.saturating_add(expiration_ms))
     }
 }

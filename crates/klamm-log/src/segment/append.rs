@@ -136,6 +136,7 @@ impl Segment {
             state.recent.pop_front();
         }
         state.recent.push_back(span);
+        state.grew = true;
     }
 
     /// Finishes a segment that compaction wrote: makes it durable and as old as what it is made

@@ -26,11 +26,12 @@ use klamm_env::{Env, File};
 
 use crate::config::LogConfig;
 use crate::error::{IoContext, LogError};
+use crate::files::LazyFile;
 use crate::index::offset::{OffsetIndex, fits};
 use crate::index::time::{TimeIndex, TimestampOffset};
 use crate::index::txn::TxnIndex;
 use crate::names::{DELETED_SUFFIX, FileKind};
-use crate::storage::{LazyFile, LogDir, lock, sync_file};
+use crate::storage::{LogDir, lock, sync_file};
 
 pub(crate) use append::{RollCheck, WriteFailure};
 pub(crate) use recover::{RecoveryState, SegmentRecovery};
@@ -53,9 +54,6 @@ pub(crate) struct Segment {
     index_bytes_max: u32,
     roll_jitter_ms: i64,
     preallocate: bool,
-    /// How often the file of batches was changed, and how often when it was last made durable.
-    changes: AtomicU64,
-    synced: AtomicU64,
     /// Compaction put another segment in the place of this one.
     retired: AtomicBool,
     /// Where the part begins whose writing to the device was not begun.
@@ -78,6 +76,8 @@ struct SegmentState {
     first_timestamp: Option<i64>,
     created_ms: i64,
     recent: VecDeque<BatchSpan>,
+    /// Whether batches were noted since the last [`Segment::release_if_idle`].
+    grew: bool,
 }
 
 impl Segment {
@@ -99,8 +99,7 @@ impl Segment {
         let offsets = OffsetIndex::create(dir.clone(), base_offset, config.segment_index_bytes)?;
         let times = TimeIndex::create(dir.clone(), base_offset, config.segment_index_bytes)?;
         let mut segment = Self::unloaded(dir, base_offset, 0, false, config, env);
-        segment.file = LazyFile::opened(file);
-        segment.changes = AtomicU64::new((emptied || config.preallocate).into());
+        segment.file = LazyFile::opened(dir, file, emptied || config.preallocate);
         segment.preallocate = config.preallocate;
         let state = segment
             .state
@@ -134,8 +133,6 @@ impl Segment {
             index_bytes_max: config.segment_index_bytes,
             roll_jitter_ms: config.roll_jitter_ms(&*env.rng),
             preallocate: false,
-            changes: AtomicU64::new(0),
-            synced: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             unwritten_from: AtomicU64::new(size),
             state: Mutex::new(SegmentState {
@@ -147,6 +144,7 @@ impl Segment {
                 first_timestamp: None,
                 created_ms: env.clock.wall_ms(),
                 recent: VecDeque::new(),
+                grew: false,
             }),
             txn: Mutex::new(TxnIndex::new(dir.clone(), base_offset, has_txn_index)),
         }
@@ -161,7 +159,7 @@ impl Segment {
     }
 
     pub(crate) fn file(&self) -> Result<Arc<dyn File>, LogError> {
-        self.file.get(&*self.dir.fs, || self.path())
+        self.file.get(&self.dir, || self.path())
     }
 
     pub(crate) fn txn_index(&self) -> std::sync::MutexGuard<'_, TxnIndex> {
@@ -185,22 +183,22 @@ impl Segment {
 
     /// Notes that the file of batches was changed.
     fn note_change(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.file.note_change();
     }
 
     /// Whether the file of batches was changed since it was last made durable.
     pub(crate) fn has_changed(&self) -> bool {
-        self.changes.load(Ordering::SeqCst) != self.synced.load(Ordering::SeqCst)
+        self.file.has_changed()
     }
 
     /// Makes batches durable.
     pub(crate) fn sync_batches(&self) -> Result<(), LogError> {
-        let changes = self.changes.load(Ordering::SeqCst);
+        let changes = self.file.changes();
         let synced = self
             .file()
             .and_then(|file| file.sync_data().at("sync", &self.path()));
         self.unless_retired(synced)?;
-        self.synced.fetch_max(changes, Ordering::SeqCst);
+        self.file.note_synced(changes);
         Ok(())
     }
 
@@ -286,24 +284,38 @@ impl Segment {
         }
         drop(state);
         if self.preallocate {
+            let cut = self.file()?.set_len(self.size());
             self.note_change();
-            self.file()?
-                .set_len(self.size())
-                .at("truncate", &self.path())?;
+            cut.at("truncate", &self.path())?;
         }
         Ok(())
     }
 
-    /// Gives back memory and descriptors that were not used since the last call.
-    pub(crate) fn release_if_idle(&self) {
-        self.file.release_if_idle();
+    /// Gives back memory and descriptors that were not used since the last call. Returns whether a
+    /// later call may find more to do, without a use in between.
+    pub(crate) fn release_if_idle(&self) -> bool {
+        let mut more = self.file.release_if_idle();
         let mut state = lock(&self.state);
+        if std::mem::take(&mut state.grew) {
+            more = true;
+        } else {
+            state.recent = VecDeque::new();
+        }
         if let Some(index) = &mut state.offsets {
-            index.release_if_idle();
+            more |= index.release_if_idle();
         }
         if let Some(index) = &mut state.times {
-            index.release_if_idle();
+            more |= index.release_if_idle();
         }
+        let settled = state
+            .offsets
+            .as_ref()
+            .is_some_and(|index| index.is_settled())
+            && state.times.as_ref().is_some_and(|index| index.is_settled());
+        if !more && settled && self.max_timestamp_in(&mut state).is_ok() {
+            (state.offsets, state.times) = (None, None);
+        }
+        more
     }
 
     /// Gives back what a sealed segment does not need.

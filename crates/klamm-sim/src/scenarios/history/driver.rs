@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_env::{Clock as _, Env, Fs, Rng as _};
-use klamm_log::{Log, LogConfig, LogError, LogOpen};
+use klamm_log::{Log, LogConfig, LogError, LogOpen, OpenFiles};
 
 use super::super::{Run, Violation};
 use super::answers;
@@ -32,6 +32,8 @@ pub(super) struct Driver<'a> {
     fs: SimFs,
     env: Env,
     bug: Bug,
+    /// How many files the log may keep open.
+    files: OpenFiles,
     pub(super) config: LogConfig,
     pub(super) subject: Option<Subject>,
     pub(super) model: Reference,
@@ -57,6 +59,7 @@ impl<'a> Driver<'a> {
             rng: run.rng.fork("history"),
             fs,
             bug,
+            files: OpenFiles::new([1, 2, usize::MAX][run.rng.fork("open files").index(3)]),
             config: LogConfig::default(),
             subject: None,
             model: Reference::default(),
@@ -186,7 +189,7 @@ impl<'a> Driver<'a> {
                 1 => self.fs.fail_after(self.rng.below(60), Errno::Io),
                 _ => self.fs.fail_after(self.rng.below(60), Errno::NoSpace),
             }
-            let opened = Log::open(self.opening()).map(drop);
+            let opened = Log::open_among(self.opening(), &self.files).map(drop);
             self.note(format_args!("a troubled opening: {}", told(&opened)));
             self.fs.crash();
         }
@@ -223,7 +226,7 @@ impl<'a> Driver<'a> {
 
     fn reopen(&mut self) -> Result<(), Violation> {
         self.fs.set_faults(Faults::default());
-        match Log::open(self.opening()) {
+        match Log::open_among(self.opening(), &self.files) {
             Ok(log) => {
                 let (start, end) = (log.log_start_offset(), log.log_end_offset());
                 self.note(format_args!("opened {start}..{end}"));

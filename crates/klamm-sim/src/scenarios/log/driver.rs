@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_env::{Clock as _, Env, Fs, Rng as _};
-use klamm_log::{AppendOrigin, Log, LogConfig, LogError, LogManager, LogManagerConfig, LogOpen};
+use klamm_log::{
+    AppendOrigin, Log, LogConfig, LogError, LogManager, LogManagerConfig, LogOpen, OpenFiles,
+};
 use klamm_records::{BatchBuilder, BatchOptions, Compression, PreparedBatch, TopicPartition, Uuid};
 
 use super::super::{Run, Violation};
@@ -43,6 +45,8 @@ pub(super) struct Driver<'a> {
     env: Env,
     config: LogConfig,
     place: Place,
+    /// How many files the log may keep open.
+    files: OpenFiles,
     pub(super) manager: Option<LogManager>,
     pub(super) log: Option<Arc<Log>>,
     pub(super) model: Model,
@@ -85,6 +89,7 @@ impl<'a> Driver<'a> {
             fs,
             config,
             place,
+            files: OpenFiles::new([1, 2, usize::MAX][run.rng.fork("open files").index(3)]),
             manager: None,
             log: None,
             model: Model::default(),
@@ -330,7 +335,9 @@ impl<'a> Driver<'a> {
             let opened = match self.place {
                 Place::Alone => {
                     let open = LogOpen::standalone(DIR, self.config.clone(), self.env.clone());
-                    Log::open(open).map(drop).map_err(|error| error.to_string())
+                    Log::open_among(open, &self.files)
+                        .map(drop)
+                        .map_err(|error| error.to_string())
                 }
                 Place::Managed => self.open_managed().map(drop),
             };
@@ -374,7 +381,7 @@ impl<'a> Driver<'a> {
         let opened = match self.place {
             Place::Alone => {
                 let open = LogOpen::standalone(DIR, self.config.clone(), self.env.clone());
-                Log::open(open)
+                Log::open_among(open, &self.files)
                     .map(Arc::new)
                     .map_err(|error| error.to_string())
             }
@@ -405,6 +412,7 @@ impl<'a> Driver<'a> {
             high_watermark_interval_ms: 1_000,
             // The scenario says when background work is done.
             sync_threads: 0,
+            open_files_max: self.files.max(),
             ..LogManagerConfig::new(vec![MANAGED_DIR.into()], "cluster", 1)
         };
         let of_topic = self.config.clone();
