@@ -444,6 +444,19 @@ fn truncation_forgets_epochs_and_producers() {
 }
 
 #[test]
+fn truncation_at_the_end_forgets_epochs_without_records() {
+    let dir = TestDir::new();
+    let log = dir.log(dense());
+    append(&log, batch(0, &["a"])).unwrap();
+    log.assign_epoch_start(4).unwrap();
+    assert_eq!(log.latest_epoch(), Some(4));
+    assert!(!log.truncate_to(1).unwrap());
+    assert_eq!(log.epochs(), [(0, 0)]);
+    assert!(!log.truncate_to(9).unwrap());
+    assert_eq!((log.epochs(), log.log_end_offset()), (vec![(0, 0)], 1));
+}
+
+#[test]
 fn starts_anew_at_any_offset() {
     let dir = TestDir::new();
     let log = dir.log(small_segments());

@@ -9,13 +9,18 @@ use crate::segment::Segment;
 impl Log {
     /// Removes all batches that reach `offset`; the log then ends there. If that is within a batch
     /// the log ends where the batch began: it never claims offsets that it does not hold (Kafka's
-    /// would). Returns false, and does nothing, if it ended at `offset` or before.
+    /// would). Returns false if it ended at `offset` or before; then only epochs without a record are
+    /// forgotten.
     ///
     /// # Errors
     /// The disk's. The log goes offline if the truncation was under way.
     pub fn truncate_to(&self, offset: i64) -> Result<bool, LogError> {
         let mut state = self.open_state()?;
-        if offset >= self.log_end_offset() {
+        let end = self.log_end_offset();
+        if offset >= end {
+            // An epoch in which this replica led and appended nothing starts at the end. It goes
+            // all the same, or the leader would find forever that the logs part.
+            state.epochs.truncate_from_end(end);
             return Ok(false);
         }
         let first = self.segment_base_offsets().first().copied();
