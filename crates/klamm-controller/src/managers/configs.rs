@@ -8,11 +8,13 @@ use klamm_protocol::messages::{
     IncrementalAlterConfigsResponse, alter_configs_response, incremental_alter_configs_request,
     incremental_alter_configs_response,
 };
-use klamm_protocol::metadata::{ClearElrRecord, ConfigRecord, MetadataRecord};
+use klamm_protocol::metadata::{
+    ClearElrRecord, ConfigRecord, MetadataRecord, PartitionChangeRecord,
+};
 use klamm_protocol::{ByteStr, ErrorCode, topic_name};
 
 use super::topics::invalid_name_message;
-use super::{ApiError, Context, MIN_INSYNC_REPLICAS, Outcome, wire_result};
+use super::{ApiError, Context, MIN_INSYNC_REPLICAS, Outcome, elections, wire_result};
 
 /// The longest value of a config in bytes.
 const VALUE_LEN_MAX: usize = 32_767;
@@ -251,15 +253,39 @@ fn alter(
             ResourceType::Broker if resource.name.is_empty() => Some(ByteStr::EMPTY),
             _ => None,
         };
-        records.extend(topic_name.map(|topic_name| {
-            ClearElrRecord {
+        if let Some(topic_name) = topic_name {
+            let kept = sole_knowledge(context, &topic_name);
+            let clear = ClearElrRecord {
                 topic_name,
-                ..Default::default()
-            }
-            .into()
-        }));
+                ..ClearElrRecord::default()
+            };
+            records.push(clear.into());
+            records.extend(kept);
+        }
     }
     Ok(records)
+}
+
+/// Restores the eligible replicas of partitions that have nobody in sync, for after they were
+/// cleared. They are all that is known of who holds the records, and stay right: without a leader
+/// nothing is acknowledged, and the next one judges them by the new value. Kafka forgets them, and
+/// only an unclean election helps such a partition.
+fn sole_knowledge(context: &Context<'_>, topic: &str) -> Vec<MetadataRecord> {
+    elections::partitions(context)
+        .filter(|(of, _, partition)| {
+            (topic.is_empty() || **of.name() == *topic) && partition.isr.is_empty()
+        })
+        .map(|(topic, partition_id, partition)| {
+            PartitionChangeRecord {
+                topic_id: topic.id(),
+                partition_id,
+                eligible_leader_replicas: Some(partition.elr.clone()),
+                last_known_elr: Some(partition.last_known_elr.clone()),
+                ..PartitionChangeRecord::default()
+            }
+            .into()
+        })
+        .collect()
 }
 
 pub(super) fn config_record(

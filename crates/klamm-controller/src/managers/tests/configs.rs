@@ -243,15 +243,31 @@ fn min_insync_replicas_stays_one_value_for_the_cluster() {
     let result = alter(&mut cluster, (BROKER, ""), &[(name, DELETE, None)]);
     let message = "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.";
     assert_eq!(result, refused(ErrorCode::InvalidConfig, message));
+}
 
-    // Whoever is eligible was judged by the old value.
-    cluster.beat(1, |request| request.want_shut_down = true);
+#[test]
+fn eligible_replicas_are_forgotten_where_someone_else_is_in_sync() {
+    let mut cluster = Cluster::with_brokers(2);
+    cluster.create_assigned("a", &[&[1, 2]]);
+    cluster.create_assigned("b", &[&[1]]);
+    let set = |cluster: &mut Cluster, value| {
+        let change = [("min.insync.replicas", SET, Some(value))];
+        assert_eq!(alter(cluster, (BROKER, ""), &change), Ok(()));
+    };
+    set(&mut cluster, "2");
+    cluster.fence(1);
     assert_eq!(cluster.partition("a", 0).elr, [1]);
-    assert_eq!(
-        alter(&mut cluster, (BROKER, ""), &[(name, SET, Some("2"))]),
-        Ok(())
-    );
+    assert_eq!(cluster.partition("b", 0).elr, [1]);
+    // By the new value the other one may acknowledge alone.
+    set(&mut cluster, "1");
     assert!(cluster.partition("a", 0).elr.is_empty());
+    let partition = cluster.partition("b", 0);
+    assert_eq!(
+        (&partition.isr[..], &partition.elr[..]),
+        (&[][..], &[1][..])
+    );
+    cluster.beat(1, |_| ());
+    assert_eq!(cluster.partition("b", 0).leader, 1);
 }
 
 #[test]
