@@ -11,6 +11,22 @@ use crate::{SimClock, SimRng, Trace};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A process: tasks that end together, and that stand still together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Process(u64);
+
+impl Process {
+    /// The one that never ends nor pauses.
+    pub const MAIN: Process = Process(0);
+}
+
+/// A task between two polls; without its future while it is polled.
+struct Entry {
+    name: String,
+    process: Process,
+    future: Option<Task>,
+}
+
 /// Runs futures on one thread, in an order that the seed decides. Where tasks wait for time, the
 /// clock jumps to the next deadline. Clones are handles to the same executor.
 #[derive(Clone)]
@@ -23,8 +39,10 @@ pub struct Executor {
 
 #[derive(Default)]
 struct Shared {
-    tasks: BTreeMap<u64, (String, Option<Task>)>,
+    tasks: BTreeMap<u64, Entry>,
     ready: BTreeSet<u64>,
+    paused: BTreeSet<Process>,
+    next_process: u64,
     /// Deadlines with the tasks to wake, by time and then by the order of their making.
     timers: BTreeMap<(Duration, u64), Waker>,
     next_task: u64,
@@ -75,19 +93,74 @@ impl Executor {
         &self.clock
     }
 
-    /// Adds a task. Its name is for the trace.
+    /// Starts a process without tasks.
+    pub fn new_process(&self) -> Process {
+        let mut shared = self.shared();
+        shared.next_process += 1;
+        Process(shared.next_process)
+    }
+
+    /// Adds a task to [`Process::MAIN`]. Its name is for the trace.
     pub fn spawn(
         &self,
+        name: impl Into<String>,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.spawn_in(Process::MAIN, name, future);
+    }
+
+    /// Adds a task to a process.
+    pub fn spawn_in(
+        &self,
+        process: Process,
         name: impl Into<String>,
         future: impl Future<Output = ()> + Send + 'static,
     ) {
         let mut shared = self.shared();
         let id = shared.next_task;
         shared.next_task += 1;
-        shared
-            .tasks
-            .insert(id, (name.into(), Some(Box::pin(future))));
+        let entry = Entry {
+            name: name.into(),
+            process,
+            future: Some(Box::pin(future)),
+        };
+        shared.tasks.insert(id, entry);
         shared.ready.insert(id);
+    }
+
+    /// Ends a process: its tasks are dropped where they wait. The task that is running, if it is
+    /// one of them, goes on to where it waits next.
+    pub fn end(&self, process: Process) {
+        let mut shared = self.shared();
+        shared.paused.remove(&process);
+        let tasks = std::mem::take(&mut shared.tasks);
+        let (ended, others): (BTreeMap<_, _>, BTreeMap<_, _>) = tasks
+            .into_iter()
+            .partition(|(_, entry)| entry.process == process);
+        shared.tasks = others;
+        shared.ready.retain(|id| !ended.contains_key(id));
+        // What the tasks own may wake others or take back timers: the lock must be free.
+        drop(shared);
+        drop(ended);
+    }
+
+    /// Drops all tasks, where they wait.
+    pub fn shut_down(&self) {
+        let mut shared = self.shared();
+        let tasks = std::mem::take(&mut shared.tasks);
+        shared.ready.clear();
+        drop(shared);
+        drop(tasks);
+    }
+
+    /// Lets a process stand still, as SIGSTOP does: time passes without it.
+    pub fn pause(&self, process: Process) {
+        self.shared().paused.insert(process);
+    }
+
+    /// Lets a process go on.
+    pub fn resume(&self, process: Process) {
+        self.shared().paused.remove(&process);
     }
 
     /// Waits until `duration` has passed on the virtual clock.
@@ -99,21 +172,34 @@ impl Executor {
         }
     }
 
+    /// One of the tasks that can run.
+    fn choose(&self, shared: &Shared) -> Option<u64> {
+        if shared.paused.is_empty() {
+            let index = self.rng.index(shared.ready.len());
+            return shared.ready.iter().nth(index).copied();
+        }
+        let runs = |id: &&u64| {
+            let entry = shared.tasks.get(id);
+            entry.is_none_or(|entry| !shared.paused.contains(&entry.process))
+        };
+        let able: Vec<u64> = shared.ready.iter().filter(runs).copied().collect();
+        self.rng.pick(&able).copied()
+    }
+
     /// Polls one task that can run; false if none can.
     fn step(&self) -> bool {
         let mut shared = self.shared();
-        let index = self.rng.index(shared.ready.len());
-        let Some(id) = shared.ready.iter().nth(index).copied() else {
+        let Some(id) = self.choose(&shared) else {
             return false;
         };
         shared.ready.remove(&id);
-        let Some((name, slot)) = shared.tasks.get_mut(&id) else {
+        let Some(entry) = shared.tasks.get_mut(&id) else {
             return true;
         };
-        let Some(mut task) = slot.take() else {
+        let Some(mut task) = entry.future.take() else {
             return true;
         };
-        self.trace.note(format_args!("run {name}"));
+        self.trace.note(format_args!("run {}", entry.name));
         // The task may spawn, sleep and wake: the lock must be free.
         drop(shared);
         let waker = Waker::from(Arc::new(TaskWaker {
@@ -127,8 +213,8 @@ impl Executor {
                 shared.tasks.remove(&id);
             }
             Poll::Pending => {
-                if let Some((_, slot)) = shared.tasks.get_mut(&id) {
-                    *slot = Some(task);
+                if let Some(entry) = shared.tasks.get_mut(&id) {
+                    entry.future = Some(task);
                 }
             }
         }
@@ -272,6 +358,37 @@ mod tests {
             assert!(seen[..3].iter().all(|number| number % 2 == 0), "{seen:?}");
         }
         assert_eq!(order(4), order(4));
+    }
+
+    #[test]
+    fn processes_end_and_pause_as_one() {
+        let (executor, _) = executor(3);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let [ended, paused] = [executor.new_process(), executor.new_process()];
+        for (name, process) in [
+            ("main", Process::MAIN),
+            ("ended", ended),
+            ("paused", paused),
+        ] {
+            for _ in 0..2 {
+                let (seen, handle) = (seen.clone(), executor.clone());
+                executor.spawn_in(process, name, async move {
+                    handle.sleep(Duration::from_millis(1)).await;
+                    seen.lock().unwrap().push(name);
+                });
+            }
+        }
+        executor.run_ready();
+        executor.end(ended);
+        executor.pause(paused);
+        let handle = executor.clone();
+        let nap = async move { handle.sleep(Duration::from_millis(5)).await };
+        executor.block_on(Duration::from_secs(1), nap).unwrap();
+        assert_eq!(*seen.lock().unwrap(), ["main"; 2]);
+        executor.resume(paused);
+        executor.run_ready();
+        assert_eq!(*seen.lock().unwrap(), ["main", "main", "paused", "paused"]);
+        assert!(executor.shared().tasks.is_empty());
     }
 
     #[test]

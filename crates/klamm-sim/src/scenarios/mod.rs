@@ -4,11 +4,11 @@
 //! should be true, and one file for each property. A property's file opens with what it states and
 //! where that comes from. [`SCENARIOS`] lists them all; a new one adds its line.
 
+pub mod cluster;
 pub mod controller;
 pub mod group;
 pub mod history;
 pub mod log;
-#[cfg(test)]
 mod lying;
 pub mod partition;
 pub mod rot;
@@ -84,6 +84,7 @@ pub const SCENARIOS: &[Scenario] = &[
     partition::SCENARIO,
     group::SCENARIO,
     controller::SCENARIO,
+    cluster::SCENARIO,
 ];
 
 /// How a run ended.

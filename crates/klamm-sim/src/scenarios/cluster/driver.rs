@@ -1,0 +1,144 @@
+//! From the first broker's start to the last record read.
+
+use std::time::Duration;
+
+use klamm_env::Rng as _;
+
+use super::super::{Run, Violation};
+use super::nemesis::Nemesis;
+use super::producer::Kind;
+use super::view::View;
+use super::world::{CONTROLLER, World};
+use super::{Flaw, acknowledged, agreement, consumer, healing, idempotence, producer};
+use crate::Stalled;
+
+/// Longer than any run takes.
+const LIMIT: Duration = Duration::from_secs(3_600);
+
+/// Lets a seed decide what happens.
+pub(super) fn drive(run: &Run, flaw: Flaw) -> Result<(), Violation> {
+    let world = World::new(run, flaw)?;
+    let played = world.executor.block_on(LIMIT, play(world.clone()));
+    // Tasks and the world own each other.
+    world.executor.shut_down();
+    played.unwrap_or_else(|stalled: Stalled| {
+        Err(Violation::new(
+            "healing",
+            format!("it stalled: {stalled:?}"),
+        ))
+    })
+}
+
+async fn play(world: World) -> Result<(), Violation> {
+    start(&world).await?;
+    let nemesis = Nemesis::new(&world);
+    world.net.set_faults(world.plan.faults);
+    let end = world.now_ms() + world.plan.trouble.as_millis() as i64;
+    let mut next_look = world.now_ms();
+    while world.now_ms() < end {
+        world.sleep_ms(30 + world.rng.below(900)).await;
+        nemesis.strike()?;
+        if world.now_ms() >= next_look {
+            next_look = world.now_ms() + 1_000;
+            inspect(&world)?;
+        }
+    }
+    nemesis.relent()?;
+    world.calm();
+    let end = world.now_ms() + world.plan.timing.heal.as_millis() as i64;
+    loop {
+        world.sleep_ms(500).await;
+        // Who was about to leave in order has left by now.
+        nemesis.relent()?;
+        let view = inspect(&world)?;
+        match healing::missing(&world, &view) {
+            None => break,
+            Some(missing) if world.now_ms() > end => {
+                return Err(Violation::new("healing", missing));
+            }
+            Some(_) => {}
+        }
+    }
+    let history = world.history();
+    world.note(format_args!(
+        "{} records were sent, {} acknowledged",
+        history.sent,
+        history
+            .acknowledged
+            .values()
+            .map(|of| of.len())
+            .sum::<usize>()
+    ));
+    Ok(())
+}
+
+async fn start(world: &World) -> Result<(), Violation> {
+    let controller = world.executor.new_process();
+    world.net.listen(CONTROLLER, controller);
+    let expiring = world.clone();
+    world.executor.spawn_in(controller, "sessions", async move {
+        loop {
+            expiring.sleep_ms(100).await;
+            expiring.control(|controller| controller.expire());
+        }
+    });
+    for node in world.nodes.values() {
+        node.start(world)?;
+    }
+    let all_here = |world: &World| {
+        let image = world.truth();
+        image.cluster().alive_brokers().count() == world.plan.brokers.len()
+    };
+    for _ in 0..100 {
+        world.sleep_ms(100).await;
+        if all_here(world) {
+            break;
+        }
+    }
+    for topic in &world.plan.topics {
+        world.control(|controller| controller.create(topic));
+    }
+    let partitions = world.partitions();
+    let kinds = [
+        Kind::Idempotent,
+        Kind::Idempotent,
+        Kind::Idempotent,
+        Kind::All,
+        Kind::One,
+    ];
+    for (index, kind) in kinds.into_iter().enumerate() {
+        let partition = partitions[index % partitions.len()].clone();
+        let producing = producer::produce(world.clone(), index as i64, kind, partition);
+        world.executor.spawn(format!("producer {index}"), producing);
+    }
+    for id in 0..2 {
+        let consuming = consumer::consume(world.clone(), id);
+        world.executor.spawn(format!("consumer {id}"), consuming);
+    }
+    Ok(())
+}
+
+/// Looks at all that is, and holds it against the properties.
+fn inspect(world: &World) -> Result<View, Violation> {
+    if let Some(violation) = world.history().violation.take() {
+        return Err(violation);
+    }
+    let view = View::take(world)?;
+    let image = world.truth();
+    let history = world.history();
+    for (partition, replicas) in &view.0 {
+        let known = image.partition(&partition.topic, partition.partition);
+        let Some((known, leader)) = known.zip(view.leader_by(&image, partition)) else {
+            continue;
+        };
+        acknowledged::check(&history, partition, leader)?;
+        idempotence::check(&history.idempotent, partition, leader)?;
+        let is_registered = |replica: &super::view::Replica| {
+            let registered = image.broker(replica.broker);
+            registered.is_some_and(|broker| broker.epoch == replica.broker_epoch)
+        };
+        agreement::check(partition, known, leader, replicas.values(), &is_registered)?;
+    }
+    drop(history);
+    Ok(view)
+}

@@ -1,0 +1,255 @@
+//! What goes wrong, one thing after the other.
+//!
+//! How brokers may die is limited by what Kafka promises ([`Deaths`]); everything else may happen at
+//! any time: partitions of the network, in one direction or both, that come and go; processes that
+//! stand still for longer than their session; brokers that leave in order; clocks that are off;
+//! elections, reassignments and changes of `min.insync.replicas`.
+
+use klamm_controller::managers::{Outcome, configs, elections, reassignments};
+use klamm_env::Rng as _;
+use klamm_metadata::ResourceType;
+use klamm_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use klamm_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use klamm_protocol::messages::{
+    AlterPartitionReassignmentsRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest,
+};
+
+use super::super::Violation;
+use super::node::Node;
+use super::plan::Deaths;
+use super::world::{CONTROLLER, World};
+use crate::{Address, NetFaults, SimRng};
+
+/// Clients, as addresses.
+const CLIENTS: [std::ops::Range<Address>; 2] = [100..110, 200..203];
+
+pub(super) struct Nemesis {
+    world: World,
+    rng: SimRng,
+}
+
+impl Nemesis {
+    pub(super) fn new(world: &World) -> Nemesis {
+        Nemesis {
+            rng: world.rng.fork("nemesis"),
+            world: world.clone(),
+        }
+    }
+
+    /// One thing goes wrong, or gets better.
+    pub(super) fn strike(&self) -> Result<(), Violation> {
+        let Some(node) = self.some_node() else {
+            return Ok(());
+        };
+        match self.rng.index(100) {
+            0..14 => self.kill(node),
+            14..30 => self.start_somebody()?,
+            30..36 => self.leave(node),
+            36..48 => self.part(node),
+            48..62 => self.world.net.mend(),
+            62..70 => self.hold(node, 100 + self.rng.below(300)),
+            70..74 => self.hold(node, 2_000 + self.rng.below(6_000)),
+            74..80 => self.reassign(),
+            80..85 => self.elect(),
+            85..89 => self.configure(),
+            89..93 => node.clock.skew(self.rng.range(-2_000, 2_000)),
+            _ => self.change_faults(),
+        }
+        Ok(())
+    }
+
+    /// Nothing goes wrong from now on.
+    pub(super) fn relent(&self) -> Result<(), Violation> {
+        self.world.note("peace");
+        self.world.net.mend();
+        self.world.net.set_faults(NetFaults::default());
+        for node in self.world.nodes.values() {
+            node.go_on(&self.world);
+            node.start(&self.world)?;
+        }
+        Ok(())
+    }
+
+    fn some_node(&self) -> Option<&Node> {
+        let id = self.rng.pick(&self.world.plan.brokers)?;
+        self.world.nodes.get(id)
+    }
+
+    fn kill(&self, node: &Node) {
+        let running = node.broker().is_some();
+        match self.world.plan.deaths {
+            Deaths::Kills if running => node.die(&self.world, false),
+            Deaths::PowerCuts if running && self.is_whole() => {
+                let power = self.rng.one_in(2);
+                node.die(&self.world, power);
+            }
+            Deaths::Blackouts if self.rng.one_in(4) => {
+                for node in self.world.nodes.values() {
+                    if node.broker().is_some() && !self.rng.one_in(4) {
+                        node.die(&self.world, true);
+                    }
+                }
+            }
+            Deaths::Blackouts if running => {
+                let power = !self.rng.one_in(4);
+                node.die(&self.world, power);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether all brokers run, and all replicas are in sync.
+    fn is_whole(&self) -> bool {
+        let image = self.world.truth();
+        let all_run = self.world.nodes.values().all(|node| {
+            let epoch = node.broker().map(|broker| broker.epoch());
+            let known = image.broker(node.id);
+            !node.is_leaving() && known.is_some_and(|it| it.is_active() && Some(it.epoch) == epoch)
+        });
+        let mut partitions = image.topics().iter().flat_map(|topic| topic.partitions());
+        let in_sync = partitions.all(|(_, partition)| {
+            partition.isr.len() == partition.replicas.len() && partition.adding_replicas.is_empty()
+        });
+        all_run && in_sync
+    }
+
+    fn start_somebody(&self) -> Result<(), Violation> {
+        let down = |node: &&Node| node.broker().is_none();
+        let down: Vec<&Node> = self.world.nodes.values().filter(down).collect();
+        match self.rng.pick(&down) {
+            Some(node) => node.start(&self.world),
+            None => Ok(()),
+        }
+    }
+
+    fn leave(&self, node: &Node) {
+        // Two that leave at once may be as bad as a power cut on top of them.
+        if self.world.plan.deaths != Deaths::PowerCuts || self.is_whole() {
+            node.ask_to_leave();
+        }
+    }
+
+    /// Cuts a broker off: from everybody, the controller, or another broker; both ways or one.
+    fn part(&self, node: &Node) {
+        let others = self.world.plan.brokers.iter().copied();
+        let everybody = others.clone().chain(CLIENTS.into_iter().flatten());
+        let from: Vec<Address> = match self.rng.index(4) {
+            0 => everybody.chain([CONTROLLER]).collect(),
+            1 => vec![CONTROLLER],
+            2 => others.collect(),
+            _ => self
+                .rng
+                .pick(&self.world.plan.brokers)
+                .copied()
+                .into_iter()
+                .collect(),
+        };
+        let (both, outwards) = (self.rng.one_in(2), self.rng.one_in(2));
+        self.world.note(format_args!(
+            "{} is cut off {from:?} {both} {outwards}",
+            node.id
+        ));
+        for other in from.into_iter().filter(|other| *other != node.id) {
+            let (from, to) = if outwards {
+                (node.id, other)
+            } else {
+                (other, node.id)
+            };
+            self.world.net.cut(from, to, both);
+        }
+    }
+
+    /// A broker stands still for a while.
+    fn hold(&self, node: &Node, ms: u64) {
+        let process = node.broker().map(|broker| broker.process);
+        node.pause(&self.world);
+        let (world, id) = (self.world.clone(), node.id);
+        self.world.executor.spawn("nemesis", async move {
+            world.sleep_ms(ms).await;
+            let Some(node) = world.nodes.get(&id) else {
+                return;
+            };
+            if node.broker().map(|broker| broker.process) == process {
+                node.go_on(&world);
+            }
+        });
+    }
+
+    fn reassign(&self) {
+        let partitions = self.world.partitions();
+        let Some(partition) = self.rng.pick(&partitions) else {
+            return;
+        };
+        let mut replicas = self.world.plan.brokers.clone();
+        for last in (1..replicas.len()).rev() {
+            replicas.swap(last, self.rng.index(last + 1));
+        }
+        replicas.truncate(3);
+        let request = AlterPartitionReassignmentsRequest {
+            topics: vec![ReassignableTopic {
+                name: (&*partition.topic).into(),
+                partitions: vec![ReassignablePartition {
+                    partition_index: partition.partition,
+                    replicas: (!self.rng.one_in(5)).then_some(replicas),
+                    ..ReassignablePartition::default()
+                }],
+                ..ReassignableTopic::default()
+            }],
+            ..AlterPartitionReassignmentsRequest::default()
+        };
+        self.world.control(|controller| {
+            controller.administer(|context| {
+                reassignments::alter_partition_reassignments(context, &request)
+            });
+        });
+    }
+
+    fn elect(&self) {
+        let request = ElectLeadersRequest {
+            topic_partitions: None,
+            ..ElectLeadersRequest::default()
+        };
+        self.world.control(|controller| {
+            controller.administer(|context| {
+                let elected = elections::elect_leaders(context, &request);
+                elected.unwrap_or_else(|_| Outcome::reply(Default::default()))
+            });
+        });
+    }
+
+    fn configure(&self) {
+        let Some(topic) = self.rng.pick(&self.world.plan.topics) else {
+            return;
+        };
+        let min_isr = self.rng.range(topic.min_isr.into(), 4).to_string();
+        let request = IncrementalAlterConfigsRequest {
+            resources: vec![AlterConfigsResource {
+                resource_type: ResourceType::Topic.id(),
+                resource_name: topic.name.into(),
+                configs: vec![AlterableConfig {
+                    name: "min.insync.replicas".into(),
+                    value: Some(min_isr.as_str().into()),
+                    ..AlterableConfig::default()
+                }],
+                ..AlterConfigsResource::default()
+            }],
+            ..IncrementalAlterConfigsRequest::default()
+        };
+        self.world.control(|controller| {
+            controller.administer(|context| configs::incremental_alter_configs(context, &request));
+        });
+    }
+
+    fn change_faults(&self) {
+        let faults = if self.rng.one_in(3) {
+            NetFaults::default()
+        } else {
+            self.world.plan.faults
+        };
+        self.world.net.set_faults(faults);
+    }
+}

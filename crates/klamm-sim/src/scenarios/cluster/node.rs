@@ -1,0 +1,457 @@
+//! A broker's life: start, registration, heartbeats, upkeep, the ways to die.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use klamm_controller::managers::features::SUPPORTED;
+use klamm_env::{Clock, Env, Fs, Rng as _};
+use klamm_log::{LogConfig, LogManager, LogManagerConfig};
+use klamm_metadata::MetadataImage;
+use klamm_protocol::messages::broker_registration_request::{Feature, Listener};
+use klamm_protocol::messages::{BrokerHeartbeatRequest, BrokerRegistrationRequest};
+use klamm_records::Uuid;
+use klamm_replication::{ReplicaManager, ReplicaManagerConfig};
+
+use super::super::lying::{Lies, LyingFs};
+use super::super::{Run, Violation};
+use super::Flaw;
+use super::alter::{self, Proposals};
+use super::controller::CLUSTER_ID;
+use super::follow::{self, Fetchers};
+use super::plan::Plan;
+use super::world::{CONTROLLER, World};
+use crate::{Process, SimClock, SimFs, SimRng};
+
+const DIR: &str = "/data";
+
+/// A machine, and the broker on it if it runs.
+pub(super) struct Node {
+    pub(super) id: i32,
+    pub(super) clock: NodeClock,
+    fs: SimFs,
+    disk: Arc<dyn Fs>,
+    rng: SimRng,
+    flaw: Flaw,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: Option<Broker>,
+    paused: bool,
+    /// The last epoch that it was registered with.
+    last_epoch: i64,
+}
+
+/// A broker that runs. Clones share it.
+#[derive(Clone)]
+pub(super) struct Broker(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) id: i32,
+    pub(super) process: Process,
+    pub(super) replicas: ReplicaManager,
+    pub(super) proposals: Arc<Proposals>,
+    pub(super) fetchers: Fetchers,
+    pub(super) rng: SimRng,
+    incarnation: Uuid,
+    epoch: Arc<AtomicI64>,
+    wants_shut_down: AtomicBool,
+    image: Mutex<Arc<MetadataImage>>,
+}
+
+impl std::ops::Deref for Broker {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Broker {
+    /// The epoch of its registration, -1 before.
+    pub(super) fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// The same, to be read again and again.
+    pub(super) fn shared_epoch(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.epoch)
+    }
+
+    /// The metadata as far as it has heard.
+    pub(super) fn image(&self) -> Arc<MetadataImage> {
+        let image = self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&image)
+    }
+
+    pub(super) fn set_image(&self, image: Arc<MetadataImage>) {
+        *self.image.lock().unwrap_or_else(PoisonError::into_inner) = image;
+    }
+}
+
+impl Node {
+    pub(super) fn new(id: i32, run: &Run, flaw: Flaw) -> Node {
+        let rng = run.rng.fork("node");
+        let fs = SimFs::new(rng.fork("fs"), run.clock.clone(), run.trace.clone());
+        let disk: Arc<dyn Fs> = match flaw {
+            Flaw::SyncsLie => Arc::new(LyingFs {
+                fs: fs.clone(),
+                lies: Lies {
+                    syncs: false,
+                    ..Lies::NONE
+                },
+            }),
+            _ => Arc::new(fs.clone()),
+        };
+        Node {
+            id,
+            clock: NodeClock::new(&run.clock),
+            fs,
+            disk,
+            rng,
+            flaw,
+            state: Mutex::new(State {
+                last_epoch: -1,
+                ..State::default()
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The broker, if it runs.
+    pub(super) fn broker(&self) -> Option<Broker> {
+        self.state().running.clone()
+    }
+
+    /// Starts the broker: opens the logs, and lets it find its way back into the cluster.
+    pub(super) fn start(&self, world: &World) -> Result<(), Violation> {
+        if self.state().running.is_some() {
+            return Ok(());
+        }
+        world.note(format_args!("{} starts", self.id));
+        let env = Env {
+            clock: Arc::new(self.clock.clone()),
+            rng: Arc::new(self.rng.fork("process")),
+            fs: Arc::clone(&self.disk),
+        };
+        let proposals = Arc::new(Proposals::default());
+        let replicas = self.open(&world.plan, env, Arc::clone(&proposals));
+        let replicas = replicas.map_err(|error| Violation::new("recovery", error))?;
+        let broker = Broker(Arc::new(Inner {
+            id: self.id,
+            process: world.executor.new_process(),
+            replicas,
+            proposals,
+            fetchers: Fetchers::default(),
+            rng: self.rng.fork("broker"),
+            incarnation: Uuid::from_bytes(self.rng.next_16_bytes()),
+            epoch: Arc::new(AtomicI64::new(-1)),
+            wants_shut_down: AtomicBool::new(false),
+            image: Mutex::default(),
+        }));
+        self.state().running = Some(broker.clone());
+        let process = broker.process;
+        let life = live(world.clone(), broker);
+        let name = format!("broker {}", self.id);
+        world.executor.spawn_in(process, name, life);
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        plan: &Plan,
+        env: Env,
+        proposals: Arc<Proposals>,
+    ) -> Result<ReplicaManager, String> {
+        let root = Path::new("/");
+        let made = self.fs.create_dir_all(Path::new(DIR));
+        made.and_then(|()| self.fs.sync_dir(root))
+            .map_err(|error| error.to_string())?;
+        let config = LogManagerConfig {
+            open_threads: 1,
+            sync_threads: 0,
+            checkpoint_interval_ms: 3_000,
+            high_watermark_interval_ms: 1_000,
+            ..LogManagerConfig::new(vec![DIR.into()], CLUSTER_ID, self.id)
+        };
+        let log = log_config(plan);
+        let logs = LogManager::open(config, env.clone(), |_| log.clone())
+            .map_err(|error| error.to_string())?;
+        let config = ReplicaManagerConfig {
+            replica_lag_max_ms: plan.timing.lag_max_ms,
+            assign_threads: 1,
+            ..ReplicaManagerConfig::new(self.id)
+        };
+        Ok(ReplicaManager::new(config, Arc::new(logs), proposals, env))
+    }
+
+    /// The process is gone; with `power_cut`, so is what the machine had not synced.
+    pub(super) fn die(&self, world: &World, power_cut: bool) {
+        world.net.hang_up(self.id);
+        let running = self.state().running.take();
+        if let Some(broker) = &running {
+            self.resume(world, broker);
+            world.executor.end(broker.process);
+        }
+        drop(running);
+        if power_cut {
+            world.note(format_args!("{} loses power", self.id));
+            self.fs.crash();
+        } else {
+            world.note(format_args!("{} is killed", self.id));
+            self.fs.kill();
+        }
+    }
+
+    /// Asks the broker to leave in order.
+    pub(super) fn ask_to_leave(&self) {
+        if let Some(broker) = self.broker() {
+            broker.wants_shut_down.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether it was asked to leave, and has not left.
+    pub(super) fn is_leaving(&self) -> bool {
+        let broker = self.broker();
+        broker.is_some_and(|broker| broker.wants_shut_down.load(Ordering::SeqCst))
+    }
+
+    /// Lets the broker stand still, until [`Node::go_on`].
+    pub(super) fn pause(&self, world: &World) {
+        if let Some(broker) = self.broker() {
+            world.note(format_args!("{} stands still", self.id));
+            self.state().paused = true;
+            world.executor.pause(broker.process);
+        }
+    }
+
+    /// Lets it go on.
+    pub(super) fn go_on(&self, world: &World) {
+        if let Some(broker) = self.broker() {
+            self.resume(world, &broker);
+        }
+    }
+
+    fn resume(&self, world: &World, broker: &Broker) {
+        self.state().paused = false;
+        world.executor.resume(broker.process);
+    }
+
+    fn left(&self, world: &World, broker: &Broker) {
+        world.note(format_args!("{} leaves", self.id));
+        if let Err(error) = broker.replicas.logs().shutdown(broker.epoch()) {
+            let detail = format!("{} does not shut down: {error}", self.id);
+            world.history().fail(Violation::new("recovery", detail));
+        }
+        self.die(world, false);
+    }
+
+    fn previous_epoch(&self, broker: &Broker) -> i64 {
+        if self.flaw == Flaw::CrashesLookClean {
+            return self.state().last_epoch;
+        }
+        let logs = broker.replicas.logs();
+        logs.previous_broker_epoch().unwrap_or(-1)
+    }
+}
+
+/// What all logs are configured with.
+pub(super) fn log_config(plan: &Plan) -> LogConfig {
+    LogConfig {
+        segment_bytes: plan.segment_bytes,
+        index_interval_bytes: 512,
+        retention_ms: -1,
+        group_sync: plan.is_durable(),
+        ..LogConfig::default()
+    }
+}
+
+/// From registration on.
+async fn live(world: World, broker: Broker) {
+    register(&world, &broker).await;
+    let both = || (world.clone(), broker.clone());
+    let (w, b) = both();
+    spawn(&world, &broker, "metadata", follow::metadata(w, b));
+    let (w, b) = both();
+    spawn(&world, &broker, "heartbeats", heartbeats(w, b));
+    let (w, b) = both();
+    spawn(&world, &broker, "in-sync replicas", alter::proposals(w, b));
+    let (w, b) = both();
+    spawn(&world, &broker, "upkeep", upkeep(w, b));
+    let (w, b) = both();
+    spawn(&world, &broker, "timer", timer(w, b));
+}
+
+fn spawn(
+    world: &World,
+    broker: &Broker,
+    name: &str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let name = format!("{name} of {}", broker.id);
+    world.executor.spawn_in(broker.process, name, task);
+}
+
+async fn register(world: &World, broker: &Broker) {
+    let Some(node) = world.nodes.get(&broker.id) else {
+        return;
+    };
+    let logs = broker.replicas.logs();
+    let request = BrokerRegistrationRequest {
+        broker_id: broker.id,
+        cluster_id: CLUSTER_ID.into(),
+        incarnation_id: broker.incarnation,
+        listeners: vec![Listener {
+            name: "PLAINTEXT".into(),
+            host: "localhost".into(),
+            port: 9000 + broker.id as u16,
+            ..Listener::default()
+        }],
+        features: SUPPORTED
+            .iter()
+            .map(|feature| Feature {
+                name: feature.name.into(),
+                min_supported_version: feature.min,
+                max_supported_version: feature.max,
+                ..Feature::default()
+            })
+            .collect(),
+        log_dirs: logs.directories().iter().map(|dir| dir.id).collect(),
+        previous_broker_epoch: node.previous_epoch(broker),
+        ..BrokerRegistrationRequest::default()
+    };
+    loop {
+        let (there, request) = (world.clone(), request.clone());
+        let serve = move || {
+            let (there, request) = (there.clone(), request.clone());
+            async move { there.control(|controller| controller.register(&request)) }
+        };
+        let way = (broker.id, CONTROLLER);
+        let timeout = world.plan.timing.request;
+        match world.net.call(way, "registration", timeout, serve).await {
+            Ok(Ok(reply)) => {
+                world.note(format_args!(
+                    "{} has epoch {}",
+                    broker.id, reply.broker_epoch
+                ));
+                node.state().last_epoch = reply.broker_epoch;
+                broker.epoch.store(reply.broker_epoch, Ordering::SeqCst);
+                return;
+            }
+            Ok(Err(error)) => world.note(format_args!("{} is not registered: {error}", broker.id)),
+            Err(error) => world.note(format_args!("{} cannot register: {error:?}", broker.id)),
+        }
+        world.sleep_ms(200 + broker.rng.below(200)).await;
+    }
+}
+
+async fn heartbeats(world: World, broker: Broker) {
+    loop {
+        let request = BrokerHeartbeatRequest {
+            broker_id: broker.id,
+            broker_epoch: broker.epoch(),
+            current_metadata_offset: broker.image().offset(),
+            want_shut_down: broker.wants_shut_down.load(Ordering::SeqCst),
+            ..BrokerHeartbeatRequest::default()
+        };
+        let there = world.clone();
+        let serve = move || {
+            let (there, request) = (there.clone(), request.clone());
+            async move { there.control(|controller| controller.heartbeat(&request)) }
+        };
+        let way = (broker.id, CONTROLLER);
+        let timeout = world.plan.timing.heartbeat;
+        match world.net.call(way, "heartbeat", timeout, serve).await {
+            Ok(Ok(reply)) if reply.should_shut_down => {
+                if let Some(node) = world.nodes.get(&broker.id) {
+                    node.left(&world, &broker);
+                }
+                return;
+            }
+            Ok(Err(error)) => world.note(format_args!("{} is refused: {error}", broker.id)),
+            Ok(Ok(_)) | Err(_) => {}
+        }
+        world.executor.sleep(world.plan.timing.heartbeat).await;
+    }
+}
+
+/// Flushes, checkpoints, syncs, and looks for replicas that have fallen behind.
+async fn upkeep(world: World, broker: Broker) {
+    let lag_max_ms = world.plan.timing.lag_max_ms.unsigned_abs();
+    let step_ms = if world.plan.is_durable() { 10 } else { 500 };
+    let mut due: BTreeMap<&str, u64> = BTreeMap::from([("tick", 1_000), ("lag", lag_max_ms / 2)]);
+    loop {
+        world.sleep_ms(step_ms).await;
+        while broker.replicas.logs().run_sync() {}
+        for (what, left_ms) in &mut due {
+            *left_ms = left_ms.saturating_sub(step_ms);
+            if *left_ms > 0 {
+                continue;
+            }
+            if *what == "tick" {
+                *left_ms = 1_000;
+                let failed = broker.replicas.tick();
+                if !failed.is_empty() {
+                    let detail = format!("the directory of {} is offline", broker.id);
+                    world.history().fail(Violation::new("recovery", detail));
+                }
+            } else {
+                *left_ms = lag_max_ms / 2;
+                broker.replicas.check_in_sync_replicas();
+            }
+        }
+    }
+}
+
+/// Wakes requests whose time is up.
+async fn timer(world: World, broker: Broker) {
+    let Some(node) = world.nodes.get(&broker.id) else {
+        return;
+    };
+    let longest = Duration::from_millis(50);
+    loop {
+        let next = broker.replicas.expire();
+        let now = node.clock.monotonic();
+        let pause = next.map_or(longest, |next| next.saturating_sub(now).min(longest));
+        let pause = pause.max(Duration::from_micros(100));
+        world.executor.sleep(pause).await;
+    }
+}
+
+/// A machine's clock: its wall clock may be wrong.
+#[derive(Clone, Debug)]
+pub(super) struct NodeClock {
+    clock: SimClock,
+    skew_ms: Arc<AtomicI64>,
+}
+
+impl NodeClock {
+    fn new(clock: &SimClock) -> NodeClock {
+        NodeClock {
+            clock: clock.clone(),
+            skew_ms: Arc::default(),
+        }
+    }
+
+    /// Sets the wall clock off by so much.
+    pub(super) fn skew(&self, ms: i64) {
+        self.skew_ms.store(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for NodeClock {
+    fn wall_ms(&self) -> i64 {
+        self.clock.wall_ms() + self.skew_ms.load(Ordering::SeqCst)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+}

@@ -1,0 +1,162 @@
+//! Logs as they lie on the brokers, read past all protocol.
+
+use std::collections::BTreeMap;
+
+use klamm_log::Log;
+use klamm_metadata::MetadataImage;
+use klamm_records::{Scratch, TopicPartition, batches};
+
+use super::super::Violation;
+use super::super::log::observed::read_bytes;
+use super::history::Value;
+use super::node::Broker;
+use super::world::World;
+
+/// A record in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its offset.
+    pub offset: i64,
+    /// The epoch it was appended in.
+    pub epoch: i32,
+    /// What it says.
+    pub value: Value,
+}
+
+/// A replica's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The broker.
+    pub broker: i32,
+    /// The epoch of the broker's registration.
+    pub broker_epoch: i64,
+    /// The epoch in which it leads, if it does.
+    pub leads_in: Option<i32>,
+    /// The high watermark.
+    pub high_watermark: i64,
+    /// All records; offsets have no gaps, so the index is the offset.
+    pub entries: Vec<Entry>,
+}
+
+impl Replica {
+    /// The offset after the last record.
+    pub fn end(&self) -> i64 {
+        self.entries.len() as i64
+    }
+}
+
+/// All replicas of brokers that run, by partition and broker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View(pub BTreeMap<TopicPartition, BTreeMap<i32, Replica>>);
+
+impl View {
+    /// Reads all logs.
+    pub(super) fn take(world: &World) -> Result<View, Violation> {
+        let mut view = View::default();
+        for (id, node) in &world.nodes {
+            let Some(broker) = node.broker() else {
+                continue;
+            };
+            for partition in world.partitions() {
+                if let Some(replica) = replica(&broker, &partition)? {
+                    view.0.entry(partition).or_default().insert(*id, replica);
+                }
+            }
+        }
+        Ok(view)
+    }
+
+    /// The replica that leads a partition in the controller's epoch.
+    pub(super) fn leader(&self, world: &World, partition: &TopicPartition) -> Option<&Replica> {
+        self.leader_by(&world.truth(), partition)
+    }
+
+    /// The same by an image.
+    pub(super) fn leader_by(
+        &self,
+        image: &MetadataImage,
+        partition: &TopicPartition,
+    ) -> Option<&Replica> {
+        let known = image.partition(&partition.topic, partition.partition)?;
+        let replica = self.0.get(partition)?.get(&known.leader)?;
+        (replica.leads_in == Some(known.leader_epoch)).then_some(replica)
+    }
+}
+
+fn replica(broker: &Broker, partition: &TopicPartition) -> Result<Option<Replica>, Violation> {
+    let (topic, index) = (&*partition.topic, partition.partition);
+    let Some(log) = broker.replicas.logs().get(partition) else {
+        return Ok(None);
+    };
+    let Ok(offsets) = broker.replicas.offsets(topic, index) else {
+        return Ok(None);
+    };
+    let entries = entries(&log).map_err(|error| {
+        let detail = format!("{partition} at {}: {error}", broker.id);
+        Violation::new("integrity", detail)
+    })?;
+    Ok(Some(Replica {
+        broker: broker.id,
+        broker_epoch: broker.epoch(),
+        leads_in: broker.replicas.leader_epoch(topic, index),
+        high_watermark: offsets.high_watermark,
+        entries,
+    }))
+}
+
+fn entries(log: &Log) -> Result<Vec<Entry>, String> {
+    let bytes = read_bytes(log, 0, usize::MAX >> 1).map_err(|error| error.to_string())?;
+    let mut entries = Vec::new();
+    parse(&bytes, &mut |entry| entries.push(entry))?;
+    let dense = (0..).zip(&entries).all(|(at, entry)| entry.offset == at);
+    if !dense || entries.len() as i64 != log.log_end_offset() {
+        return Err(format!(
+            "{} records do not make {}..{}",
+            entries.len(),
+            log.log_start_offset(),
+            log.log_end_offset()
+        ));
+    }
+    Ok(entries)
+}
+
+/// Takes records apart, up to the last whole batch.
+pub(super) fn parse(bytes: &[u8], take: &mut dyn FnMut(Entry)) -> Result<(), String> {
+    let mut scratch = Scratch::new();
+    for batch in batches(bytes).map_while(Result::ok) {
+        let epoch = batch.header().partition_leader_epoch;
+        batch.verify_crc().map_err(|error| error.to_string())?;
+        let records = batch
+            .records(&mut scratch)
+            .map_err(|error| error.to_string())?;
+        for record in records {
+            let record = record.map_err(|error| error.to_string())?;
+            let value = record.value.and_then(Value::decode);
+            take(Entry {
+                offset: record.offset,
+                epoch,
+                value: value.ok_or("a record that nobody sent")?,
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Value {
+    /// As the first bytes of a record.
+    pub(super) fn encode(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.producer.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.number.to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Value> {
+        let (producer, rest) = bytes.split_first_chunk()?;
+        let number = rest.first_chunk()?;
+        Some(Value {
+            producer: i64::from_be_bytes(*producer),
+            number: i64::from_be_bytes(*number),
+        })
+    }
+}
