@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Flaw;
 use crate::{NetFaults, SimRng};
 
 /// How brokers die.
@@ -53,8 +54,14 @@ pub(super) struct Timing {
 }
 
 impl Plan {
-    pub(super) fn new(rng: &SimRng) -> Plan {
+    pub(super) fn new(rng: &SimRng, flaw: Flaw) -> Plan {
         let deaths = [Deaths::Kills, Deaths::PowerCuts, Deaths::Blackouts][rng.index(3)];
+        let deaths = match flaw {
+            // Of no consequence with other deaths.
+            Flaw::CrashesLookClean => Deaths::PowerCuts,
+            Flaw::SyncsLie => Deaths::Blackouts,
+            _ => deaths,
+        };
         let brokers = (1..=[3, 3, 4, 5][rng.index(4)]).collect();
         // With one replica that must be in sync, that one's power cut is a loss.
         let least = if deaths == Deaths::PowerCuts { 2 } else { 1 };

@@ -52,7 +52,7 @@ impl std::ops::Deref for World {
 impl World {
     pub(super) fn new(run: &Run, flaw: Flaw) -> Result<World, Violation> {
         let rng = run.rng.fork("cluster");
-        let plan = Plan::new(&rng);
+        let plan = Plan::new(&rng, flaw);
         run.trace.note(format_args!("{plan:?}"));
         let executor = Executor::new(
             run.rng.fork("executor"),
