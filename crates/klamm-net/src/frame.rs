@@ -1,14 +1,17 @@
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 
-/// Bytes reserved for a frame before any of its body has arrived; beyond this the buffer at most
-/// doubles what has really come in.
+/// Bytes reserved for a frame on the word of its length field. Once as many have come, room is made
+/// for all of it at once: what is not touched yet takes no memory, and a buffer that grew bit by bit
+/// would be copied time and again, with two of them in memory each time.
 const TRUSTED_BYTES: usize = 1024 * 1024;
 /// What a connection reads with when it does not know what comes.
 const FIRST_READ_BYTES: usize = 4 * 1024;
 /// Frames from this size on are read up to their last byte and no further: what came along of the
 /// next one would have to be copied to where that one is gathered.
 const LARGE_FRAME_BYTES: usize = 64 * 1024;
+/// Most that one read takes, so that one connection cannot keep a thread for long.
+const READ_BYTES_MAX: usize = 1024 * 1024;
 const LENGTH_BYTES: usize = 4;
 
 /// Why a byte stream cannot be cut into frames. The connection has to be closed: there is no way
@@ -93,12 +96,15 @@ impl FrameReader {
             Some(len) => {
                 let missing = (LENGTH_BYTES + len).saturating_sub(self.buffer.len());
                 // A client that has sent as much before is trusted to do so again.
-                let trusted = TRUSTED_BYTES.max(self.buffer.len()).max(likely);
-                let missing = missing.min(trusted).max(1);
+                let proven = self.buffer.len() >= TRUSTED_BYTES;
+                let trusted = if proven { len } else { likely };
+                let trusted = LENGTH_BYTES + trusted.max(TRUSTED_BYTES);
+                let room = trusted.saturating_sub(self.buffer.len());
+                let missing = missing.min(room).max(1);
                 if len < LARGE_FRAME_BYTES {
                     (missing.max(FIRST_READ_BYTES), missing.max(FIRST_READ_BYTES))
                 } else {
-                    (missing, missing)
+                    (missing, missing.min(READ_BYTES_MAX))
                 }
             }
             // The first piece of a large frame tells its length; room for all of it is made at
@@ -202,6 +208,26 @@ mod tests {
         let claim = (100_i32 << 20).to_be_bytes();
         reader.spare().unwrap().put_slice(&claim);
         assert!(reader.spare().unwrap().into_inner().capacity() <= 2 * TRUSTED_BYTES);
+    }
+
+    #[test]
+    fn a_frame_that_is_really_coming_gets_its_room_at_once() {
+        let len = 40 << 20;
+        let mut reader = FrameReader::new(100 << 20);
+        reader
+            .spare()
+            .unwrap()
+            .put_slice(&(len as u32).to_be_bytes());
+        let mut rooms = Vec::new();
+        while reader.next_frame().unwrap().is_none() {
+            let mut spare = reader.spare().unwrap();
+            rooms.push(spare.get_ref().capacity());
+            let step = spare.remaining_mut().min(256 * 1024);
+            spare.put_bytes(7, step);
+        }
+        rooms.dedup();
+        assert_eq!(rooms.len(), 2, "{rooms:?}");
+        assert!(rooms[0] <= 2 * TRUSTED_BYTES && rooms[1] < len + 2 * TRUSTED_BYTES);
     }
 
     #[test]
