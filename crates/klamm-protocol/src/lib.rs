@@ -14,6 +14,7 @@
 //! - [`Decoder`] and [`Encoder`]: the primitive types, with every length checked. A frame goes in
 //!   as one [`Bytes`](bytes::Bytes) and comes out as structs that share its memory; a message goes
 //!   out as [`Segment`]s, record data apart and never copied.
+//! - [`hot`]: answers of the hot path, written without structs.
 //! - [`frame`], [`record_frame`]: what stands around messages on a connection and in topics.
 //! - [`ErrorCode`], [`topic_name`]: the facts of the protocol that no schema holds.
 //!
@@ -46,6 +47,7 @@ pub mod consumer_protocol;
 pub mod control_records;
 pub mod frame;
 pub mod group_records;
+pub mod hot;
 pub mod messages;
 pub mod metadata;
 pub mod record_frame;

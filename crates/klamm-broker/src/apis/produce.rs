@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use klamm_metadata::MetadataImage;
-use klamm_net::{Handling, Reply};
+use klamm_net::{Handling, Part, Reply};
+use klamm_protocol::hot::ProducedWriter;
 use klamm_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use klamm_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
@@ -194,16 +195,8 @@ impl Answer {
         results: Vec<ProduceResult>,
     ) -> Reply {
         let image = broker.image();
+        self.count(broker, &image, &results);
         if self.acks == 0 {
-            let asked = self.topics.iter().flat_map(|topic| {
-                topic
-                    .partition_data
-                    .iter()
-                    .map(move |partition| (topic, partition))
-            });
-            for ((topic, partition), result) in asked.zip(&results) {
-                count(broker, &image, topic, partition, result);
-            }
             // There is no answer that could carry an error: losing the connection tells a producer
             // with acks=0 that it should look at the metadata again.
             let failed = results
@@ -216,6 +209,9 @@ impl Answer {
                     Reply::Close
                 }
             };
+        }
+        if results.iter().all(is_plain) && ProducedWriter::VERSIONS.contains(&context.api_version) {
+            return self.plain_reply(context, &results);
         }
         let mut nodes = Vec::new();
         let mut results = results.into_iter();
@@ -232,7 +228,6 @@ impl Answer {
                             if context.api_version < LEADER_HINT_VERSION {
                                 result.current_leader = None;
                             }
-                            count(broker, &image, &topic, asked, &result);
                             note_leader(&mut nodes, &image, &result, context, broker);
                             partition_response(asked.index, result)
                         })
@@ -248,33 +243,75 @@ impl Answer {
         };
         encode::<ProduceRequest>(context, &response)
     }
+
+    /// The usual answer: all partitions were appended to.
+    fn plain_reply(&self, context: &RequestContext, results: &[ProduceResult]) -> Reply {
+        let (id, version) = (context.correlation_id, context.api_version);
+        let mut writer = ProducedWriter::begin(id, version, self.topics.len(), results.len());
+        let mut results = results.iter();
+        for topic in &self.topics {
+            let partitions = &topic.partition_data;
+            writer.topic(&topic.name, topic.topic_id, partitions.len());
+            for (asked, result) in partitions.iter().zip(&mut results) {
+                writer.partition(
+                    asked.index,
+                    result.base_offset,
+                    result.log_append_time_ms,
+                    result.log_start_offset,
+                );
+            }
+            writer.end_topic();
+        }
+        Reply::Send(vec![Part::Bytes(writer.finish())])
+    }
+
+    /// Counts each partition's outcome under its topic's name.
+    fn count(&self, broker: &Shared, image: &MetadataImage, results: &[ProduceResult]) {
+        let mut results = results.iter();
+        for topic in &self.topics {
+            let answers = topic.partition_data.iter().zip(&mut results);
+            let found = match &*topic.name {
+                "" => image.topic_by_id(topic.topic_id),
+                name => image.topic(name),
+            };
+            let Some(found) = found else {
+                answers.for_each(drop);
+                continue;
+            };
+            let stats = broker.metrics.topic(found.name());
+            let (mut failed, mut bytes, mut messages) = (0, 0, 0);
+            for (asked, result) in answers {
+                if result.error != ErrorCode::None {
+                    failed += 1;
+                } else if let Some(records) = asked.records.as_ref().and_then(Records::as_bytes) {
+                    bytes += records.len() as u64;
+                    messages += record_count(records);
+                }
+            }
+            stats
+                .produce_requests
+                .add(topic.partition_data.len() as u64);
+            stats.bytes_in.add(bytes);
+            stats.messages_in.add(messages);
+            if failed > 0 {
+                stats.failed_produce_requests.add(failed);
+            }
+        }
+    }
 }
 
-/// Counts a partition's outcome under its topic's name.
-fn count(
-    broker: &Shared,
-    image: &MetadataImage,
-    topic: &TopicProduceData,
-    asked: &PartitionProduceData,
-    result: &ProduceResult,
-) {
-    let found = match &*topic.name {
-        "" => image.topic_by_id(topic.topic_id),
-        name => image.topic(name),
-    };
-    let Some(found) = found else { return };
-    let stats = broker.metrics.topic(found.name());
-    stats.produce_requests.add(1);
-    if result.error != ErrorCode::None {
-        stats.failed_produce_requests.add(1);
-        return;
-    }
-    if let Some(records) = asked.records.as_ref().and_then(Records::as_bytes) {
-        stats.bytes_in.add(records.len() as u64);
-        let header = BatchHeader::parse(records).ok();
-        let count = header.map_or(0, |header| header.record_count);
-        stats.messages_in.add(u64::try_from(count).unwrap_or(0));
-    }
+/// Whether there is no more to say than where the records are.
+fn is_plain(result: &ProduceResult) -> bool {
+    result.error == ErrorCode::None
+        && result.error_message.is_none()
+        && result.record_errors.is_empty()
+        && result.current_leader.is_none()
+}
+
+/// How many records a batch says that it has.
+fn record_count(records: &[u8]) -> u64 {
+    let header = BatchHeader::parse(records).ok();
+    header.map_or(0, |header| u64::try_from(header.record_count).unwrap_or(0))
 }
 
 fn partition_response(index: i32, result: ProduceResult) -> PartitionProduceResponse {
