@@ -19,6 +19,7 @@
 mod apis;
 mod authorized;
 mod auto_create;
+mod blocking;
 mod broker;
 mod cleaner;
 mod context;

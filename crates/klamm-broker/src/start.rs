@@ -26,6 +26,7 @@ use tracing::{error, warn};
 
 use crate::apis::Table;
 use crate::apis::read_replica::{LEADER_SELECTOR, RACK_AWARE};
+use crate::blocking::RuntimePool;
 use crate::broker::{BoundListener, Broker};
 use crate::cleaner::CleanerThreads;
 use crate::controller::{ControllerHandle, Peers, configured_voters};
@@ -76,6 +77,7 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let shutdown = Shutdown::new();
     let (sink, reports) = directories::reports();
     shared.replicas.set_directory_sink(sink);
+    shared.replicas.set_blocking_pool(Arc::new(RuntimePool));
     let mut tasks = JoinSet::new();
     // The others of the quorum have to reach this one before any of them can decide.
     let (quorum, clients): (Vec<_>, Vec<_>) = opened.into_iter().partition(|o| o.controller);

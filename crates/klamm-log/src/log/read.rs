@@ -1,5 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use klamm_env::File;
 
@@ -85,6 +85,15 @@ impl Log {
                 read => read,
             };
         }
+    }
+
+    /// Whether a read from `offset` on begins in a closed segment: finding the place then takes
+    /// pages of an index and of the log that need not be in memory.
+    pub fn is_in_closed_segment(&self, offset: i64) -> bool {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        segments
+            .last_key_value()
+            .is_some_and(|(&active, _)| offset < active)
     }
 
     fn read_once(

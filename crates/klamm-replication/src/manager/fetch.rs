@@ -77,7 +77,6 @@ impl ReplicaManager {
     /// has come or `max_wait_ms` are over.
     ///
     /// The first partition with records returns at least one whole batch whatever the limits.
-    /// Blocks on the disk where indexes are not in memory.
     pub async fn fetch(
         &self,
         params: &FetchParams,
@@ -88,12 +87,39 @@ impl ReplicaManager {
             ..*params
         };
         let found = self.find_all(partitions);
+        self.warm_up(partitions, &found).await;
         let nothing_to_read = found.iter().all(|found| matches!(found, Found::Unknown(_)));
         let pass = self.read_all(params, partitions, &found, true);
         if pass.answer_now || nothing_to_read || params.max_wait_ms <= 0 {
             return pass.answers;
         }
         self.wait_and_read(params, partitions, found, pass).await
+    }
+
+    /// Brings into memory by what the places of those are found that read from closed segments,
+    /// so that finding them here waits for no disk.
+    async fn warm_up(&self, partitions: &[(TopicIdPartition, FetchPartition)], found: &FoundAll) {
+        let Some(pool) = self.0.blocking.get() else {
+            return;
+        };
+        let all = partitions.iter().zip(found);
+        let behind = all.filter_map(|((_, wish), found)| match found {
+            Found::Read(partition) if partition.log().is_in_closed_segment(wish.fetch_offset) => {
+                Some((Arc::clone(partition), wish.fetch_offset))
+            }
+            _ => None,
+        });
+        let behind: Vec<_> = behind.collect();
+        if behind.is_empty() {
+            return;
+        }
+        let find = move || {
+            for (partition, offset) in behind {
+                // What is wrong with it shows when it is read.
+                let _ = partition.log().read(offset, 1, i64::MAX, false);
+            }
+        };
+        pool.run(Box::new(find)).await;
     }
 
     fn find_all(&self, partitions: &[(TopicIdPartition, FetchPartition)]) -> FoundAll {

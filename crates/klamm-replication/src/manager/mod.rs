@@ -37,7 +37,9 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -109,6 +111,12 @@ pub trait ProposalSink: std::fmt::Debug + Send + Sync {
     fn propose(&self, partition: &TopicPartition, topic_id: Uuid, proposal: IsrProposal);
 }
 
+/// Runs what may wait for a disk, where that keeps nobody else from going on.
+pub trait BlockingPool: std::fmt::Debug + Send + Sync {
+    /// Runs `work`; the result is ready once it is done.
+    fn run(&self, work: Box<dyn FnOnce() + Send>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
 /// Who leads a partition, as far as this broker knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaderHint {
@@ -145,6 +153,7 @@ struct Inner {
     quotas: Quotas,
     /// Told when the log of a follower was synced.
     follower_synced: Arc<Notify>,
+    blocking: OnceLock<Arc<dyn BlockingPool>>,
     /// Held while the metadata changes replicas.
     changes: Mutex<()>,
 }
@@ -170,8 +179,16 @@ impl ReplicaManager {
             moves: Moves::default(),
             quotas: Quotas::default(),
             follower_synced: Arc::default(),
+            blocking: OnceLock::new(),
             changes: Mutex::new(()),
         }))
+    }
+
+    /// Has fetches far behind find their place by way of `pool`. Without one, and to be said only
+    /// once, they do so where they are polled.
+    pub fn set_blocking_pool(&self, pool: Arc<dyn BlockingPool>) {
+        // A second pool would do what the first does.
+        let _ = self.0.blocking.set(pool);
     }
 
     /// The logs.

@@ -1,6 +1,7 @@
 //! The replica manager over real files, with a clock that stands still. Nothing here runs tasks:
 //! futures are polled by hand, so that each test says exactly when what happens.
 
+mod cold;
 mod copying;
 mod durable;
 mod fetching;
