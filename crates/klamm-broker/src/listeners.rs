@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
 
 use klamm_config::{BrokerConfig, Endpoint};
-use klamm_net::Listener;
+use klamm_net::{Listener, Threads};
 
 use crate::error::BrokerError;
 use crate::settings;
@@ -27,15 +28,22 @@ impl Opened {
 /// Opens all listening sockets of the configuration.
 pub(crate) async fn open_listeners(config: &BrokerConfig) -> Result<Vec<Opened>, BrokerError> {
     let budget = settings::request_budget(config);
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = Threads::start(cores, "klamm-net").map_err(BrokerError::Thread)?;
     let mut opened = Vec::new();
     for endpoint in config.listeners() {
+        let controller = config.controller_listener_names().contains(&endpoint.name);
         let mut listeners: Vec<Listener> = Vec::new();
         for mut address in resolve(endpoint).await? {
             if let Some(first) = listeners.first() {
                 // One host may have several addresses; they share the port that the first was given.
                 address.set_port(first.local_addr().port());
             }
-            let options = settings::listener_config(&endpoint.name, config, budget.as_ref());
+            let mut options = settings::listener_config(&endpoint.name, config, budget.as_ref());
+            if !controller {
+                // What controllers tell each other must not wait behind clients' requests.
+                options.threads = Some(threads.clone());
+            }
             match Listener::bind(address, options) {
                 Ok(listener) => listeners.push(listener),
                 // `localhost` may name an address that this machine does not have.
@@ -45,7 +53,7 @@ pub(crate) async fn open_listeners(config: &BrokerConfig) -> Result<Vec<Opened>,
         }
         opened.push(Opened {
             name: endpoint.name.clone(),
-            controller: config.controller_listener_names().contains(&endpoint.name),
+            controller,
             listeners,
         });
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::shutdown::Stop;
+use crate::threads::Place;
 use crate::write::{ColdReads, send};
 use crate::{ByteBudget, FrameError, FrameReader, Handling, Part, Reply, ReplyFuture, Service};
 
@@ -33,6 +35,9 @@ pub(crate) enum Closed {
     Idle,
     #[error("the broker is shutting down")]
     Shutdown,
+    /// Not closed at all: it is to go on elsewhere.
+    #[error("moved to another thread")]
+    Moves(Place),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
@@ -61,11 +66,13 @@ enum Event {
     Timer,
 }
 
-pub(crate) struct Connection<'a, S: Service> {
+pub(crate) struct Connection<S: Service> {
     stream: TcpStream,
-    service: &'a Arc<S>,
-    session: &'a mut S::Session,
+    service: Arc<S>,
+    session: S::Session,
     limits: Limits,
+    /// The thread it lives on; none if the caller's runtime decides that.
+    place: Option<Place>,
     frames: FrameReader,
     /// Answers that may not leave yet, oldest first.
     pending: VecDeque<Pending>,
@@ -74,16 +81,20 @@ pub(crate) struct Connection<'a, S: Service> {
     out_bytes: u64,
     /// What the frame being read, or the ones being handled, take of the budget.
     permits: Vec<OwnedSemaphorePermit>,
+    /// Whether anything came or went since the timer was last looked at. The time of it is not
+    /// noted: that would be a look at the clock with every request.
+    active: bool,
     last_active: Instant,
     stop: Stop,
 }
 
-impl<'a, S: Service> Connection<'a, S> {
+impl<S: Service> Connection<S> {
     pub(crate) fn new(
         stream: TcpStream,
-        service: &'a Arc<S>,
-        session: &'a mut S::Session,
+        service: Arc<S>,
+        session: S::Session,
         limits: Limits,
+        place: Option<Place>,
         stop: Stop,
     ) -> Self {
         Connection {
@@ -92,17 +103,36 @@ impl<'a, S: Service> Connection<'a, S> {
             session,
             frames: FrameReader::new(limits.frame_bytes_max),
             limits,
+            place,
             pending: VecDeque::new(),
             out: Vec::new(),
             out_bytes: 0,
             permits: Vec::new(),
+            active: false,
             last_active: Instant::now(),
             stop,
         }
     }
 
-    /// Serves until the connection ends, and says why it did.
-    pub(crate) async fn run(mut self) -> Closed {
+    /// A second handle of the socket, for another thread's runtime.
+    pub(crate) fn second_socket(&self) -> io::Result<std::net::TcpStream> {
+        Ok(self.stream.as_fd().try_clone_to_owned()?.into())
+    }
+
+    /// Takes over the second handle on the thread where it goes on.
+    pub(crate) fn settle(&mut self, socket: std::net::TcpStream, place: Place) -> io::Result<()> {
+        self.stream = TcpStream::from_std(socket)?;
+        self.place = Some(place);
+        Ok(())
+    }
+
+    /// The connection is gone.
+    pub(crate) fn closed(self) {
+        self.service.closed(self.session);
+    }
+
+    /// Serves until the connection ends or moves, and says why it did.
+    pub(crate) async fn run(&mut self) -> Closed {
         let timer = sleep_until(self.last_active + RELEASE_AFTER);
         tokio::pin!(timer);
         loop {
@@ -122,6 +152,9 @@ impl<'a, S: Service> Connection<'a, S> {
         self.flush().await?;
         if self.pending.is_empty() {
             self.permits.clear();
+            if let Some(place) = self.place.as_mut().and_then(Place::next) {
+                return Err(Closed::Moves(place));
+            }
         }
         match poll_fn(|cx| self.poll_event(timer.as_mut(), cx)).await? {
             Event::Answered(reply) => {
@@ -129,9 +162,9 @@ impl<'a, S: Service> Connection<'a, S> {
                 self.accept(reply)?;
             }
             Event::Readable => self.read().await?,
-            Event::Timer => {}
+            Event::Timer => self.check_idle(timer)?,
         }
-        self.check_idle()
+        Ok(())
     }
 
     /// One function and not a `select!`: it runs with every request, and what it asks keeps its
@@ -149,7 +182,7 @@ impl<'a, S: Service> Connection<'a, S> {
         {
             return Poll::Ready(ready.map(|()| Event::Readable).map_err(Closed::Io));
         }
-        if self.pending.is_empty() && poll_timer(timer, cx).is_ready() {
+        if self.pending.is_empty() && timer.poll(cx).is_ready() {
             return Poll::Ready(Ok(Event::Timer));
         }
         self.stop.poll(cx).map(|()| Err(Closed::Shutdown))
@@ -160,7 +193,7 @@ impl<'a, S: Service> Connection<'a, S> {
             let Some(frame) = self.frames.next_frame()? else {
                 break;
             };
-            match self.service.handle(self.session, frame) {
+            match self.service.handle(&mut self.session, frame) {
                 Handling::Ready(reply) if self.pending.is_empty() => self.accept(reply)?,
                 Handling::Ready(reply) => self.pending.push_back(Pending::Ready(reply)),
                 Handling::Pipelined(reply) => self.pending.push_back(Pending::Future(reply)),
@@ -188,7 +221,7 @@ impl<'a, S: Service> Connection<'a, S> {
             reply = reply => reply,
             () = self.stop.wait() => return Err(Closed::Shutdown),
         };
-        self.last_active = Instant::now();
+        self.active = true;
         self.accept(reply)
     }
 
@@ -219,7 +252,7 @@ impl<'a, S: Service> Connection<'a, S> {
             sent = send(&self.stream, &mut self.out, &self.limits.cold_reads) => sent?,
             () = self.stop.wait() => return Err(Closed::Shutdown),
         }
-        self.last_active = Instant::now();
+        self.active = true;
         Ok(())
     }
 
@@ -238,7 +271,7 @@ impl<'a, S: Service> Connection<'a, S> {
             Poll::Ready(Err(error)) => return Err(error.into()),
             Poll::Pending => return Ok(()),
         }
-        self.last_active = Instant::now();
+        self.active = true;
         // The budget is asked once per frame, as soon as its length is known and before more of
         // its body is read.
         if before.is_none()
@@ -250,13 +283,22 @@ impl<'a, S: Service> Connection<'a, S> {
         Ok(())
     }
 
-    fn check_idle(&mut self) -> Result<(), Closed> {
-        let quiet = self.last_active.elapsed();
-        if quiet >= RELEASE_AFTER {
+    /// Looks whether the connection is idle, and says when to look again.
+    fn check_idle(&mut self, timer: Pin<&mut Sleep>) -> Result<(), Closed> {
+        let now = Instant::now();
+        if std::mem::take(&mut self.active) {
+            self.last_active = now;
+        }
+        let quiet = now - self.last_active;
+        let next = if quiet >= RELEASE_AFTER {
             self.frames.release();
             self.out = Vec::new();
             self.pending.shrink_to_fit();
-        }
+            RELEASE_AFTER * 6
+        } else {
+            RELEASE_AFTER
+        };
+        timer.reset(now + next);
         match self.limits.idle_max {
             Some(max) if quiet >= max => Err(Closed::Idle),
             _ => Ok(()),
@@ -270,14 +312,4 @@ fn poll_front(pending: &mut VecDeque<Pending>, cx: &mut Context<'_>) -> Poll<Rep
         Some(Pending::Ready(reply)) => Poll::Ready(std::mem::replace(reply, Reply::Nothing)),
         None => Poll::Pending,
     }
-}
-
-/// Waits for the timer and sets it again. The timer is coarse: it says when to look, not how long
-/// the connection has been idle.
-fn poll_timer(mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
-    let fired = timer.as_mut().poll(cx);
-    if fired.is_ready() {
-        timer.reset(Instant::now() + RELEASE_AFTER * 6);
-    }
-    fired
 }

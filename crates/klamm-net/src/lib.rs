@@ -29,6 +29,7 @@ mod frame;
 mod listener;
 mod service;
 mod shutdown;
+mod threads;
 mod write;
 
 pub use budget::ByteBudget;
@@ -36,3 +37,4 @@ pub use frame::{FrameError, FrameReader};
 pub use listener::{BindError, Listener, ListenerConfig};
 pub use service::{ConnectionInfo, Handling, Part, Reply, ReplyFuture, Service};
 pub use shutdown::Shutdown;
+pub use threads::Threads;

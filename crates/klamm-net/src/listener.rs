@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use crate::connection::{Closed, Connection, Limits};
+use crate::shutdown::Open;
+use crate::threads::{Place, Threads};
 use crate::write::ColdReads;
 use crate::{ByteBudget, ConnectionInfo, Service, Shutdown};
 
@@ -45,6 +47,9 @@ pub struct ListenerConfig {
     pub send_buffer_bytes: Option<usize>,
     /// Kernel receive buffer in bytes (`socket.receive.buffer.bytes`).
     pub receive_buffer_bytes: Option<usize>,
+    /// Threads that the connections live on; shared between listeners by cloning. `None` leaves
+    /// them to the runtime that runs the listener.
+    pub threads: Option<Threads>,
     /// Connections the kernel queues before they are accepted (`socket.listen.backlog.size`).
     pub backlog: i32,
 }
@@ -62,6 +67,7 @@ impl ListenerConfig {
             connections_per_ip_max: usize::MAX,
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
+            threads: None,
             backlog: 50,
         }
     }
@@ -135,10 +141,6 @@ impl Listener {
     }
 
     /// Starts the task of an accepted connection, or drops it if there are too many.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the driver of connections: a task each"
-    )]
     fn admit<S: Service>(
         &self,
         stream: TcpStream,
@@ -170,19 +172,69 @@ impl Listener {
             budget: self.config.queued_bytes_max.clone(),
             cold_reads: cold_reads.clone(),
         };
-        let (service, stop, open) = (service.clone(), shutdown.subscribe(), shutdown.enter());
-        tokio::spawn(async move {
-            let mut session = service.open(info);
-            let closed = Connection::new(stream, &service, &mut session, limits, stop)
-                .run()
-                .await;
-            match closed {
-                Closed::Frame(error) => warn!(%peer, %error, "closing a connection"),
-                closed => debug!(%peer, reason = %closed, "connection closed"),
+        let (stop, open) = (shutdown.subscribe(), shutdown.enter());
+        let session = service.open(info);
+        let connection = Connection::new(stream, service.clone(), session, limits, None, stop);
+        let served = Served {
+            connection,
+            peer,
+            _open: open,
+            _seat: seat,
+        };
+        match &self.config.threads {
+            Some(threads) => served.go_on(threads.place()),
+            None => served.stay(),
+        }
+    }
+}
+
+/// A connection with what is given back when it ends.
+struct Served<S: Service> {
+    connection: Connection<S>,
+    peer: SocketAddr,
+    _open: Open,
+    _seat: Seat,
+}
+
+impl<S: Service> Served<S> {
+    /// Runs the connection on the runtime at hand.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the driver of connections: a task each"
+    )]
+    fn stay(self) {
+        tokio::spawn(self.run());
+    }
+
+    /// Runs the connection on another thread from now on.
+    fn go_on(mut self, place: Place) {
+        let socket = match self.connection.second_socket() {
+            Ok(socket) => socket,
+            Err(error) => return self.end(&Closed::Io(error)),
+        };
+        let handle = place.handle().clone();
+        handle.spawn(async move {
+            match self.connection.settle(socket, place) {
+                Ok(()) => self.run().await,
+                Err(error) => self.end(&Closed::Io(error)),
             }
-            service.closed(session);
-            drop((open, seat));
         });
+    }
+
+    async fn run(mut self) {
+        match self.connection.run().await {
+            Closed::Moves(place) => self.go_on(place),
+            closed => self.end(&closed),
+        }
+    }
+
+    fn end(self, closed: &Closed) {
+        let peer = self.peer;
+        match closed {
+            Closed::Frame(error) => warn!(%peer, %error, "closing a connection"),
+            closed => debug!(%peer, reason = %closed, "connection closed"),
+        }
+        self.connection.closed();
     }
 }
 
@@ -259,6 +311,69 @@ impl Drop for Seat {
             if *count == 0 {
                 counts.remove(&self.ip);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::{Handling, Part, Reply};
+
+    /// Answers with the number of the frame within its connection and the thread's last letter.
+    struct WhoAmI;
+
+    impl Service for WhoAmI {
+        type Session = u8;
+
+        fn open(&self, _: ConnectionInfo) -> u8 {
+            0
+        }
+
+        fn handle(self: &Arc<Self>, seen: &mut u8, _: Bytes) -> Handling {
+            *seen += 1;
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or_default().as_bytes();
+            let answer = vec![0, 0, 0, 2, *seen, name.last().copied().unwrap_or(0)];
+            Handling::Ready(Reply::Send(vec![Part::Bytes(answer.into())]))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_keeps_its_state_when_it_moves_to_another_thread() {
+        let threads = Threads::start(2, "moving").unwrap();
+        let mut config = ListenerConfig::named("TEST");
+        config.threads = Some(threads.clone());
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr()).await.unwrap();
+        let shutdown = Shutdown::new();
+        let serving = listener.run(Arc::new(WhoAmI), shutdown.clone());
+        let talking = async {
+            let mut answers = Vec::new();
+            loop {
+                client.write_all(&[0, 0, 0, 1, 7]).await.unwrap();
+                let mut answer = [0; 6];
+                client.read_exact(&mut answer).await.unwrap();
+                answers.push((answer[4], answer[5]));
+                if answer[5] == b'1' {
+                    break;
+                }
+                // The thread's own account may take it back before the connection looks.
+                threads.send_one_away(0, 1);
+            }
+            shutdown.stop();
+            answers
+        };
+        let ((), answers) = tokio::join!(serving, talking);
+        assert_eq!(answers[0], (1, b'0'));
+        for (at, (seen, _)) in answers.iter().enumerate() {
+            assert_eq!(usize::from(*seen), at + 1);
+        }
+        while shutdown.open_connections() > 0 {
+            tokio::task::yield_now().await;
         }
     }
 }
