@@ -47,6 +47,8 @@ pub struct Spec {
     pub heap: String,
     /// Further configs, over [`Spec::configs`].
     pub set: Vec<(String, String)>,
+    /// The cluster it belongs to, where that is not one of its own.
+    pub cluster_id: Option<String>,
 }
 
 impl Spec {
@@ -57,11 +59,17 @@ impl Spec {
             controller_port: free_port()?,
             heap: "768m".into(),
             set: Vec::new(),
+            cluster_id: None,
         })
     }
 
     pub fn with(mut self, name: &str, value: impl Display) -> Spec {
         self.set.push((name.into(), value.to_string()));
+        self
+    }
+
+    pub fn in_cluster(mut self, id: &str) -> Spec {
+        self.cluster_id = Some(id.into());
         self
     }
 
@@ -165,11 +173,13 @@ impl Broker {
             Against::Kafka => kafka_command(&spec)?,
             Against::Klamm => klamm_command(&spec)?,
         };
+        let cluster_id = spec.cluster_id.iter();
+        let environment = cluster_id.map(|id| ("CLUSTER_ID".into(), id.clone()));
         Ok(Broker {
             against,
+            environment: environment.collect(),
             spec,
             command,
-            environment: Vec::new(),
             child: None,
         })
     }
@@ -264,11 +274,18 @@ impl Broker {
 
     /// SIGTERM, and waits; tells how long it took. An unclean end is an error.
     pub fn stop(&mut self) -> Result<Duration> {
+        if let Some(child) = &self.child {
+            signal(child.id(), "TERM");
+        }
+        self.wait_ended()
+    }
+
+    /// Waits for a process that was told to end; tells how long it took.
+    pub fn wait_ended(&mut self) -> Result<Duration> {
         let begun = Instant::now();
         let Some(child) = &mut self.child else {
             return Ok(Duration::ZERO);
         };
-        signal(child.id(), "TERM");
         let end = Instant::now() + Duration::from_secs(60);
         let status = loop {
             if let Some(status) = child.try_wait()? {
@@ -426,7 +443,7 @@ fn kafka_command(spec: &Spec) -> Result<Vec<String>> {
     let log4j = spec.folder.join("log4j2.properties");
     fs::write(&log4j, log4j_properties("INFO"))?;
     if !spec.data().join("meta.properties").exists() {
-        format_kafka(&classpath, &properties, &spec.folder)?;
+        format_kafka(&classpath, &properties, spec)?;
     }
     Ok(vec![
         "java".into(),
@@ -451,7 +468,7 @@ pub fn log4j_properties(level: &str) -> String {
     )
 }
 
-fn format_kafka(classpath: &str, properties: &Path, folder: &Path) -> Result<()> {
+fn format_kafka(classpath: &str, properties: &Path, spec: &Spec) -> Result<()> {
     let java = |arguments: &[&str]| {
         Command::new("java")
             .args([
@@ -466,12 +483,15 @@ fn format_kafka(classpath: &str, properties: &Path, folder: &Path) -> Result<()>
             .stdin(Stdio::null())
             .output()
     };
-    let id = String::from_utf8(java(&["random-uuid"])?.stdout)?;
+    let id = match &spec.cluster_id {
+        Some(id) => id.clone(),
+        None => String::from_utf8(java(&["random-uuid"])?.stdout)?,
+    };
     let properties = properties.display().to_string();
     let out = java(&["format", "-t", id.trim(), "-c", &properties])?;
     if !out.status.success() {
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
-        return Err(format!("formatting {} failed: {text}", folder.display()).into());
+        return Err(format!("formatting {} failed: {text}", spec.folder.display()).into());
     }
     Ok(())
 }

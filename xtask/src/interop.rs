@@ -6,7 +6,7 @@ mod handover;
 use crate::broker::{Against, Broker, Spec, cluster_id};
 use crate::report::{Outcome, Report};
 use crate::runtimes::{self, Java};
-use crate::{Flags, Result, bad_input, cache, hello, snapshot};
+use crate::{Flags, Result, bad_input, cache, cluster, hello, snapshot};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 15] = [
+const SUITES: [&str; 16] = [
     "tools",
     "versions",
     "compaction",
@@ -33,6 +33,7 @@ const SUITES: [&str; 15] = [
     "hello",
     "compose",
     "handover",
+    "cluster",
 ];
 const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
 const SUITE_LIMIT: Duration = Duration::from_secs(600);
@@ -80,6 +81,10 @@ pub fn run(args: &[String]) -> Result<()> {
     // Against Kafka alone there is nobody to hand over to.
     if run.wants("handover") && against == Against::Klamm {
         run.handover()?;
+    }
+    if run.wants("cluster") {
+        let extent = cluster::Extent::SHORT;
+        cluster::suite(against, extent, &run.folder, &mut run.report);
     }
     run.report.close()
 }

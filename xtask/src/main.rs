@@ -10,6 +10,7 @@ mod batch;
 mod bench;
 mod broker;
 mod cache;
+mod cluster;
 mod codegen;
 mod config_facts;
 mod docs;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         "oracle" => oracle::run(rest),
         "interop" => interop::run(rest),
         "kill" => kill::run(rest),
+        "cluster" => cluster::run(rest),
         "bench" => bench::run(rest),
         "micro" => micro::run(rest),
         // A process that `bench` starts.
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
                 oracle::USAGE,
                 interop::USAGE,
                 kill::USAGE,
+                cluster::USAGE,
                 bench::USAGE,
                 micro::USAGE,
                 sim::USAGE,

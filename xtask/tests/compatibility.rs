@@ -31,6 +31,7 @@ const SUITES: &[(&str, &[&str])] = &[
     ("bad-input", &["xtask/src/bad_input"]),
     ("hello", &["xtask/src/hello.rs"]),
     ("compose", &["xtask/src/hello.rs"]),
+    ("cluster", &["xtask/src/cluster"]),
 ];
 
 fn root() -> &'static Path {
@@ -298,7 +299,7 @@ fn missing(name: &str, files: &BTreeMap<String, String>) -> Option<String> {
         let begins = quoted(source[..at].chars().next_back());
         begins && (!whole || quoted(source[at + start.len()..].chars().next()))
     });
-    let generated = suite == "hello" || suite == "compose";
+    let generated = ["hello", "compose", "cluster"].contains(&suite);
     let found = found || generated && source.contains(&format!("\"{name}\""));
     (!found).then(|| format!("no such test in {paths:?}"))
 }

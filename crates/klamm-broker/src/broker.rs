@@ -8,7 +8,7 @@ use klamm_metadata::MetadataImage;
 use klamm_net::Shutdown;
 use klamm_protocol::messages::BrokerHeartbeatRequest;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::cleaner::CleanerThreads;
@@ -22,6 +22,8 @@ use crate::upkeep::Upkeep;
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long the controller is asked to move leaders away.
 const CONTROLLED_SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long the controller may take to commit what it has decided.
+const CONTROLLER_STOP_MAX: Duration = Duration::from_secs(5);
 /// How long another controller may take to take over.
 const RESIGN_MAX: Duration = Duration::from_secs(2);
 /// How long to wait between two such questions: first, and at most.
@@ -107,7 +109,11 @@ impl Broker {
         let shared = &self.shared;
         shared.metrics.set_health(Health::Stopping);
         if shared.config().controlled_shutdown_enable() {
-            leave_cluster(shared).await;
+            // A controller that has lost its quorum answers nothing at all.
+            let left = timeout(CONTROLLED_SHUTDOWN_MAX, leave_cluster(shared)).await;
+            if left.is_err() {
+                warn!("the controller did not let go of this broker; shutting down all the same");
+            }
         }
         // While the others can still ask this one.
         shared.controller.local().resign(RESIGN_MAX).await;
@@ -127,8 +133,10 @@ impl Broker {
             Ok(Err(error)) => warn!(%error, "the logs are not cleanly shut down"),
             Err(error) => warn!(%error, "the shutdown of the logs did not end"),
         }
-        if let Err(error) = shared.controller.shutdown().await {
-            warn!(%error, "the controller is not cleanly shut down");
+        match timeout(CONTROLLER_STOP_MAX, shared.controller.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the controller is not cleanly shut down"),
+            Err(_) => warn!("the controller waits for its quorum; it is shut down without it"),
         }
         info!("shut down");
     }
@@ -136,9 +144,8 @@ impl Broker {
 
 /// Controlled shutdown: the controller moves leaders off this broker and says when it may go.
 async fn leave_cluster(shared: &Shared) {
-    let deadline = Instant::now() + CONTROLLED_SHUTDOWN_MAX;
     let (mut pause, pause_max) = CONTROLLED_SHUTDOWN_PAUSES;
-    while Instant::now() < deadline {
+    loop {
         let request = BrokerHeartbeatRequest {
             broker_id: shared.node_id,
             broker_epoch: shared.epoch(),
@@ -153,7 +160,6 @@ async fn leave_cluster(shared: &Shared) {
         sleep(pause).await;
         pause = (pause * 2).min(pause_max);
     }
-    warn!("the controller did not let go of this broker in time; shutting down all the same");
 }
 
 async fn drain(shutdown: &Shutdown) {

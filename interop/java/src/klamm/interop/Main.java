@@ -10,8 +10,12 @@ public final class Main {
     private Main() {}
 
     public static void main(String[] args) throws Exception {
-        Tool.install();
         Options options = Options.parse(args, 1);
+        if (args[0].equals("cluster-load")) {
+            ClusterLoad.run(options);
+            Runtime.getRuntime().halt(0);
+        }
+        Tool.install();
         Suite suite = new Suite(args[0], options.only());
         switch (args[0]) {
             case "tools" -> {
