@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`cases`]: the loads; [`pressure`]: connections and cold readers; [`startup`]: start,
-//!   recovery, memory; [`floor`].
+//!   recovery, memory; [`many`]: ten thousand partitions; [`floor`].
 //! - [`session`]: a broker under measurement, the loader (`interop/go/load`).
 //! - [`results`], [`table`], [`compare`]: rows of values as JSON, Markdown, and against earlier ones.
 //!
@@ -17,6 +17,7 @@
 mod cases;
 mod compare;
 mod floor;
+mod many;
 mod pressure;
 mod results;
 mod session;
@@ -46,8 +47,9 @@ const DURABLE_BESIDE: [(&str, &str); 2] = [
 ];
 
 /// Cases that are not loads of as many records as go.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 6] = [
     "startup",
+    many::CASE,
     "connections",
     "catch-up",
     "perf-tools",
@@ -75,9 +77,15 @@ impl Settings {
         self.only.is_empty() || self.only.iter().any(|o| o == case)
     }
 
+    /// Whether a case was asked for by its name.
+    fn asks_for(&self, case: &str) -> bool {
+        self.only.iter().any(|o| o == case)
+    }
+
     /// Whether anything but starts and ends is measured.
     fn wants_load(&self) -> bool {
-        self.only.iter().any(|o| o != "startup" && o != "recovery") || self.only.is_empty()
+        let without = ["startup", "recovery", many::CASE];
+        self.only.is_empty() || self.only.iter().any(|o| !without.contains(&o.as_str()))
     }
 
     fn say(&self, line: &str) {
@@ -223,6 +231,9 @@ fn turn(session: &mut Session, calibrates: bool) -> Result<()> {
     }
     if session.settings.wants("recovery") {
         startup::recovery(session)?;
+    }
+    if session.settings.asks_for(many::CASE) {
+        many::partitions(session)?;
     }
     Ok(())
 }
