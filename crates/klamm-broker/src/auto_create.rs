@@ -30,6 +30,8 @@ pub(crate) async fn create_missing(broker: &Shared, names: &[&str]) -> bool {
             consumer_offsets(broker)
         } else if *name == topic_name::TRANSACTION_STATE {
             transaction_state(broker)
+        } else if *name == topic_name::SHARE_GROUP_STATE {
+            share_group_state(broker)
         } else if auto && !topic_name::is_internal(name) && topic_name::validate(name).is_ok() {
             plain(name)
         } else {
@@ -124,6 +126,32 @@ fn transaction_state(broker: &Shared) -> CreatableTopic {
                 "segment.bytes",
                 config.transaction_state_log_segment_bytes(),
             ),
+        ],
+        ..CreatableTopic::default()
+    }
+}
+
+fn share_group_state(broker: &Shared) -> CreatableTopic {
+    let config = broker.config();
+    CreatableTopic {
+        name: topic_name::SHARE_GROUP_STATE.into(),
+        num_partitions: config.share_coordinator_state_topic_num_partitions(),
+        replication_factor: internal_replication(
+            broker,
+            "share.coordinator.state.topic.replication.factor",
+        ),
+        configs: vec![
+            option("cleanup.policy", "delete"),
+            option("compression.type", "producer"),
+            option(
+                "segment.bytes",
+                config.share_coordinator_state_topic_segment_bytes(),
+            ),
+            option(
+                "min.insync.replicas",
+                config.share_coordinator_state_topic_min_isr(),
+            ),
+            option("retention.ms", -1),
         ],
         ..CreatableTopic::default()
     }

@@ -121,6 +121,7 @@ impl Broker {
         drain(&self.shutdown).await;
         shared.groups.shut_down();
         shared.transactions.shut_down();
+        shared.share_states.shut_down();
         self.tasks.shutdown().await;
         self.cleaner.stop().await;
         shared.movers.stop().await;

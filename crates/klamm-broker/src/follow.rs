@@ -8,9 +8,9 @@ use klamm_config::BrokerConfig;
 use klamm_config::table::TOPIC_CONFIGS;
 use klamm_controller::{MetadataPublisher, MetadataUpdate};
 use klamm_coordinator::group::DeletedTopic;
-use klamm_coordinator::{GroupCoordinator, TransactionCoordinator};
+use klamm_coordinator::{GroupCoordinator, ShareStateCoordinator, TransactionCoordinator};
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage};
-use klamm_protocol::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
+use klamm_protocol::topic_name::{CONSUMER_OFFSETS, SHARE_GROUP_STATE, TRANSACTION_STATE};
 use klamm_replication::{ReplicaChanges, ReplicaManager};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
@@ -43,6 +43,7 @@ pub(crate) struct MetadataFollower {
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) group_cluster: Arc<GroupCluster>,
     pub(crate) transactions: Arc<TransactionCoordinator>,
+    pub(crate) share_states: Arc<ShareStateCoordinator>,
     pub(crate) movers: Movers,
     pub(crate) peers: Peers,
     pub(crate) fetchers: Fetchers,
@@ -72,6 +73,7 @@ impl MetadataFollower {
         self.fetchers.apply(&changes);
         self.update_groups(&changes, image);
         self.update_transactions(&changes, image);
+        self.update_share_states(&changes, image);
         // Moves that a restart interrupted are found when their replicas are opened.
         self.movers.start();
         for (partition, failed) in &changes.failed {
@@ -156,7 +158,26 @@ impl MetadataFollower {
         }
     }
 
-    /// Offsets committed for deleted topics go with them.
+    fn update_share_states(&self, changes: &ReplicaChanges, image: &MetadataImage) {
+        for elected in &changes.elected {
+            if &*elected.partition.topic == SHARE_GROUP_STATE {
+                if let Some(topic) = image.topic(SHARE_GROUP_STATE) {
+                    let count = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
+                    self.share_states.set_partition_count(count);
+                }
+                self.share_states
+                    .on_elected(elected.partition.partition, elected.leader_epoch);
+            }
+        }
+        for (partition, leader_epoch) in &changes.resigned {
+            if &*partition.topic == SHARE_GROUP_STATE {
+                self.share_states
+                    .on_resigned(partition.partition, *leader_epoch);
+            }
+        }
+    }
+
+    /// Offsets committed for deleted topics go with them, and what share groups are done with.
     #[expect(
         clippy::disallowed_methods,
         reason = "the driver; the metadata goes on meanwhile"
@@ -175,7 +196,12 @@ impl MetadataFollower {
             });
         }
         let groups = self.groups.clone();
-        tokio::spawn(async move { groups.on_topics_deleted(deleted).await });
+        let share_states = self.share_states.clone();
+        tokio::spawn(async move {
+            let ids = deleted.iter().map(|topic| topic.id).collect();
+            groups.on_topics_deleted(deleted).await;
+            share_states.on_topics_deleted(ids).await;
+        });
     }
 }
 

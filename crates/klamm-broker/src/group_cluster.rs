@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use klamm_config::{BrokerConfig, GroupConfig};
-use klamm_coordinator::group::{Cluster, ConsumerGroupSettings, TopicsView};
+use klamm_coordinator::group::{Cluster, ConsumerGroupSettings, ShareGroupSettings, TopicsView};
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage, ResourceType};
 use klamm_protocol::ByteStr;
 use klamm_records::Uuid;
 use tracing::warn;
 
+use crate::shares::ShareConfig;
+
 /// Dynamic broker configurations that take effect at once.
-pub(crate) const DYNAMIC_CONFIGS: [&str; 1] = ["group.consumer.assignment.interval.ms"];
+pub(crate) const DYNAMIC_CONFIGS: [&str; 2] = [
+    "group.consumer.assignment.interval.ms",
+    "group.share.assignment.interval.ms",
+];
 
 /// What the group coordinator sees of the cluster, kept up to date by the metadata follower.
 #[derive(Debug)]
@@ -52,9 +57,23 @@ impl GroupCluster {
     }
 }
 
+impl GroupCluster {
+    /// What a share group is set to.
+    pub(crate) fn share_config(&self, group_id: &str) -> ShareConfig {
+        let config = self.config.load();
+        let image = self.image.load();
+        let overrides = image.config(&ConfigResource::new(ResourceType::Group, group_id));
+        ShareConfig::resolve(group_id, overrides, &config)
+    }
+}
+
 impl Cluster for GroupCluster {
     fn topics(&self) -> Arc<dyn TopicsView> {
         self.topics.load_full()
+    }
+
+    fn share_settings(&self, group_id: &str) -> ShareGroupSettings {
+        self.share_config(group_id).membership
     }
 
     fn consumer_settings(&self, group_id: &str) -> ConsumerGroupSettings {

@@ -42,6 +42,7 @@ mod producer_ids;
 mod service;
 mod settings;
 mod shared;
+mod shares;
 mod start;
 mod upkeep;
 

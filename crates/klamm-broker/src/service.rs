@@ -12,6 +12,7 @@ use crate::apis;
 use crate::context::RequestContext;
 use crate::controller::{QUORUM_KEY, QUORUM_VERSION};
 use crate::shared::Shared;
+use crate::shares;
 
 /// Serves the clients of one kind of listener.
 #[derive(Clone, Debug)]
@@ -123,7 +124,8 @@ impl Service for KafkaService {
         }
     }
 
-    fn closed(&self, _session: Session) {
+    fn closed(&self, session: Session) {
         self.broker.metrics.connection_closed();
+        shares::disconnected(&self.broker, session.connection.id);
     }
 }

@@ -9,7 +9,9 @@ use klamm_config::{
 };
 use klamm_coordinator::group::consumer::MigrationPolicy;
 use klamm_coordinator::group::consumer::assignor::Assignor;
-use klamm_coordinator::{GroupCoordinatorConfig, TransactionCoordinatorConfig};
+use klamm_coordinator::{
+    GroupCoordinatorConfig, ShareCoordinatorConfig, TransactionCoordinatorConfig,
+};
 use klamm_env::raise_open_files_limit;
 use klamm_log::LogConfig;
 use klamm_net::{ByteBudget, ListenerConfig};
@@ -187,6 +189,10 @@ pub(crate) fn group_config(config: &BrokerConfig) -> GroupCoordinatorConfig {
             .and_then(MigrationPolicy::from_name)
             .unwrap_or_default(),
         consumer_regex_refresh_interval_ms: config.int("group.consumer.regex.refresh.interval.ms"),
+        share_max_size: positive(config.int("group.share.max.size")),
+        share_retry_ms: config
+            .int("group.share.initialize.retry.interval.ms")
+            .into(),
         offset_metadata_max_size: positive(config.offset_metadata_max_bytes()),
         offsets_retention_ms: i64::from(config.offsets_retention_minutes()) * 60_000,
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms(),
@@ -215,6 +221,23 @@ pub(crate) fn transaction_config(config: &BrokerConfig) -> TransactionCoordinato
         two_phase_commit: config.boolean("transaction.two.phase.commit.enable"),
         write_timeout_ms: positive(config.int("request.timeout.ms")) as u64,
         ..TransactionCoordinatorConfig::default()
+    }
+}
+
+/// What the share coordinator is started with.
+pub(crate) fn share_coordinator_config(config: &BrokerConfig) -> ShareCoordinatorConfig {
+    let int = |name: &str| config.int(&format!("share.coordinator.{name}"));
+    let compression = u8::try_from(int("state.topic.compression.codec")).ok();
+    ShareCoordinatorConfig {
+        updates_per_snapshot: int("snapshot.update.records.per.snapshot"),
+        write_timeout_ms: positive(int("write.timeout.ms")) as u64,
+        load_buffer_bytes: positive(int("load.buffer.size")),
+        topic_partitions: int("state.topic.num.partitions"),
+        compression: compression
+            .and_then(Compression::from_id)
+            .unwrap_or(Compression::None),
+        prune_interval_ms: int("state.topic.prune.interval.ms").into(),
+        cold_snapshot_interval_ms: int("cold.partition.snapshot.interval.ms").into(),
     }
 }
 

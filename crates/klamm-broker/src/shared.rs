@@ -3,7 +3,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use klamm_config::BrokerConfig;
-use klamm_coordinator::{GroupCoordinator, TopicLookup, TransactionCoordinator};
+use klamm_coordinator::{
+    GroupCoordinator, ShareStateCoordinator, TopicLookup, TransactionCoordinator,
+};
 use klamm_env::Env;
 use klamm_metadata::{MetadataImage, NO_LEADER, PartitionImage};
 use klamm_protocol::{ByteStr, ErrorCode};
@@ -19,6 +21,7 @@ use crate::ops::Metrics;
 use crate::peers::{Line, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::settings::Settings;
+use crate::shares::{Persister, SharePartitions};
 
 /// What the request handlers work with.
 #[derive(Debug)]
@@ -43,6 +46,12 @@ pub(crate) struct Shared {
     pub(crate) group_cluster: Arc<GroupCluster>,
     /// The transactions this broker coordinates.
     pub(crate) transactions: Arc<TransactionCoordinator>,
+    /// The states of share groups this broker coordinates.
+    pub(crate) share_states: Arc<ShareStateCoordinator>,
+    /// The way to the share coordinators of all.
+    pub(crate) persister: Arc<Persister>,
+    /// Deliveries to share groups of partitions this broker leads.
+    pub(crate) shares: SharePartitions,
     /// Ids for idempotent producers.
     pub(crate) producer_ids: ProducerIds,
     /// Move replicas between log directories.
@@ -72,6 +81,11 @@ impl Shared {
     /// The configuration of now.
     pub(crate) fn config(&self) -> Arc<BrokerConfig> {
         self.config.load_full()
+    }
+
+    /// Milliseconds of a clock that never goes back.
+    pub(crate) fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.env.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The epoch of this broker's registration.

@@ -13,7 +13,7 @@ use klamm_controller::{
     Controller, ControllerConfig, ControllerListener, KafkaConfigs, VoterEndpoint,
 };
 use klamm_coordinator::group::consumer::assignor::Assignor;
-use klamm_coordinator::{GroupCoordinator, TransactionCoordinator};
+use klamm_coordinator::{GroupCoordinator, ShareStateCoordinator, TransactionCoordinator};
 use klamm_env::Env;
 use klamm_log::meta_properties::MetaProperties;
 use klamm_log::{LogManager, LogManagerConfig};
@@ -47,10 +47,11 @@ use crate::producer_ids::{IdSource, ProducerIds};
 use crate::service::KafkaService;
 use crate::settings::{self, Settings};
 use crate::shared::Shared;
+use crate::shares::{Persister, SharePartitions, StateTopicPruner, expire_locks};
 use crate::upkeep::Upkeep;
 
 /// Features that Klamm knows and does not serve yet; new clusters start without them.
-const FEATURES_TO_COME: [&str; 2] = ["share.version", "streams.version"];
+const FEATURES_TO_COME: [&str; 1] = ["streams.version"];
 
 pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, BrokerError> {
     check_supported(&config)?;
@@ -88,6 +89,11 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let (markers, ids) = (Markers(shared.clone()), IdSource(shared.clone()));
     let transactions = shared.transactions.clone();
     tasks.spawn(transactions.run(Arc::new(markers), Arc::new(ids)));
+    shared.persister.attach(&shared);
+    shared.groups.set_share_persister(shared.persister.clone());
+    let pruner = Arc::new(StateTopicPruner(shared.replicas.clone()));
+    tasks.spawn(shared.share_states.clone().run(pruner));
+    tasks.spawn(expire_locks(shared.clone()));
     tasks.spawn(membership::register_controller(shared.clone()));
     membership::register(&shared, registration).await?;
     follow_metadata(&shared).await?;
@@ -241,6 +247,15 @@ fn compose(
         group_cluster.clone(),
         env,
     );
+    let share_log = log(topic_name::SHARE_GROUP_STATE);
+    let share_states = ShareStateCoordinator::new(
+        settings::share_coordinator_config(config),
+        share_log.clone(),
+        share_log,
+        group_cluster.clone(),
+        env,
+    );
+    let share_sessions_max = config.int("group.share.max.share.sessions");
     let states = log(topic_name::TRANSACTION_STATE);
     let transactions = settings::transaction_config(config);
     let transactions = TransactionCoordinator::new(transactions, states.clone(), states, env);
@@ -259,6 +274,9 @@ fn compose(
         groups: Arc::new(groups),
         group_cluster,
         transactions: Arc::new(transactions),
+        share_states: Arc::new(share_states),
+        persister: Arc::new(Persister::default()),
+        shares: SharePartitions::new(usize::try_from(share_sessions_max).unwrap_or(0)),
         producer_ids: ProducerIds::default(),
         metrics,
         broker_epoch,
@@ -278,6 +296,7 @@ async fn follow_metadata(shared: &Arc<Shared>) -> Result<(), BrokerError> {
         groups: shared.groups.clone(),
         group_cluster: shared.group_cluster.clone(),
         transactions: shared.transactions.clone(),
+        share_states: shared.share_states.clone(),
         movers: shared.movers.clone(),
         peers: shared.peers.clone(),
         fetchers: shared.fetchers.clone(),

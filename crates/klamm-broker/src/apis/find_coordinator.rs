@@ -5,6 +5,7 @@ use std::sync::Arc;
 use klamm_protocol::messages::find_coordinator_response::Coordinator;
 use klamm_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use klamm_protocol::{ByteStr, ErrorCode, topic_name};
+use klamm_records::Uuid;
 
 use crate::auto_create;
 use crate::context::RequestContext;
@@ -15,6 +16,10 @@ use crate::shared::Shared;
 const GROUP: i8 = 0;
 /// `key_type` of transactional ids.
 const TRANSACTION: i8 = 1;
+/// `key_type` of share groups' states: `group:topicId:partition` (KIP-932).
+const SHARE: i8 = 2;
+/// From here on there is such a thing.
+const SHARE_VERSION: i16 = 6;
 /// From here on several keys are asked for at once (KIP-699).
 const BATCH_VERSION: i16 = 4;
 
@@ -77,7 +82,9 @@ async fn leader(
     let name = match kind {
         GROUP => topic_name::CONSUMER_OFFSETS,
         TRANSACTION => topic_name::TRANSACTION_STATE,
-        // Share groups (2) are not served yet: no coordinator will come up.
+        SHARE if context.api_version >= SHARE_VERSION && is_share_key(key) => {
+            topic_name::SHARE_GROUP_STATE
+        }
         _ => return Err(ErrorCode::InvalidRequest),
     };
     if broker.image().topic(name).is_none() {
@@ -101,4 +108,13 @@ async fn leader(
         endpoint.host.clone(),
         endpoint.port.into(),
     ))
+}
+
+/// Whether a key has the form `group:topicId:partition`.
+fn is_share_key(key: &str) -> bool {
+    let mut parts = key.rsplitn(3, ':');
+    let partition = parts.next().and_then(|part| part.parse::<i32>().ok());
+    let topic = parts.next().and_then(|part| part.parse::<Uuid>().ok());
+    let group = parts.next();
+    partition.is_some() && topic.is_some() && group.is_some_and(|group| !group.is_empty())
 }

@@ -21,6 +21,7 @@ mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
+mod alter_share_group_offsets;
 mod alter_user_scram_credentials;
 pub(crate) mod api_versions;
 mod cluster_membership;
@@ -31,6 +32,7 @@ mod create_topics;
 mod delegation_tokens;
 mod delete_groups;
 mod delete_records;
+mod delete_share_group_offsets;
 mod delete_topics;
 mod describe_client_quotas;
 mod describe_cluster;
@@ -39,6 +41,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
+mod describe_share_group_offsets;
 mod describe_topic_partitions;
 mod describe_transactions;
 mod describe_user_scram_credentials;
@@ -65,6 +68,11 @@ mod offset_for_leader_epoch;
 mod produce;
 pub(crate) mod read_replica;
 mod sasl;
+mod share_acknowledge;
+mod share_fetch;
+mod share_group_describe;
+mod share_group_heartbeat;
+mod share_group_state;
 mod sync_group;
 mod transactional_writes;
 mod txn_offset_commit;
@@ -133,6 +141,18 @@ const BROKER_APIS: &[Entry] = &[
     entry::<ConsumerGroupDescribeRequest>(),
     entry::<ListConfigResourcesRequest>(),
     entry::<DescribeTopicPartitionsRequest>(),
+    entry::<ShareGroupHeartbeatRequest>(),
+    entry::<ShareGroupDescribeRequest>(),
+    entry::<ShareFetchRequest>(),
+    entry::<ShareAcknowledgeRequest>(),
+    entry::<InitializeShareGroupStateRequest>(),
+    entry::<ReadShareGroupStateRequest>(),
+    entry::<WriteShareGroupStateRequest>(),
+    entry::<DeleteShareGroupStateRequest>(),
+    entry::<ReadShareGroupStateSummaryRequest>(),
+    entry::<DescribeShareGroupOffsetsRequest>(),
+    entry::<AlterShareGroupOffsetsRequest>(),
+    entry::<DeleteShareGroupOffsetsRequest>(),
 ];
 
 /// What brokers and tools are offered on controller listeners.
@@ -192,6 +212,11 @@ const FORWARDED_APIS: &[Forwarded] = &[
 /// Whether the cluster has the consumer group protocol turned on (`group.version`).
 fn consumer_groups_are_on(broker: &Shared) -> bool {
     broker.image().features().level("group.version") >= 1
+}
+
+/// Whether the cluster has share groups turned on (`share.version`).
+fn share_groups_are_on(broker: &Shared) -> bool {
+    broker.image().features().level("share.version") >= 1
 }
 
 /// The APIs of a listener, by key.

@@ -54,6 +54,27 @@ impl Default for ConsumerGroupSettings {
     }
 }
 
+/// The settings of one share group: its own configuration over the broker's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareGroupSettings {
+    /// `share.session.timeout.ms`
+    pub session_timeout_ms: i32,
+    /// `share.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: i32,
+    /// `share.assignment.interval.ms`: how soon after a target assignment the next is made.
+    pub assignment_interval_ms: i32,
+}
+
+impl Default for ShareGroupSettings {
+    fn default() -> Self {
+        ShareGroupSettings {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 1_000,
+        }
+    }
+}
+
 /// The cluster as a group coordinator sees it. Each question is answered as of now.
 pub trait Cluster: Debug + Send + Sync {
     /// The topics.
@@ -61,6 +82,9 @@ pub trait Cluster: Debug + Send + Sync {
 
     /// The settings of a consumer group.
     fn consumer_settings(&self, group_id: &str) -> ConsumerGroupSettings;
+
+    /// The settings of a share group.
+    fn share_settings(&self, group_id: &str) -> ShareGroupSettings;
 }
 
 /// A topic of a [`TopicList`].
@@ -149,5 +173,14 @@ impl Cluster for FixedCluster {
 
     fn consumer_settings(&self, _group_id: &str) -> ConsumerGroupSettings {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn share_settings(&self, group_id: &str) -> ShareGroupSettings {
+        let settings = self.consumer_settings(group_id);
+        ShareGroupSettings {
+            session_timeout_ms: settings.session_timeout_ms,
+            heartbeat_interval_ms: settings.heartbeat_interval_ms,
+            assignment_interval_ms: settings.assignment_interval_ms,
+        }
     }
 }

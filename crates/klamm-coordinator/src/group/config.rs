@@ -22,6 +22,11 @@ pub struct GroupCoordinatorConfig {
     pub consumer_migration_policy: MigrationPolicy,
     /// `group.consumer.regex.refresh.interval.ms`
     pub consumer_regex_refresh_interval_ms: i32,
+    /// `group.share.max.size`
+    pub share_max_size: usize,
+    /// `group.share.initialize.retry.interval.ms`: how long share state may take to be made before
+    /// it is asked for again.
+    pub share_retry_ms: i64,
     /// How long a new member may wait for its first rebalance before it is given up. Not a
     /// setting in Kafka: five minutes.
     pub new_member_join_timeout_ms: i32,
@@ -62,6 +67,8 @@ impl Default for GroupCoordinatorConfig {
             consumer_assignors: vec![Assignor::Uniform, Assignor::Range],
             consumer_migration_policy: MigrationPolicy::default(),
             consumer_regex_refresh_interval_ms: 10 * 60 * 1_000,
+            share_max_size: 200,
+            share_retry_ms: 30_000,
             new_member_join_timeout_ms: 5 * 60 * 1_000,
             offset_metadata_max_size: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,

@@ -60,6 +60,7 @@ pub(super) fn list<'a>(
         .map(|group| match group {
             Group::Classic(group) => group.listed(),
             Group::Consumer(group) => group.listed(),
+            Group::Share(group) => group.listed(),
             Group::Foreign(group) => group.listed(),
         })
         .filter(|listed| passes(&states, &listed.group_state) && passes(&types, &listed.group_type))

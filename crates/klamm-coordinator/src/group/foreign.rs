@@ -1,7 +1,6 @@
 //! Groups of the newer protocols, as far as a coordinator must know them that does not serve them.
 //!
-//! A data directory that Kafka wrote may hold share and streams groups. Their records
-//! are kept in view, so that requests of the classic protocol get the right refusal, offsets keep
+//! A data directory that Kafka wrote may hold streams groups. Their records are kept in view, so that requests of the classic protocol get the right refusal, offsets keep
 //! working, and an empty group can be deleted with every record it has.
 
 use std::collections::BTreeSet;
@@ -13,8 +12,6 @@ use klamm_protocol::messages::list_groups_response::ListedGroup;
 /// A group protocol other than the classic one and that of consumer groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignProtocol {
-    /// Share groups, KIP-932.
-    Share,
     /// Streams groups, KIP-1071.
     Streams,
 }
@@ -23,7 +20,6 @@ impl ForeignProtocol {
     /// The name on the wire, of the group type and of the protocol type alike.
     pub fn name(self) -> &'static str {
         match self {
-            ForeignProtocol::Share => "share",
             ForeignProtocol::Streams => "streams",
         }
     }
@@ -46,7 +42,6 @@ impl ForeignKey {
     /// The protocol that the record type belongs to; none if the type is not known.
     pub fn protocol(&self) -> Option<ForeignProtocol> {
         match self.kind {
-            10..=15 => Some(ForeignProtocol::Share),
             17..=23 => Some(ForeignProtocol::Streams),
             _ => None,
         }
@@ -54,7 +49,7 @@ impl ForeignKey {
 
     /// Whether the record makes someone a member (`...MemberMetadata`).
     pub fn is_member_metadata(&self) -> bool {
-        matches!(self.kind, 10 | 19)
+        self.kind == 19
     }
 }
 
@@ -90,7 +85,7 @@ impl ForeignGroup {
 
     /// Whether a classic member may take the name over.
     pub fn may_become_classic(&self) -> bool {
-        self.is_empty() && self.protocol != ForeignProtocol::Share
+        self.is_empty()
     }
 
     /// Whether the group has no records left.

@@ -4,6 +4,7 @@
 //!  broker --request--> GroupCoordinator --GroupRequest--> runtime --> GroupShard
 //!                        (facade)                                      |- classic/   members
 //!         <-response--            <--GroupResponse--                   |- consumer/  members
+//!                                                                      |- share/     members
 //!                                                                      |- offsets/   progress
 //!                                                                      '- foreign    others
 //! ```
@@ -11,7 +12,7 @@
 //! - [`GroupCoordinator`] checks what needs no state, finds the partition, and gives every
 //!   version of a request its form.
 //! - [`GroupShard`] is the state over one partition of `__consumer_offsets`: pure, one folder per
-//!   protocol (`classic`, `consumer`), one for offsets.
+//!   protocol (`classic`, `consumer`, `share`), one for offsets.
 //! - [`GroupRecord`] is what it writes, in Kafka's bytes.
 
 pub mod classic;
@@ -27,6 +28,7 @@ mod java;
 pub mod offsets;
 mod record;
 mod shard;
+pub mod share;
 mod versions;
 
 #[cfg(test)]
@@ -35,11 +37,12 @@ mod testing;
 mod tests;
 
 pub use cluster::{
-    Cluster, ConsumerGroupSettings, FixedCluster, ListedTopic, TopicList, TopicsView,
+    Cluster, ConsumerGroupSettings, FixedCluster, ListedTopic, ShareGroupSettings, TopicList,
+    TopicsView,
 };
 pub use config::GroupCoordinatorConfig;
 pub use context::{RequestContext, TopicLookup};
-pub use coordinator::GroupCoordinator;
+pub use coordinator::{EndOffsets, GroupCoordinator};
 pub(crate) use errors::client_error;
 pub use foreign::{ForeignGroup, ForeignKey, ForeignProtocol};
 pub use java::{client_host, partition_for};

@@ -1,8 +1,8 @@
 //! The records of `__consumer_offsets`, in Kafka's bytes.
 //!
-//! The classic protocol and offsets use two of the 24 record types, consumer groups seven. The
-//! others belong to share and streams groups; of those only the group, the member and the kind
-//! are read here.
+//! The classic protocol and offsets use two of the 24 record types, consumer groups seven,
+//! share groups six. The others belong to streams groups; of those only the group, the member and
+//! the kind are read here.
 
 use bytes::Bytes;
 use klamm_protocol::group_records::{
@@ -14,6 +14,7 @@ use klamm_protocol::{ByteStr, DecodeError, Decoder, RecordKey};
 
 use super::consumer::ConsumerRecord;
 use super::foreign::ForeignKey;
+use super::share::ShareGroupRecord;
 use crate::runtime::{CoordinatorRecord, EncodedRecord, RecordError};
 
 /// The version in which Kafka 4.3 writes group metadata.
@@ -42,7 +43,9 @@ pub enum GroupRecord {
     },
     /// A consumer group (types 3 to 8 and 16).
     Consumer(Box<ConsumerRecord>),
-    /// A record of another group protocol (types 10 to 23) or of a type that is not known.
+    /// A share group (types 10 to 15).
+    Share(Box<ShareGroupRecord>),
+    /// A record of another group protocol (types 17 to 23) or of a type that is not known.
     Foreign {
         /// What the key says, as far as it is read.
         key: ForeignKey,
@@ -92,6 +95,7 @@ impl CoordinatorRecord for GroupRecord {
                 )
             }
             GroupRecord::Consumer(record) => (record.kind(), record.encode()),
+            GroupRecord::Share(record) => (record.kind(), record.encode()),
             GroupRecord::Foreign { key, value } => {
                 (key.kind, Ok((key.bytes.clone(), value.clone())))
             }
@@ -117,12 +121,20 @@ impl CoordinatorRecord for GroupRecord {
                     }
                 })
             }
-            _ => match ConsumerRecord::decode(kind, key.clone(), value.clone()) {
-                Some(decoded) => decoded.map(GroupRecord::from),
-                None => decode_foreign(kind, key, value),
-            },
+            _ => decode_newer(kind, key, value),
         };
         decoded.map_err(|source| RecordError::Malformed { kind, source })
+    }
+}
+
+/// A record of one of the protocols whose groups are made by records alone, or of another.
+fn decode_newer(kind: i16, key: Bytes, value: Option<Bytes>) -> Result<GroupRecord, DecodeError> {
+    if let Some(decoded) = ConsumerRecord::decode(kind, key.clone(), value.clone()) {
+        return decoded.map(GroupRecord::from);
+    }
+    match ShareGroupRecord::decode(kind, key.clone(), value.clone()) {
+        Some(decoded) => decoded.map(GroupRecord::from),
+        None => decode_foreign(kind, key, value),
     }
 }
 

@@ -125,7 +125,16 @@ impl GroupCoordinator {
         let names = &mut request.groups_names;
         names.retain(|group_id| seen.insert(group_id.clone()));
         let mut deleted = BTreeMap::new();
-        for (partition, group_ids) in self.by_partition(&request.groups_names) {
+        for (partition, mut group_ids) in self.by_partition(&request.groups_names) {
+            for (group_id, error) in self.delete_share_states_of(partition, &group_ids).await {
+                group_ids.retain(|other| *other != group_id);
+                let result = DeletableGroupResult {
+                    group_id: group_id.clone(),
+                    error_code: error.into(),
+                    ..DeletableGroupResult::default()
+                };
+                deleted.insert(group_id, result);
+            }
             let submitted = GroupRequest::DeleteGroups(group_ids.clone());
             let error = match self.submit_to(partition, submitted).await {
                 Ok(GroupResponse::DeleteGroups(results)) => {
@@ -150,7 +159,7 @@ impl GroupCoordinator {
         }
     }
 
-    fn by_partition(&self, group_ids: &[ByteStr]) -> BTreeMap<i32, Vec<ByteStr>> {
+    pub(super) fn by_partition(&self, group_ids: &[ByteStr]) -> BTreeMap<i32, Vec<ByteStr>> {
         let mut by_partition: BTreeMap<i32, Vec<ByteStr>> = BTreeMap::new();
         for group_id in group_ids {
             let partition = self.partition_for(group_id);
@@ -162,7 +171,7 @@ impl GroupCoordinator {
         by_partition
     }
 
-    async fn submit_to(
+    pub(super) async fn submit_to(
         &self,
         partition: i32,
         request: GroupRequest,
@@ -173,7 +182,7 @@ impl GroupCoordinator {
     }
 }
 
-fn in_order<T: Clone>(group_ids: &[ByteStr], answers: &BTreeMap<ByteStr, T>) -> Vec<T> {
+pub(super) fn in_order<T: Clone>(group_ids: &[ByteStr], answers: &BTreeMap<ByteStr, T>) -> Vec<T> {
     group_ids
         .iter()
         .filter_map(|group_id| answers.get(group_id).cloned())

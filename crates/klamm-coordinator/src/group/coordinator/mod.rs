@@ -7,10 +7,13 @@
 mod admin;
 mod members;
 mod offsets;
+mod shares;
 mod transactions;
 
-use std::sync::Arc;
+pub use shares::EndOffsets;
+
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use klamm_env::Env;
 use klamm_protocol::ErrorCode;
@@ -21,6 +24,7 @@ use super::shard::{GroupRequest, GroupResponse, GroupShard};
 use super::{Cluster, GroupCoordinatorConfig, errors, java};
 use crate::metrics::{GroupMetrics, RuntimeMetrics};
 use crate::runtime::{PartitionReader, PartitionWriter, Runtime, RuntimeOptions};
+use crate::share_state::SharePersister;
 
 /// The group coordinator of a broker.
 ///
@@ -38,6 +42,17 @@ pub struct GroupCoordinator {
     metrics: Arc<GroupMetrics>,
     partition_count: AtomicI32,
     is_active: AtomicBool,
+    persister: Persister,
+}
+
+/// The way to the share coordinators, once it is known.
+#[derive(Default)]
+struct Persister(OnceLock<Arc<dyn SharePersister>>);
+
+impl std::fmt::Debug for Persister {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Persister").finish_non_exhaustive()
+    }
 }
 
 impl GroupCoordinator {
@@ -76,6 +91,7 @@ impl GroupCoordinator {
             config,
             metrics,
             is_active: AtomicBool::new(true),
+            persister: Persister::default(),
         }
     }
 

@@ -79,6 +79,8 @@ impl GroupShard {
             }
             // Members of these groups commit through their own protocol's coordinator.
             Some(Group::Foreign(group)) if generation < 0 && group.is_empty() => Ok(()),
+            // Share groups keep their progress elsewhere.
+            Some(Group::Share(_)) => Err(ErrorCode::GroupIdNotFound),
             Some(Group::Foreign(_)) => Err(ErrorCode::UnknownMemberId),
             // A consumer that only keeps its offsets here: its record will make the group.
             None if generation < 0 => Ok(()),

@@ -35,6 +35,7 @@ impl GroupShard {
             Some(Group::Classic(group)) if !group.is_empty() && !group.uses_consumer_protocol() => {
                 return refuse(out, token, ErrorCode::NonEmptyGroup);
             }
+            Some(Group::Share(_)) => return refuse(out, token, ErrorCode::GroupIdNotFound),
             Some(Group::Foreign(group)) if !group.is_empty() => {
                 return refuse(out, token, ErrorCode::NonEmptyGroup);
             }
@@ -129,6 +130,7 @@ impl GroupShard {
                 out.records.push(tombstone);
             }
         }
+        out.records.extend(self.share_topics_deleted(topics));
         out.deferred = Some((token, GroupResponse::Done));
         out
     }

@@ -95,7 +95,7 @@ fn retention_base(group: &Group) -> Option<RetentionBase> {
         Group::Classic(group) => classic_retention_base(group),
         Group::Consumer(_) => Some(RetentionBase::Commit),
         Group::Foreign(group) if group.is_empty() => Some(RetentionBase::Commit),
-        Group::Foreign(_) => None,
+        Group::Share(_) | Group::Foreign(_) => None,
     }
 }
 

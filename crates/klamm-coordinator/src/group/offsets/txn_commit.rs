@@ -69,6 +69,8 @@ impl GroupShard {
                     .map_err(unstale);
             }
             Some(Group::Foreign(group)) if generation < 0 && group.is_empty() => Ok(()),
+            // Share groups keep their progress elsewhere.
+            Some(Group::Share(_)) => Err(ErrorCode::GroupIdNotFound),
             Some(Group::Foreign(_)) => Err(ErrorCode::UnknownMemberId),
             // The record will make the group.
             None if generation < 0 => Ok(()),

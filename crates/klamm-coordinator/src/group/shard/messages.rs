@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use klamm_protocol::messages::alter_share_group_offsets_response::AlterShareGroupOffsetsResponseTopic;
 use klamm_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use klamm_protocol::messages::delete_groups_response::DeletableGroupResult;
 use klamm_protocol::messages::describe_groups_response::DescribedGroup;
@@ -10,13 +11,16 @@ use klamm_protocol::messages::leave_group_response::MemberResponse;
 use klamm_protocol::messages::list_groups_response::ListedGroup;
 use klamm_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use klamm_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
+use klamm_protocol::messages::share_group_describe_response::DescribedGroup as DescribedShareGroup;
 use klamm_protocol::messages::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, HeartbeatRequest,
-    JoinGroupRequest, JoinGroupResponse, ListGroupsRequest, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, SyncGroupRequest,
-    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    AlterShareGroupOffsetsRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+    DeleteShareGroupOffsetsRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
+    ListGroupsRequest, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    OffsetDeleteResponse, ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
+    SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use klamm_protocol::{ByteStr, ErrorCode};
+use klamm_records::Uuid;
 
 use crate::group::RequestContext;
 use crate::group::classic::{ClassicCompletion, ClassicGroup, ClassicTimer};
@@ -26,6 +30,9 @@ use crate::group::consumer::{
 use crate::group::foreign::{ForeignGroup, ForeignKey};
 use crate::group::offsets::{DeletedTopic, OffsetUndo, PendingUndo};
 use crate::group::record::GroupRecord;
+use crate::group::share::{
+    self, DeletedOffsets, OffsetsToInitialize, ShareGroup, ShareGroupUndo, ShareStates,
+};
 use crate::runtime::ReplyToken;
 
 /// What a group shard is asked.
@@ -59,6 +66,22 @@ pub enum GroupRequest {
     ListGroups(Arc<ListGroupsRequest>),
     /// Topics were deleted from the cluster.
     TopicsDeleted(Arc<[DeletedTopic]>),
+    /// Key 76, its form checked.
+    ShareHeartbeat(RequestContext, Box<ShareGroupHeartbeatRequest>),
+    /// Key 77, the groups of this partition.
+    DescribeShareGroups(Vec<ByteStr>),
+    /// Which partitions of a share group have share state.
+    ShareStates(ByteStr),
+    /// The share coordinator made state for partitions of a group, or did not.
+    ShareStatesMade(ByteStr, Box<OffsetsToInitialize>, bool),
+    /// Key 91.
+    AlterShareOffsets(Box<AlterShareGroupOffsetsRequest>),
+    /// Key 92, the first half.
+    DeleteShareOffsets(Box<DeleteShareGroupOffsetsRequest>),
+    /// Key 92, the second half: the states of these topics are gone.
+    ShareOffsetsDeleted(ByteStr, Vec<Uuid>),
+    /// Key 42, what has to go before the share groups among these.
+    BeginDeleteShareGroups(Vec<ByteStr>),
 }
 
 /// What a group shard answers.
@@ -88,6 +111,26 @@ pub enum GroupResponse {
     DescribeGroups(Vec<DescribedGroup>),
     /// To a ListGroups.
     ListGroups(Vec<ListedGroup>),
+    /// To a ShareGroupHeartbeat; with share state that is to be made before it is sent.
+    ShareHeartbeat(
+        Box<ShareGroupHeartbeatResponse>,
+        Option<OffsetsToInitialize>,
+    ),
+    /// To a ShareGroupDescribe.
+    DescribeShareGroups(Vec<DescribedShareGroup>),
+    /// Which partitions have share state; none if there is no such share group.
+    ShareStates(Option<ShareStates>),
+    /// To an AlterShareGroupOffsets; with share state that is to be made before it is sent.
+    AlterShareOffsets(
+        Vec<AlterShareGroupOffsetsResponseTopic>,
+        OffsetsToInitialize,
+    ),
+    /// To a DeleteShareGroupOffsets: what is to be deleted.
+    DeleteShareOffsets(DeletedOffsets),
+    /// Share groups, each with what is to be deleted before it.
+    DoomedShareGroups(Vec<(ByteStr, DeletedOffsets)>),
+    /// A request about a share group is refused.
+    ShareRefused(consumer::Refusal),
     /// Done, nothing to say.
     Done,
     /// The request as a whole is refused.
@@ -101,6 +144,8 @@ pub enum GroupTimer {
     Classic(ByteStr, ClassicTimer),
     /// One of a consumer group's.
     Consumer(ByteStr, ConsumerTimer),
+    /// The session of a share group's member.
+    ShareSession(ByteStr, ByteStr),
     /// The next look at expired offsets.
     Expiration,
 }
@@ -116,6 +161,8 @@ pub enum GroupCompletion {
     Fenced(ByteStr, Vec<(ConsumerTimer, i32)>),
     /// The records that made a classic group of a consumer group.
     Downgraded(ByteStr, DowngradeCompletion),
+    /// The removal of a member from a share group.
+    ShareFenced(ByteStr, ByteStr),
 }
 
 /// The making of a group, and what to go back to if it fails.
@@ -143,6 +190,8 @@ pub enum GroupUndo {
     TakenOver(ByteStr, Option<Group>),
     /// Part of a consumer group changed.
     Consumer(ByteStr, ConsumerUndo),
+    /// Part of a share group changed.
+    Share(ByteStr, ShareGroupUndo),
     /// Nothing changed.
     Nothing,
 }
@@ -154,6 +203,8 @@ pub enum Group {
     Classic(Box<ClassicGroup>),
     /// The consumer protocol.
     Consumer(Box<ConsumerGroup>),
+    /// Share groups.
+    Share(Box<ShareGroup>),
     /// Another protocol, not served here.
     Foreign(Box<ForeignGroup>),
 }
@@ -163,6 +214,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_empty(),
             Group::Consumer(group) => group.is_empty(),
+            Group::Share(group) => group.is_empty(),
             Group::Foreign(group) => group.is_empty(),
         }
     }
@@ -172,6 +224,7 @@ impl Group {
         match self {
             Group::Classic(_) => true,
             Group::Consumer(group) => group.is_empty(),
+            Group::Share(_) => false,
             Group::Foreign(group) => group.may_become_classic(),
         }
     }
@@ -181,6 +234,7 @@ impl Group {
         match self {
             Group::Classic(group) => group.is_subscribed_to(topic),
             Group::Consumer(group) => group.is_subscribed_to(topic),
+            Group::Share(group) => group.is_subscribed_to(topic),
             Group::Foreign(_) => false,
         }
     }
@@ -193,6 +247,7 @@ impl Group {
                 value: None,
             }],
             Group::Consumer(group) => consumer::tombstones(group),
+            Group::Share(group) => share::share_tombstones(group),
             Group::Foreign(group) => foreign_tombstones(group_id, group),
         }
     }

@@ -7,6 +7,7 @@
 mod membership;
 mod messages;
 mod replay;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -232,6 +233,7 @@ impl Shard for GroupShard {
                 &request,
             ))),
             GroupRequest::TopicsDeleted(topics) => self.topics_deleted(&topics, token),
+            request => self.handle_share(request, token, now),
         }
     }
 
@@ -250,6 +252,9 @@ impl Shard for GroupShard {
             }
             GroupTimer::Consumer(group_id, timer) => {
                 Some(self.consumer_timer_fired(&group_id, &timer, now))
+            }
+            GroupTimer::ShareSession(group_id, member_id) => {
+                Some(self.share_session_over(&group_id, &member_id))
             }
             GroupTimer::Expiration => {
                 self.schedule_expiration(now);
@@ -271,6 +276,7 @@ impl Shard for GroupShard {
                 all.push(out);
             }
             self.consumer_loaded(&group_id, now);
+            self.share_loaded(&group_id, now);
         }
         all
     }
@@ -288,6 +294,7 @@ impl Shard for GroupShard {
                 self.set_group(group_id, group)
             }
             GroupRecord::Consumer(record) => self.replay_consumer(record),
+            GroupRecord::Share(record) => self.replay_share(record, now),
             GroupRecord::Foreign { key, value } => self.replay_foreign(key, value.is_some()),
         }
     }
@@ -297,7 +304,9 @@ impl Shard for GroupShard {
             GroupRecord::OffsetCommit { key, value } => {
                 self.load_offset(origin, key, value.as_ref(), now);
             }
-            GroupRecord::GroupMetadata { .. } | GroupRecord::Consumer(_) => {
+            GroupRecord::GroupMetadata { .. }
+            | GroupRecord::Consumer(_)
+            | GroupRecord::Share(_) => {
                 self.replay(origin, record, now);
             }
             GroupRecord::Foreign { key, value } => self.apply_foreign(key, value.is_some()),
@@ -357,6 +366,11 @@ impl Shard for GroupShard {
                     group.undo(undo);
                 }
             }
+            GroupUndo::Share(group_id, undo) => {
+                if let Some(Group::Share(group)) = self.groups.get_mut(&group_id) {
+                    group.undo(undo);
+                }
+            }
             GroupUndo::Nothing => {}
         }
     }
@@ -388,6 +402,10 @@ impl Shard for GroupShard {
             }
             GroupCompletion::Downgraded(group_id, completion) => {
                 self.downgrade_written(&group_id, completion, outcome, now)
+            }
+            GroupCompletion::ShareFenced(group_id, member_id) => {
+                self.share_fence_written(group_id, member_id, outcome, now);
+                GroupEffects::default()
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::runtime::{CoordinatorRecord, RecordOrigin, ReplyToken, Shard, WriteOu
 
 const GROUP_METADATA: i16 = 17;
 const MEMBER_METADATA: i16 = 19;
-const SHARE_METADATA: i16 = 11;
+const SHARE_METADATA: u8 = 11;
 
 /// A record of a newer protocol: its group, and the member if it has one.
 fn record(kind: i16, member: Option<&str>, present: bool) -> GroupRecord {
@@ -168,7 +168,13 @@ fn a_takeover_that_is_not_written_did_not_happen() {
 
 #[test]
 fn the_name_of_a_share_group_stays_its_own() {
-    let mut bench = load(&[record(SHARE_METADATA, None, true)]);
+    let mut key = vec![0, SHARE_METADATA];
+    key.extend((GROUP.len() as i16).to_be_bytes());
+    key.extend(GROUP.as_bytes());
+    // Epoch 1, no topics.
+    let value = Bytes::from_static(&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let record = GroupRecord::decode(Some(key.into()), Some(value)).unwrap();
+    let mut bench = load(&[record]);
     let token = bench.join(Join::new());
     let refused = bench.join_answer(token);
     assert_eq!(

@@ -1,0 +1,22 @@
+//! Share groups at the leaders of data partitions: sessions, and for each group and partition the
+//! state machine that says who gets which records.
+//!
+//! ```text
+//!   ShareFetch ──┐                     ┌─ SharePartition (pure, of klamm-coordinator)
+//!                ├─ sessions ─ SharePartitions
+//!   ShareAck  ───┘                     └─ SharePersister ─ the group's share coordinator
+//! ```
+//!
+//! - `partitions`: which state machines there are, how they are loaded, written and let go of.
+//! - `fetch`: reading and waiting for records to hand out. `config`: what groups are set to.
+//! - `persister`: the way to the share coordinator, and the pruning of its topic.
+
+mod config;
+mod fetch;
+mod partitions;
+mod persister;
+
+pub(crate) use config::ShareConfig;
+pub(crate) use fetch::{Fetched, ShareFetch};
+pub(crate) use partitions::{PartitionKey, SharePartitions, disconnected, expire_locks};
+pub(crate) use persister::{Persister, StateTopicPruner};

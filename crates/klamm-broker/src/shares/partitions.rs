@@ -1,0 +1,511 @@
+//! The share partitions of this broker: loading, acknowledging, releasing, expiring.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use klamm_coordinator::share_partition::sessions::{SessionKey, SessionPartition, ShareSessions};
+use klamm_coordinator::share_partition::{
+    Acknowledgement, SharePartition, StateWrite, StoredState,
+};
+use klamm_coordinator::share_state::SharePersister as _;
+use klamm_protocol::messages::read_share_group_state_request::{
+    PartitionData as ReadPartition, ReadStateData,
+};
+use klamm_protocol::messages::write_share_group_state_request::{
+    PartitionData as WritePartition, WriteStateData,
+};
+use klamm_protocol::messages::{ReadShareGroupStateRequest, WriteShareGroupStateRequest};
+use klamm_protocol::{ByteStr, ErrorCode};
+use klamm_records::Uuid;
+use klamm_replication::{OffsetQuery, ReadIsolation};
+use tokio::sync::{Notify, OnceCell, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::config::OffsetReset;
+use crate::shared::Shared;
+
+/// How long the expiry of locks sleeps if there are none.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Group, topic and partition.
+pub(crate) type PartitionKey = (ByteStr, Uuid, i32);
+
+/// One partition as one group reads it.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub(crate) key: PartitionKey,
+    pub(crate) topic: Arc<str>,
+    /// The epoch in which this broker leads the partition.
+    leader_epoch: i32,
+    loaded: OnceCell<()>,
+    state: Mutex<CellState>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct CellState {
+    /// None until it is loaded, and when it was let go of.
+    pub(crate) partition: Option<SharePartition>,
+    /// Whether a request is reading for it: one at a time, so that none reads what another takes.
+    pub(crate) is_read: bool,
+    /// Whether another one would have liked to.
+    pub(crate) is_wanted: bool,
+    /// Changes to be written, in the order in which they were made: an older one that overtakes a
+    /// newer one would undo it.
+    outbox: VecDeque<(StateWrite, oneshot::Sender<ErrorCode>)>,
+    is_writing: bool,
+}
+
+impl CellState {
+    /// Puts a change into the outbox. Called under the lock under which it was made.
+    fn put(&mut self, write: StateWrite) -> oneshot::Receiver<ErrorCode> {
+        let (sender, outcome) = oneshot::channel();
+        self.outbox.push_back((write, sender));
+        outcome
+    }
+}
+
+impl Cell {
+    pub(crate) fn state(&self) -> MutexGuard<'_, CellState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The share partitions and share sessions of this broker.
+#[derive(Debug)]
+pub(crate) struct SharePartitions {
+    cells: Mutex<BTreeMap<PartitionKey, Arc<Cell>>>,
+    sessions: Mutex<ShareSessions>,
+    /// Told when records may have become available.
+    pub(crate) changed: Notify,
+    /// Grows with each time that is.
+    version: AtomicU64,
+    /// Told when a lock ends earlier than any before.
+    deadlines: Notify,
+    /// When the next lock ends, in monotonic milliseconds.
+    next_deadline_ms: AtomicU64,
+}
+
+impl SharePartitions {
+    pub(crate) fn new(sessions_max: usize) -> Self {
+        SharePartitions {
+            cells: Mutex::default(),
+            sessions: Mutex::new(ShareSessions::new(sessions_max)),
+            changed: Notify::new(),
+            version: AtomicU64::new(0),
+            deadlines: Notify::new(),
+            next_deadline_ms: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, ShareSessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another one than before if records may have become available since.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Records may have become available.
+    fn tell(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    fn cells(&self) -> MutexGuard<'_, BTreeMap<PartitionKey, Arc<Cell>>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn present(&self, key: &PartitionKey) -> Option<Arc<Cell>> {
+        self.cells().get(key).cloned()
+    }
+
+    /// The partition, loaded.
+    ///
+    /// # Errors
+    /// What clients are told of partitions that are not led here or whose state cannot be had.
+    pub(crate) async fn load(
+        &self,
+        broker: &Shared,
+        key: &PartitionKey,
+        topic: &Arc<str>,
+    ) -> Result<Arc<Cell>, ErrorCode> {
+        let leader_epoch = broker
+            .replicas
+            .leader_epoch(topic, key.2)
+            .ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let cell = {
+            let mut cells = self.cells();
+            match cells.get(key) {
+                Some(cell) if cell.leader_epoch == leader_epoch => cell.clone(),
+                _ => {
+                    let key = (key.0.detached(), key.1, key.2);
+                    let cell = Arc::new(Cell {
+                        key: key.clone(),
+                        topic: topic.clone(),
+                        leader_epoch,
+                        loaded: OnceCell::new(),
+                        state: Mutex::default(),
+                    });
+                    cells.insert(key, cell.clone());
+                    cell
+                }
+            }
+        };
+        let load = || async {
+            let partition = read_state(broker, &cell).await?;
+            cell.state().partition = Some(partition);
+            Ok::<(), ErrorCode>(())
+        };
+        cell.loaded.get_or_try_init(load).await?;
+        Ok(cell)
+    }
+
+    /// Somebody else leads the partition by now, or the state was set anew: what is known here is
+    /// of no use any more.
+    fn drop_fenced(&self, cell: &Arc<Cell>) {
+        let mut cells = self.cells();
+        if cells
+            .get(&cell.key)
+            .is_some_and(|present| Arc::ptr_eq(present, cell))
+        {
+            cells.remove(&cell.key);
+        }
+        cell.state().partition = None;
+    }
+
+    /// A lock was given out: the expiry has to wake in time.
+    pub(crate) fn watch_deadline(&self, deadline_ms: Option<u64>) {
+        let Some(deadline_ms) = deadline_ms else {
+            return;
+        };
+        if self
+            .next_deadline_ms
+            .fetch_min(deadline_ms, Ordering::AcqRel)
+            > deadline_ms
+        {
+            self.deadlines.notify_one();
+        }
+    }
+
+    /// Takes a member's word for records of a partition, and answers when that is written.
+    pub(crate) async fn acknowledge(
+        &self,
+        broker: &Arc<Shared>,
+        key: &PartitionKey,
+        member: &ByteStr,
+        acknowledgements: &[Acknowledgement],
+    ) -> ErrorCode {
+        let Some(cell) = self.present(key) else {
+            return ErrorCode::UnknownTopicOrPartition;
+        };
+        let limits = broker.group_cluster.share_config(&key.0).limits;
+        let now_ms = broker.monotonic_ms();
+        let (taken, deadline_ms) = {
+            let mut state = cell.state();
+            let Some(partition) = &mut state.partition else {
+                return ErrorCode::UnknownTopicOrPartition;
+            };
+            let taken = partition.acknowledge(member, acknowledgements, &limits, now_ms);
+            let deadline_ms = partition.next_deadline_ms();
+            let taken = taken.map(|write| write.map(|write| state.put(write)));
+            (taken, deadline_ms)
+        };
+        self.watch_deadline(deadline_ms);
+        match taken {
+            Err(error) => error,
+            Ok(None) => ErrorCode::None,
+            Ok(Some(outcome)) => {
+                write_outbox(broker, cell);
+                outcome.await.unwrap_or(ErrorCode::UnknownServerError)
+            }
+        }
+    }
+
+    /// Takes back everything that a member has in these partitions; its session is over.
+    pub(crate) async fn release(
+        &self,
+        broker: &Arc<Shared>,
+        session: &SessionKey,
+        partitions: &[SessionPartition],
+    ) {
+        let (group, member) = session;
+        for (topic_id, partition) in partitions {
+            let key = (group.clone(), *topic_id, *partition);
+            let Some(cell) = self.present(&key) else {
+                continue;
+            };
+            let outcome = {
+                let mut state = cell.state();
+                let partition = state.partition.as_mut();
+                let write = partition.and_then(|partition| partition.release(member));
+                write.map(|write| state.put(write))
+            };
+            if let Some(outcome) = outcome {
+                write_outbox(broker, cell);
+                // If it failed, the locks end in their time.
+                let _ = outcome.await;
+            }
+        }
+        self.forget_idle(group);
+    }
+
+    /// Lets go of the partitions of a group that nobody fetches for any more: what it is done with
+    /// may be set anew while it is away.
+    fn forget_idle(&self, group: &ByteStr) {
+        if self.sessions().has_group(group) {
+            return;
+        }
+        self.cells().retain(|key, cell| {
+            let mut state = cell.state();
+            let busy = state.is_read
+                || state.is_writing
+                || state.partition.as_ref().is_some_and(|p| p.has_unsettled());
+            let keep = key.0 != *group || busy;
+            if !keep {
+                state.partition = None;
+            }
+            keep
+        });
+    }
+
+    /// Takes back what members had for too long. Returns when the next lock ends.
+    fn expire(&self, broker: &Arc<Shared>) -> Option<u64> {
+        let now_ms = broker.monotonic_ms();
+        self.next_deadline_ms.store(u64::MAX, Ordering::Release);
+        let cells: Vec<Arc<Cell>> = self.cells().values().cloned().collect();
+        let mut next: Option<u64> = None;
+        let mut any = false;
+        for cell in cells {
+            let limits = broker.group_cluster.share_config(&cell.key.0).limits;
+            let (is_due, deadline_ms) = {
+                let mut state = cell.state();
+                let Some(partition) = &mut state.partition else {
+                    continue;
+                };
+                let write = partition.expire(&limits, now_ms);
+                let deadline_ms = partition.next_deadline_ms();
+                // Nobody waits for the outcome.
+                (write.map(|write| state.put(write)).is_some(), deadline_ms)
+            };
+            next = [next, deadline_ms].into_iter().flatten().min();
+            if is_due {
+                any = true;
+                write_outbox(broker, cell);
+            }
+        }
+        if any {
+            self.tell();
+        }
+        if let Some(next) = next {
+            self.next_deadline_ms.fetch_min(next, Ordering::AcqRel);
+        }
+        next
+    }
+}
+
+/// Takes back what members had for too long, again and again. Never returns.
+pub(crate) async fn expire_locks(broker: Arc<Shared>) {
+    loop {
+        let next = broker.shares.expire(&broker);
+        let wait = match next {
+            None => IDLE,
+            Some(next) => Duration::from_millis(next.saturating_sub(broker.monotonic_ms())),
+        };
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = broker.shares.deadlines.notified() => {}
+        }
+    }
+}
+
+/// Reads what the share coordinator knows, and where to begin if that is nothing.
+async fn read_state(broker: &Shared, cell: &Cell) -> Result<SharePartition, ErrorCode> {
+    let (group_id, topic_id, partition) = &cell.key;
+    let request = ReadShareGroupStateRequest {
+        group_id: group_id.clone(),
+        topics: vec![ReadStateData {
+            topic_id: *topic_id,
+            partitions: vec![ReadPartition {
+                partition: *partition,
+                leader_epoch: cell.leader_epoch,
+                ..ReadPartition::default()
+            }],
+            ..ReadStateData::default()
+        }],
+        ..ReadShareGroupStateRequest::default()
+    };
+    let response = broker.persister.read(request).await;
+    let mut results = response.results.into_iter().flat_map(|t| t.partitions);
+    let result = results.next().ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    if result.error_code != 0 {
+        let message = result.error_message.as_deref().unwrap_or_default();
+        warn!(group = %group_id, topic = %cell.topic, partition, code = result.error_code, message,
+            "a share partition cannot be loaded");
+        return Err(persister_error(result.error_code));
+    }
+    let stored = StoredState {
+        state_epoch: result.state_epoch,
+        start_offset: result.start_offset,
+        batches: result.state_batches,
+    };
+    let start_offset = if stored.start_offset == -1 {
+        let reset = broker.group_cluster.share_config(group_id).reset;
+        reset_offset(broker, &cell.topic, *partition, reset).await?
+    } else {
+        stored.start_offset
+    };
+    SharePartition::load(&stored, start_offset).map_err(|error| {
+        warn!(group = %group_id, topic = %cell.topic, partition, %error, "a share state is broken");
+        ErrorCode::UnknownServerError
+    })
+}
+
+/// Where a group begins that has read nothing of the partition.
+async fn reset_offset(
+    broker: &Shared,
+    topic: &Arc<str>,
+    partition: i32,
+    reset: OffsetReset,
+) -> Result<i64, ErrorCode> {
+    let query = |timestamp| OffsetQuery {
+        timestamp,
+        current_leader_epoch: None,
+        isolation: Some(ReadIsolation::Uncommitted),
+        leader_only: true,
+    };
+    let (latest, earliest) = (-1, -2);
+    let timestamp = match reset {
+        OffsetReset::Latest => latest,
+        OffsetReset::Earliest => earliest,
+        OffsetReset::ByDuration { ms } => (broker.env.clock.wall_ms().saturating_sub(ms)).max(0),
+    };
+    let (replicas, name) = (broker.replicas.clone(), topic.clone());
+    // A search by time reads files.
+    let found = spawn_blocking(move || {
+        let found = replicas.list_offset(&name, partition, query(timestamp))?;
+        if found.offset >= 0 {
+            return Ok(found.offset);
+        }
+        // Nothing that young: the end.
+        replicas
+            .list_offset(&name, partition, query(latest))
+            .map(|found| found.offset)
+    });
+    found.await.unwrap_or(Err(ErrorCode::UnknownServerError))
+}
+
+/// Writes what is in the outbox through the share coordinator, one after the other, and tells the
+/// machine. Goes on if nobody waits for it any more: records in transition are nobody's until the
+/// outcome is known.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver of the share partitions' writes"
+)]
+fn write_outbox(broker: &Arc<Shared>, cell: Arc<Cell>) {
+    if std::mem::replace(&mut cell.state().is_writing, true) {
+        return;
+    }
+    let broker = broker.clone();
+    tokio::spawn(async move {
+        loop {
+            let next = {
+                let mut state = cell.state();
+                let next = state.outbox.pop_front();
+                state.is_writing = next.is_some();
+                next
+            };
+            let Some((write, outcome)) = next else {
+                return;
+            };
+            let ticket = write.ticket;
+            let code = write_state(&broker, &cell, write).await;
+            let ok = code == ErrorCode::None;
+            if let Some(partition) = &mut cell.state().partition {
+                partition.written(ticket, ok);
+            }
+            if code == ErrorCode::NotLeaderOrFollower {
+                broker.shares.drop_fenced(&cell);
+            }
+            broker.shares.tell();
+            if !ok {
+                // Locks that ended meanwhile were waiting for the outcome.
+                broker.shares.deadlines.notify_one();
+            }
+            // Whoever asked may be gone.
+            let _ = outcome.send(code);
+        }
+    });
+}
+
+async fn write_state(broker: &Shared, cell: &Cell, write: StateWrite) -> ErrorCode {
+    let (group_id, topic_id, partition) = &cell.key;
+    let request = WriteShareGroupStateRequest {
+        group_id: group_id.clone(),
+        topics: vec![WriteStateData {
+            topic_id: *topic_id,
+            partitions: vec![WritePartition {
+                partition: *partition,
+                state_epoch: write.state_epoch,
+                leader_epoch: cell.leader_epoch,
+                start_offset: write.start_offset,
+                delivery_complete_count: write.delivery_complete_count,
+                state_batches: write.batches,
+                ..WritePartition::default()
+            }],
+            ..WriteStateData::default()
+        }],
+        ..WriteShareGroupStateRequest::default()
+    };
+    let response = broker.persister.write(request).await;
+    let mut results = response.results.into_iter().flat_map(|t| t.partitions);
+    let code = results.next().map(|result| result.error_code);
+    match code {
+        Some(0) => ErrorCode::None,
+        Some(code) => {
+            warn!(group = %group_id, topic = %cell.topic, partition, code, "share state not written");
+            persister_error(code)
+        }
+        None => ErrorCode::CoordinatorNotAvailable,
+    }
+}
+
+/// What clients are told of a share coordinator's refusal.
+fn persister_error(code: i16) -> ErrorCode {
+    match ErrorCode::from_code(code) {
+        Some(
+            ErrorCode::NotCoordinator
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::CoordinatorLoadInProgress,
+        ) => ErrorCode::CoordinatorNotAvailable,
+        Some(ErrorCode::GroupIdNotFound) => ErrorCode::GroupIdNotFound,
+        Some(ErrorCode::UnknownTopicOrPartition) => ErrorCode::UnknownTopicOrPartition,
+        Some(ErrorCode::FencedLeaderEpoch | ErrorCode::FencedStateEpoch) => {
+            ErrorCode::NotLeaderOrFollower
+        }
+        _ => ErrorCode::UnknownServerError,
+    }
+}
+
+/// A connection is gone: so are the share sessions on it, and what their members have comes back at
+/// once.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver; the connection's task ends here"
+)]
+pub(crate) fn disconnected(broker: &Arc<Shared>, connection: u64) {
+    let ended = broker.shares.sessions().disconnected(connection);
+    if ended.is_empty() {
+        return;
+    }
+    let broker = broker.clone();
+    tokio::spawn(async move {
+        for (session, partitions) in ended {
+            broker.shares.release(&broker, &session, &partitions).await;
+        }
+    });
+}
