@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn settings_of_a_group_go_over_the_brokers_within_bounds() {
-        let config = BrokerConfig::default();
+        let config = BrokerConfig::from_pairs([("node.id", "1")]).unwrap();
         let plain = ShareConfig::resolve("g", &BTreeMap::new(), &config);
         assert_eq!(plain.limits, ShareLimits::default());
         assert_eq!(plain.membership, ShareGroupSettings::default());

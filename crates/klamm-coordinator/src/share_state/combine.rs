@@ -15,12 +15,18 @@ pub struct StateBatch {
     pub delivery_count: i16,
 }
 
+/// Delivery count and state.
+type Says = (i16, i8);
+
+/// Where a batch begins (true) or has ended, and what it says.
+type Bound = (bool, Says);
+
 /// Puts `newer` over `older` and forgets what is below `start_offset`. Where batches meet, the
 /// higher delivery count wins, then the higher state; neighbours that say the same become one. The
 /// result is ordered and free of overlaps.
 pub fn combine(older: &[StateBatch], newer: &[StateBatch], start_offset: i64) -> Vec<StateBatch> {
     // What is known at each offset at which something begins or ends.
-    let mut bounds: BTreeMap<i64, Vec<(bool, (i16, i8))>> = BTreeMap::new();
+    let mut bounds: BTreeMap<i64, Vec<Bound>> = BTreeMap::new();
     for batch in older.iter().chain(newer) {
         let first = batch.first_offset.max(start_offset);
         if first > batch.last_offset {
@@ -31,7 +37,7 @@ pub fn combine(older: &[StateBatch], newer: &[StateBatch], start_offset: i64) ->
         let behind = batch.last_offset.saturating_add(1);
         bounds.entry(behind).or_default().push((false, says));
     }
-    let mut said: BTreeMap<(i16, i8), usize> = BTreeMap::new();
+    let mut said: BTreeMap<Says, usize> = BTreeMap::new();
     let mut combined: Vec<StateBatch> = Vec::new();
     let mut from = start_offset;
     for (offset, changes) in bounds {

@@ -145,7 +145,7 @@ impl GroupShard {
             assignment: tells.then(|| assignment(&updated.assigned)),
             ..ShareGroupHeartbeatResponse::default()
         };
-        let session = GroupTimer::ShareSession(group_id.clone(), updated.id.clone());
+        let session = GroupTimer::ShareSession(group_id.clone(), updated.id);
         let deadline_ms = now.after_ms(i64::from(settings.session_timeout_ms));
         self.timers.schedule(session, deadline_ms);
         if let (Some(refreshed), Some(Group::Share(group))) =

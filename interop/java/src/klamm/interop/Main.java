@@ -33,6 +33,8 @@ public final class Main {
             case "compaction" -> CompactionSuite.add(suite, options);
             case "java" -> ClientSuite.add(suite, options);
             case "transactions" -> TransactionSuite.add(suite, options);
+            case "share-groups" -> ShareSuite.add(suite, options);
+            case "share-restarted" -> ShareSuite.addRestarted(suite, options);
             case "cross" -> ClientSuite.addCross(suite, options);
             default -> throw new IllegalArgumentException("unknown suite " + args[0]);
         }
