@@ -2,6 +2,7 @@
 //! suites against a real Kafka, which is how the suites themselves are tested.
 
 mod handover;
+mod shares;
 
 use crate::broker::{Against, Broker, Spec, cluster_id};
 use crate::report::{Outcome, Report};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 16] = [
+const SUITES: [&str; 17] = [
     "tools",
     "versions",
     "compaction",
@@ -34,6 +35,7 @@ const SUITES: [&str; 16] = [
     "compose",
     "handover",
     "cluster",
+    "share-groups",
 ];
 const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
 const SUITE_LIMIT: Duration = Duration::from_secs(600);
@@ -77,6 +79,9 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     if run.wants("compose") {
         hello::settings(against, &run.folder, &mut run.report);
+    }
+    if run.wants("share-groups") {
+        run.share_groups()?;
     }
     // Against Kafka alone there is nobody to hand over to.
     if run.wants("handover") && against == Against::Klamm {

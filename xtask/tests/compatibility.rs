@@ -23,6 +23,14 @@ const SUITES: &[(&str, &[&str])] = &[
         "compaction",
         &["interop/java/src/klamm/interop/CompactionSuite.java"],
     ),
+    (
+        "share-groups",
+        &["interop/java/src/klamm/interop/ShareSuite.java"],
+    ),
+    (
+        "share-restarted",
+        &["interop/java/src/klamm/interop/ShareSuite.java"],
+    ),
     ("dump", &["interop/java/src/klamm/interop/DumpTools.java"]),
     ("librdkafka", &["interop/python/suite_librdkafka.py"]),
     ("aiokafka", &["interop/python/suite_aiokafka.py"]),

@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// To coordinators of transactions on other brokers.
     pub(crate) transaction_line: Line,
+    /// Questions to share coordinators on other brokers.
+    pub(crate) share_line: Line,
     /// To other brokers, with transaction markers.
     pub(crate) marker_line: Line,
     /// Fetch what is led by other brokers.

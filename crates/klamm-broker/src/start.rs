@@ -281,6 +281,7 @@ fn compose(
         metrics,
         broker_epoch,
         transaction_line: line("txn-verification"),
+        share_line: line("share-coordinator"),
         marker_line: line("txn-markers"),
         peers,
         fetchers,

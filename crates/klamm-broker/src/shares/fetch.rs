@@ -193,6 +193,7 @@ impl ShareFetch {
                 max_bytes,
                 current_leader_epoch: None,
                 last_fetched_epoch: None,
+                high_watermark: None,
             };
             (partition, wish)
         });

@@ -1,22 +1,22 @@
-//! The way to share coordinators. So far that of every key is on this broker; a broker elsewhere is
-//! to be asked here and nowhere else.
+//! The way to share coordinators, on this broker and on others.
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use klamm_coordinator::group::partition_for;
 use klamm_coordinator::runtime::BoxFuture;
-use klamm_coordinator::share_state::{LogPruner, SharePersister};
+use klamm_coordinator::share_state::{LogPruner, SharePersister, ShareStateKey};
 use klamm_protocol::messages::{
     DeleteShareGroupStateRequest, DeleteShareGroupStateResponse, InitializeShareGroupStateRequest,
     InitializeShareGroupStateResponse, ReadShareGroupStateRequest, ReadShareGroupStateResponse,
     ReadShareGroupStateSummaryRequest, ReadShareGroupStateSummaryResponse,
     WriteShareGroupStateRequest, WriteShareGroupStateResponse,
 };
-use klamm_protocol::{ErrorCode, topic_name};
+use klamm_protocol::{ErrorCode, Request, topic_name};
 use klamm_replication::ReplicaManager;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::auto_create;
 use crate::shared::Shared;
@@ -28,8 +28,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long DeleteRecords on the states' topic may take.
 const PRUNE_TIMEOUT_MS: i32 = 30_000;
 
-/// Asks the share coordinator, which is on this broker, and again while it loads. Makes its topic
-/// if that is not there.
+/// Asks share coordinators, and again while they load or move. Makes their topic if that is not
+/// there.
 #[derive(Default)]
 pub(crate) struct Persister(OnceLock<Weak<Shared>>);
 
@@ -51,27 +51,93 @@ fn is_passing(code: i16) -> bool {
     )
 }
 
-/// One of the requests: asks until no answer is a passing error.
+/// One of the requests: each partition's coordinator is asked for itself, and again while it says
+/// that it may be had in a moment.
 macro_rules! ask {
-    ($method:ident, $request:ty, $response:ty) => {
+    ($method:ident, $request:ident, $response:ident, $results:ident::{$topic:ident, $partition:ident}) => {
         fn $method(&self, request: $request) -> BoxFuture<'_, $response> {
             Box::pin(async move {
+                use klamm_protocol::messages::$results::{$partition, $topic};
                 let Some(broker) = self.broker().await else {
-                    return <$response>::default();
+                    return $response::default();
                 };
-                let mut tries = TRIES;
-                loop {
-                    let response = broker.share_states.$method(request.clone()).await;
-                    let mut results = response.results.iter().flat_map(|topic| &topic.partitions);
-                    tries -= 1;
-                    if tries == 0 || !results.any(|result| is_passing(result.error_code)) {
-                        return response;
+                let mut results = Vec::with_capacity(request.topics.len());
+                for topic in &request.topics {
+                    let mut partitions = Vec::with_capacity(topic.partitions.len());
+                    for asked in &topic.partitions {
+                        let mut question = topic.clone();
+                        question.partitions = vec![asked.clone()];
+                        let question = $request {
+                            group_id: request.group_id.clone(),
+                            topics: vec![question],
+                            ..$request::default()
+                        };
+                        let key = ShareStateKey {
+                            group_id: request.group_id.clone(),
+                            topic_id: topic.topic_id,
+                            partition: asked.partition,
+                        };
+                        let mut tries = TRIES;
+                        let result = loop {
+                            let node = coordinator(&broker, &key);
+                            let answer = if node == Some(broker.node_id) {
+                                Some(broker.share_states.$method(question.clone()).await)
+                            } else {
+                                remote(&broker, node, &question).await
+                            };
+                            let results = answer.into_iter().flat_map(|answer| answer.results);
+                            let result = results.flat_map(|topic| topic.partitions).next();
+                            let result = result.unwrap_or_else(|| $partition {
+                                partition: asked.partition,
+                                error_code: ErrorCode::CoordinatorNotAvailable.into(),
+                                ..$partition::default()
+                            });
+                            tries -= 1;
+                            if tries == 0 || !is_passing(result.error_code) {
+                                break result;
+                            }
+                            sleep(PAUSE).await;
+                        };
+                        partitions.push(result);
                     }
-                    sleep(PAUSE).await;
+                    results.push($topic {
+                        topic_id: topic.topic_id,
+                        partitions,
+                        ..$topic::default()
+                    });
+                }
+                $response {
+                    results,
+                    ..$response::default()
                 }
             })
         }
     };
+}
+
+/// The broker that leads the partition of `__share_group_state` which keeps a key.
+fn coordinator(broker: &Shared, key: &ShareStateKey) -> Option<i32> {
+    let image = broker.image();
+    let topic = image.topic(topic_name::SHARE_GROUP_STATE)?;
+    let count = i32::try_from(topic.partition_count()).unwrap_or(i32::MAX);
+    let partition = topic.partition(partition_for(&key.coordinator_key(), count))?;
+    Some(partition.leader)
+}
+
+/// Asks a share coordinator on another broker.
+async fn remote<R: Request>(
+    broker: &Shared,
+    node: Option<i32>,
+    question: &R,
+) -> Option<R::Response> {
+    let node = node.filter(|node| *node >= 0)?;
+    match broker.share_line.ask(node, question).await {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            debug!(node, %error, "a share coordinator did not answer");
+            None
+        }
+    }
 }
 
 impl Persister {
@@ -97,27 +163,32 @@ impl SharePersister for Persister {
     ask!(
         initialize,
         InitializeShareGroupStateRequest,
-        InitializeShareGroupStateResponse
+        InitializeShareGroupStateResponse,
+        initialize_share_group_state_response::{InitializeStateResult, PartitionResult}
     );
     ask!(
         read,
         ReadShareGroupStateRequest,
-        ReadShareGroupStateResponse
+        ReadShareGroupStateResponse,
+        read_share_group_state_response::{ReadStateResult, PartitionResult}
     );
     ask!(
         write,
         WriteShareGroupStateRequest,
-        WriteShareGroupStateResponse
+        WriteShareGroupStateResponse,
+        write_share_group_state_response::{WriteStateResult, PartitionResult}
     );
     ask!(
         delete,
         DeleteShareGroupStateRequest,
-        DeleteShareGroupStateResponse
+        DeleteShareGroupStateResponse,
+        delete_share_group_state_response::{DeleteStateResult, PartitionResult}
     );
     ask!(
         summary,
         ReadShareGroupStateSummaryRequest,
-        ReadShareGroupStateSummaryResponse
+        ReadShareGroupStateSummaryResponse,
+        read_share_group_state_summary_response::{ReadStateSummaryResult, PartitionResult}
     );
 }
 
