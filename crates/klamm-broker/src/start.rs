@@ -47,7 +47,7 @@ use crate::producer_ids::{IdSource, ProducerIds};
 use crate::service::KafkaService;
 use crate::settings::{self, Settings};
 use crate::shared::Shared;
-use crate::shares::{Persister, SharePartitions, StateTopicPruner, expire_locks};
+use crate::shares::{self, Persister, SharePartitions};
 use crate::upkeep::Upkeep;
 
 /// Features that Klamm knows and does not serve yet; new clusters start without them.
@@ -89,11 +89,7 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let (markers, ids) = (Markers(shared.clone()), IdSource(shared.clone()));
     let transactions = shared.transactions.clone();
     tasks.spawn(transactions.run(Arc::new(markers), Arc::new(ids)));
-    shared.persister.attach(&shared);
-    shared.groups.set_share_persister(shared.persister.clone());
-    let pruner = Arc::new(StateTopicPruner(shared.replicas.clone()));
-    tasks.spawn(shared.share_states.clone().run(pruner));
-    tasks.spawn(expire_locks(shared.clone()));
+    shares::start(&shared, &mut tasks);
     tasks.spawn(membership::register_controller(shared.clone()));
     membership::register(&shared, registration).await?;
     follow_metadata(&shared).await?;

@@ -9,14 +9,16 @@
 //!
 //! - `partitions`: which state machines there are, how they are loaded, written and let go of.
 //! - `fetch`: reading and waiting for records to hand out. `config`: what groups are set to.
-//! - `persister`: the way to the share coordinator, and the pruning of its topic.
+//! - `persister`: the way to the share coordinators, and the pruning of their topic; `states`: what
+//!   partitions ask them.
 
 mod config;
 mod fetch;
 mod partitions;
 mod persister;
+mod states;
 
 pub(crate) use config::ShareConfig;
 pub(crate) use fetch::{Fetched, ShareFetch};
-pub(crate) use partitions::{PartitionKey, SharePartitions, disconnected, expire_locks};
-pub(crate) use persister::{Persister, StateTopicPruner};
+pub(crate) use partitions::{PartitionKey, SharePartitions, disconnected};
+pub(crate) use persister::{Persister, start};

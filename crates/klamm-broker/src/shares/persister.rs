@@ -15,9 +15,11 @@ use klamm_protocol::messages::{
 };
 use klamm_protocol::{ErrorCode, Request, topic_name};
 use klamm_replication::ReplicaManager;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
+use super::partitions::expire_locks;
 use crate::auto_create;
 use crate::shared::Shared;
 
@@ -193,7 +195,7 @@ impl SharePersister for Persister {
 }
 
 /// Deletes what is not needed of `__share_group_state`.
-pub(crate) struct StateTopicPruner(pub(crate) ReplicaManager);
+struct StateTopicPruner(ReplicaManager);
 
 impl LogPruner for StateTopicPruner {
     fn prune(&self, partition: i32, before_offset: i64) -> BoxFuture<'_, ()> {
@@ -207,4 +209,13 @@ impl LogPruner for StateTopicPruner {
             }
         })
     }
+}
+
+/// Gives share groups what they need of the broker, and starts what is done in the background.
+pub(crate) fn start(broker: &Arc<Shared>, tasks: &mut JoinSet<()>) {
+    broker.persister.attach(broker);
+    broker.groups.set_share_persister(broker.persister.clone());
+    let pruner = Arc::new(StateTopicPruner(broker.replicas.clone()));
+    tasks.spawn(broker.share_states.clone().run(pruner));
+    tasks.spawn(expire_locks(broker.clone()));
 }
