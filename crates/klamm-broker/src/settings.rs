@@ -224,6 +224,11 @@ pub(crate) fn transaction_config(config: &BrokerConfig) -> TransactionCoordinato
     }
 }
 
+/// `group.share.max.share.sessions`
+pub(crate) fn share_sessions_max(config: &BrokerConfig) -> usize {
+    positive(config.int("group.share.max.share.sessions"))
+}
+
 /// What the share coordinator is started with.
 pub(crate) fn share_coordinator_config(config: &BrokerConfig) -> ShareCoordinatorConfig {
     let int = |name: &str| config.int(&format!("share.coordinator.{name}"));

@@ -251,7 +251,6 @@ fn compose(
         group_cluster.clone(),
         env,
     );
-    let share_sessions_max = config.int("group.share.max.share.sessions");
     let states = log(topic_name::TRANSACTION_STATE);
     let transactions = settings::transaction_config(config);
     let transactions = TransactionCoordinator::new(transactions, states.clone(), states, env);
@@ -272,7 +271,7 @@ fn compose(
         transactions: Arc::new(transactions),
         share_states: Arc::new(share_states),
         persister: Arc::new(Persister::default()),
-        shares: SharePartitions::new(usize::try_from(share_sessions_max).unwrap_or(0)),
+        shares: SharePartitions::new(settings::share_sessions_max(config)),
         producer_ids: ProducerIds::default(),
         metrics,
         broker_epoch,
