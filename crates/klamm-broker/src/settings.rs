@@ -141,6 +141,8 @@ fn log_config(
         preallocate: topic.preallocate,
         producer_id_expiration_ms: config.producer_id_expiration_ms().into(),
         transaction_verification: config.boolean("transaction.partition.verification.enable"),
+        // There is no remote tier to have yet.
+        ..LogConfig::default()
     }
 }
 

@@ -27,6 +27,14 @@ pub struct LogConfig {
     pub retention_ms: i64,
     /// Size of the log over which segments are deleted; negative: never.
     pub retention_bytes: i64,
+    /// The log has a remote tier (`remote.storage.enable`): both limits above go for all of it, and
+    /// segments leave the local disk once they are in the tier.
+    pub remote_storage: bool,
+    /// Age over which segments leave the local disk; negative: never, but -2: `retention_ms`.
+    pub local_retention_ms: i64,
+    /// Local size over which segments leave the local disk; negative: never, but -2:
+    /// `retention_bytes`.
+    pub local_retention_bytes: i64,
     /// Share of a log's bytes that must be new before it is compacted
     /// (`min.cleanable.dirty.ratio`).
     pub min_cleanable_dirty_ratio: f64,
@@ -59,6 +67,9 @@ pub struct LogConfig {
     pub transaction_verification: bool,
 }
 
+/// "As much as in all" for what is kept locally.
+const AS_TOTAL: i64 = -2;
+
 impl Default for LogConfig {
     fn default() -> Self {
         LogConfig {
@@ -73,6 +84,9 @@ impl Default for LogConfig {
             compact: false,
             retention_ms: 7 * 24 * 3_600_000,
             retention_bytes: -1,
+            remote_storage: false,
+            local_retention_ms: AS_TOTAL,
+            local_retention_bytes: AS_TOTAL,
             min_cleanable_dirty_ratio: 0.5,
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
@@ -89,6 +103,19 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// Age in milliseconds and size in bytes over which segments leave the local disk; negative:
+    /// never.
+    pub(crate) fn local_limits(&self) -> (i64, i64) {
+        let of = |local: i64, total: i64| match local {
+            local if self.remote_storage && local != AS_TOTAL => local,
+            _ => total,
+        };
+        (
+            of(self.local_retention_ms, self.retention_ms),
+            of(self.local_retention_bytes, self.retention_bytes),
+        )
+    }
+
     /// The random part of a new segment's life, below both `segment_jitter_ms` and `segment_ms`.
     pub(crate) fn roll_jitter_ms(&self, rng: &dyn Rng) -> i64 {
         let bound = self.segment_jitter_ms.min(self.segment_ms).max(0);

@@ -18,6 +18,14 @@ pub enum LogError {
         /// The offset after the last one that may be asked for.
         log_end: i64,
     },
+    /// A read of what the log holds in its remote tier alone.
+    #[error("offset {requested} is in the remote tier; the local log starts at {local_start}")]
+    OffsetTiered {
+        /// The offset asked for.
+        requested: i64,
+        /// First offset on the local disk.
+        local_start: i64,
+    },
     /// One batch is over `max.message.bytes`.
     #[error("a batch of {size} bytes exceeds the limit of {max} bytes")]
     RecordTooLarge {

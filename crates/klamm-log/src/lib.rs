@@ -11,6 +11,7 @@
 //! - [`Journal`]: open, append, read, follow, compact (`journal/`);
 //! - [`Log`]: append, read, find, truncate, flush, retain (`log/`);
 //! - [`Cleaner`]: compaction (`cleaner/`);
+//! - [`tier`]: the seam for tiered storage;
 //! - segments: one file of batches with its indexes (`segment/`, `index/`);
 //! - producer state: sequence numbers and transactions (`producer_state/`);
 //! - the small files beside the segments: [`checkpoints`], leader epochs, [`partition_metadata`],
@@ -54,6 +55,7 @@ mod segment;
 mod storage;
 #[cfg(test)]
 mod test_support;
+pub mod tier;
 mod watch;
 
 pub use cleaner::{CleanError, CleanReport, Cleanable, Cleaner, CleanerConfig, Pace, Throttle};

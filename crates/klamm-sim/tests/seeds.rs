@@ -7,7 +7,7 @@ use klamm_sim::scenarios::{SCENARIOS, Scenario, run_seed};
 fn seeds(scenario: &Scenario) -> u64 {
     match scenario.name {
         "log" | "log-manager" => 400,
-        "log-history" | "log-rot" => 500,
+        "log-history" | "log-rot" | "log-tier" => 500,
         // A minute of a cluster's life takes about a second.
         "cluster" => 8,
         _ => 100,

@@ -9,6 +9,7 @@
 //! - [`clean`]: how compacted segments take the place of others.
 //! - [`durability`]: syncing, the durable offset, beginning writeback.
 //! - [`upkeep`]: rolling, retention, closing.
+//! - [`tiered`]: what is in a remote tier, and what may leave the local disk for that.
 //! - [`relocate`]: moving to another directory while open; [`place`] is where the log is now.
 //!
 //! Who may do what at once: everything that changes the log holds the state lock, which is held
@@ -25,6 +26,7 @@ mod place;
 mod read;
 mod relocate;
 mod tidy;
+mod tiered;
 mod truncate;
 mod upkeep;
 
@@ -90,6 +92,8 @@ pub struct Log {
     truncations: AtomicU64,
     /// Counts steps of the replacement of segments by compacted ones: see [`clean`].
     layout: AtomicU64,
+    /// The largest offset in the remote tier, -1 if none is: see [`tiered`].
+    highest_tiered: AtomicI64,
     /// The offset up to which the log was compacted, -1 if it never was.
     cleaned_to: AtomicI64,
     /// [`cleaned_to`](Log::cleaned_to) has changed since that was last asked.

@@ -174,12 +174,14 @@ impl Log {
         let mut loader = Loader::new(&open, dir.clone())?;
         loader.load()?;
         let now_ms = open.env.clock.wall_ms();
-        let start = open.log_start_offset.max(
-            loader
-                .segments
-                .first()
-                .map_or(0, |segment| segment.base_offset),
-        );
+        let first = loader
+            .segments
+            .first()
+            .map_or(0, |segment| segment.base_offset);
+        let start = match open.config.remote_storage {
+            true => open.log_start_offset,
+            false => open.log_start_offset.max(first),
+        };
         let (active, end) = loader.active()?;
         if let Some((id, true)) = topic_id {
             partition_metadata::write(&*fs, &open.dir, id)?;
@@ -257,6 +259,7 @@ impl Log {
             has_transactions: AtomicBool::new(has_transactions),
             truncations: AtomicU64::new(0),
             layout: AtomicU64::new(0),
+            highest_tiered: AtomicI64::new(-1),
             cleaned_to: AtomicI64::new(cleaned_to),
             cleaned_moved: AtomicBool::new(true),
             moving: AtomicBool::new(false),

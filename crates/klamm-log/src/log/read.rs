@@ -120,9 +120,11 @@ impl Log {
         if start_offset >= upper {
             return Ok(read);
         }
-        let mut next = self
-            .segment_at(start_offset)
-            .or_else(|| self.segment_after(start_offset));
+        let mut next = self.segment_at(start_offset);
+        if next.is_none() {
+            self.refuse_tiered(start_offset)?;
+            next = self.segment_after(start_offset);
+        }
         while let Some(segment) = next {
             let following = self.segment_after(segment.base_offset);
             let bounded = following

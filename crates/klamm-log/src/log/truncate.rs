@@ -25,7 +25,10 @@ impl Log {
         }
         let first = self.segment_base_offsets().first().copied();
         let result = if first.is_none_or(|first| offset < first) {
-            self.start_anew(&mut state, offset, None)
+            // What is in the remote tier stays.
+            let start = self.log_start_offset().min(offset);
+            let start = state.config.remote_storage.then_some(start);
+            self.start_anew(&mut state, offset, start)
         } else {
             self.truncate_within(&mut state, offset)
         };
@@ -109,7 +112,11 @@ impl Log {
         let segment = Arc::new(segment);
         self.edit_segments(|segments| segments.insert(offset, segment.clone()));
         state.active = segment;
-        state.epochs.clear();
+        if state.config.remote_storage {
+            state.epochs.truncate_from_end(offset);
+        } else {
+            state.epochs.clear();
+        }
         state.epochs.write_if_dirty()?;
         self.publish_transactions(state);
         self.start.store(start.unwrap_or(offset), Ordering::SeqCst);
@@ -130,6 +137,7 @@ impl Log {
         if self.cleaned_to.fetch_min(end, Ordering::SeqCst) > end {
             self.cleaned_moved.store(true, Ordering::SeqCst);
         }
+        self.highest_tiered.fetch_min(end - 1, Ordering::SeqCst);
         // Before the checkpoint, which stays below it.
         self.end.store(end, Ordering::SeqCst);
         if self.standalone.is_some() {

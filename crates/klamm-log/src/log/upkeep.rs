@@ -142,6 +142,10 @@ impl Log {
         let Some(first) = self.all_segments().first().cloned() else {
             return NEVER;
         };
+        if state.config.remote_storage {
+            // An upload may have made room for it.
+            return i64::MIN;
+        }
         let is_active = first.base_offset == state.active.base_offset;
         let is_empty = is_active && first.size() == 0;
         if is_empty || !state.config.delete || state.config.retention_ms < 0 {
@@ -174,27 +178,28 @@ impl Log {
         let mut removed = self.remove_while(&mut state, |_, next_base| {
             Ok(next_base.is_some_and(|next| next <= start))
         })?;
-        if config.delete && config.retention_bytes >= 0 {
-            let mut excess = self.size_bytes() as i64 - config.retention_bytes;
-            removed += self.remove_while(&mut state, |segment, _| {
+        let (retention_ms, retention_bytes) = config.local_limits();
+        if config.delete && retention_bytes >= 0 {
+            let mut excess = self.size_bytes() as i64 - retention_bytes;
+            removed += self.remove_while(&mut state, |segment, next_base| {
                 let size = segment.size() as i64;
-                let over = excess >= size;
+                let over = excess >= size && self.may_leave(next_base, &config);
                 if over {
                     excess -= size;
                 }
                 Ok(over)
             })?;
         }
-        if config.delete && config.retention_ms >= 0 {
-            removed += self.remove_while(&mut state, |segment, _| {
+        if config.delete && retention_ms >= 0 {
+            removed += self.remove_while(&mut state, |segment, next_base| {
                 let age_ms = now_ms.saturating_sub(segment.retention_timestamp()?);
-                if age_ms <= config.retention_ms {
+                if age_ms <= retention_ms || !self.may_leave(next_base, &config) {
                     return Ok(false);
                 }
                 // Before anything is deleted for it the timestamp is made sure of.
                 segment.checked_max_timestamp()?;
                 let age_ms = now_ms.saturating_sub(segment.retention_timestamp()?);
-                Ok(age_ms > config.retention_ms)
+                Ok(age_ms > retention_ms)
             })?;
         }
         let next_ms = self.next_retention(&state);
@@ -232,7 +237,9 @@ impl Log {
         let start = segments
             .get(count)
             .map_or_else(|| self.log_end_offset(), |first| first.base_offset);
-        self.raise_start(state, start);
+        if !state.config.remote_storage {
+            self.raise_start(state, start);
+        }
         let removed = self.edit_segments(|map| {
             let kept = map.split_off(&start);
             std::mem::replace(map, kept)

@@ -385,9 +385,9 @@ fn recovery_point_of(log: &Log) -> Change {
 
 fn log_start_of(log: &Log) -> Change {
     let start = log.log_start_offset();
-    // Otherwise the segments tell.
+    // Otherwise the segments tell, if all of them are here.
     let first = log.segment_base_offsets().first().copied();
-    let above = first.is_some_and(|first| start > first);
+    let above = first.is_some_and(|first| start > first) || log.is_tiered();
     (log.topic_partition().clone(), above.then_some(start))
 }
 

@@ -10,6 +10,7 @@ use crate::partition::{AlterPartitionError, EpochMismatch};
 /// The error code for a failed operation on a log.
 pub(crate) fn log_error_code(error: &LogError) -> ErrorCode {
     match error {
+        LogError::OffsetTiered { .. } => ErrorCode::OffsetMovedToTieredStorage,
         LogError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         LogError::RecordTooLarge { .. } => ErrorCode::MessageTooLarge,
         LogError::BatchTooLarge { .. } => ErrorCode::RecordListTooLarge,

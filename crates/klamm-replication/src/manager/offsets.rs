@@ -112,13 +112,18 @@ impl ReplicaManager {
         let found = match query.timestamp {
             LATEST_TIMESTAMP if behind => return Err(ErrorCode::OffsetNotAvailable),
             LATEST_TIMESTAMP => return Ok(of_end(readable_end, offsets.leader_epoch)),
-            // Without remote storage all there is is local.
-            EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
+            EARLIEST_TIMESTAMP => {
                 let start = offsets.log_start_offset;
                 return Ok(of_end(start, start_epoch(&partition, start)));
             }
-            LATEST_TIERED_TIMESTAMP | EARLIEST_PENDING_UPLOAD_TIMESTAMP => {
-                return Ok(OffsetAnswer::NONE);
+            EARLIEST_LOCAL_TIMESTAMP
+            | LATEST_TIERED_TIMESTAMP
+            | EARLIEST_PENDING_UPLOAD_TIMESTAMP => {
+                return Ok(tier_offset(
+                    &partition,
+                    query.timestamp,
+                    offsets.log_start_offset,
+                ));
             }
             MAX_TIMESTAMP => partition.log().max_timestamp_offset(),
             timestamp => partition.log().offset_for_timestamp(timestamp),
@@ -151,6 +156,33 @@ impl ReplicaManager {
         partition.offsets_for(current_leader_epoch, true)?;
         let end = partition.log().epoch_end_offset(leader_epoch);
         Ok(end.map_or((-1, -1), |end| (end.epoch, end.end_offset)))
+    }
+}
+
+/// Where the local part of a log begins, where the remote one ends, and what is to go there next.
+/// Without a remote tier all there is is local.
+fn tier_offset(partition: &Partition, timestamp: i64, start: i64) -> OffsetAnswer {
+    let log = partition.log();
+    let tiered = log.is_tiered();
+    let offset = match timestamp {
+        EARLIEST_LOCAL_TIMESTAMP if tiered => log.local_log_start_offset(),
+        EARLIEST_LOCAL_TIMESTAMP => start,
+        _ if !tiered => return OffsetAnswer::NONE,
+        LATEST_TIERED_TIMESTAMP => log.highest_tiered_offset(),
+        _ => log.earliest_pending_upload_offset().unwrap_or(-1),
+    };
+    if offset < 0 {
+        return OffsetAnswer::NONE;
+    }
+    let leader_epoch = if offset == start {
+        start_epoch(partition, start)
+    } else {
+        log.epoch_for_offset(offset).unwrap_or(-1)
+    };
+    OffsetAnswer {
+        timestamp: -1,
+        offset,
+        leader_epoch,
     }
 }
 

@@ -12,6 +12,7 @@ pub mod log;
 mod lying;
 pub mod partition;
 pub mod rot;
+pub mod tier;
 
 use std::fmt;
 
@@ -81,6 +82,7 @@ pub const SCENARIOS: &[Scenario] = &[
     log::MANAGED,
     history::SCENARIO,
     rot::SCENARIO,
+    tier::SCENARIO,
     partition::SCENARIO,
     group::SCENARIO,
     controller::SCENARIO,

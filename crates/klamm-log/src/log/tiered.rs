@@ -1,0 +1,78 @@
+//! What a log knows of its remote tier: how far it was uploaded. Segments below that may leave the
+//! local disk, and the local start is then above the start of the log. The rest is the business of
+//! [`RemoteLog`](crate::tier::RemoteLog).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use klamm_env::Env;
+
+use crate::config::LogConfig;
+use crate::error::LogError;
+use crate::log::Log;
+use crate::segment::Segment;
+use crate::storage::lock;
+
+impl Log {
+    /// The first offset that is on the local disk and may be read. Above the
+    /// [start of the log](Log::log_start_offset) only with a remote tier.
+    pub fn local_log_start_offset(&self) -> i64 {
+        let first = self.segment_base_offsets().first().copied();
+        first.unwrap_or(0).max(self.log_start_offset())
+    }
+
+    /// The largest offset that is in the remote tier, -1 if none is known to be.
+    pub fn highest_tiered_offset(&self) -> i64 {
+        self.highest_tiered.load(Ordering::SeqCst)
+    }
+
+    /// Tells the log how far it was uploaded; segments below may leave the local disk from now on.
+    pub fn set_highest_tiered_offset(&self, offset: i64) {
+        self.highest_tiered.store(offset, Ordering::SeqCst);
+    }
+
+    /// The first offset that is not in the remote tier yet; none if nothing is known of what is
+    /// there though the log begins there (KIP-1023).
+    pub fn earliest_pending_upload_offset(&self) -> Option<i64> {
+        let start = self.log_start_offset();
+        match self.highest_tiered_offset() {
+            ..0 => (self.local_log_start_offset() == start).then_some(start),
+            tiered => Some((tiered + 1).max(start)),
+        }
+    }
+
+    /// Whether the log has a remote tier.
+    pub fn is_tiered(&self) -> bool {
+        lock(&self.state).config.remote_storage
+    }
+
+    /// The closed segment with `offset`, and the offset after its last.
+    pub(crate) fn closed_segment_at(&self, offset: i64) -> Option<(Arc<Segment>, i64)> {
+        let offset = offset.max(self.local_log_start_offset());
+        let segment = self.segment_at(offset)?;
+        let next = self.segment_after(segment.base_offset)?;
+        Some((segment, next.base_offset))
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Whether a segment that ends before `next_base` may leave the local disk for its age or the
+    /// size of the log.
+    pub(super) fn may_leave(&self, next_base: Option<i64>, config: &LogConfig) -> bool {
+        let uploaded = next_base.is_some_and(|next| next <= self.highest_tiered_offset() + 1);
+        !config.remote_storage || uploaded
+    }
+
+    /// The error for a read of what only the remote tier has, if that can be.
+    pub(super) fn refuse_tiered(&self, requested: i64) -> Result<(), LogError> {
+        if self.is_tiered() && requested < self.local_log_start_offset() {
+            return Err(LogError::OffsetTiered {
+                requested,
+                local_start: self.local_log_start_offset(),
+            });
+        }
+        Ok(())
+    }
+}
