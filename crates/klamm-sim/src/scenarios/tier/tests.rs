@@ -49,10 +49,10 @@ fn what_is_gone_or_changed_is_seen() {
     assert_eq!(log.local_log_start_offset(), 1);
     assert_eq!(whole::check(&log, &remote, &batches), Ok(()));
     let mut other = batches.clone();
-    other[0].bytes[70] ^= 1;
+    other[0].bytes[65] ^= 1;
     assert!(whole::check(&log, &remote, &other).is_err());
     let mut other = batches.clone();
-    other[2].bytes[70] ^= 1;
+    other[2].bytes[65] ^= 1;
     assert!(whole::check(&log, &remote, &other).is_err());
     assert!(whole::check(&log, &remote, &batches[..2]).is_err());
     assert!(whole::check(&log, &remote, &batches[1..]).is_err());
