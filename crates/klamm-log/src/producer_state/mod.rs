@@ -440,16 +440,20 @@ impl ProducerStates {
         Ok(())
     }
 
-    /// Renames the snapshot of a deleted segment; returns the file to remove later.
+    /// Renames the snapshot of a deleted segment; returns the file to remove later. One that cannot
+    /// be renamed stays known, so that it is removed where snapshots are: left behind unknown, it
+    /// would be believed by a later start.
     pub(crate) fn mark_snapshot_deleted(&mut self, offset: i64) -> Option<PathBuf> {
-        if !self.snapshots.remove(&offset) {
+        if !self.snapshots.contains(&offset) {
             return None;
         }
         let from = self.dir.file(offset, FileKind::Snapshot);
         let mut to = from.clone().into_os_string();
         to.push(DELETED_SUFFIX);
         let to = PathBuf::from(to);
-        self.dir.fs.rename(&from, &to).is_ok().then_some(to)
+        self.dir.fs.rename(&from, &to).ok()?;
+        self.snapshots.remove(&offset);
+        Some(to)
     }
 
     /// The file of the snapshot at this offset, if there is one.
