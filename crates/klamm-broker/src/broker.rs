@@ -40,8 +40,8 @@ pub struct Broker {
     pub(crate) listeners: Vec<BoundListener>,
     pub(crate) shutdown: Shutdown,
     pub(crate) tasks: JoinSet<()>,
-    pub(crate) upkeep: Upkeep,
-    pub(crate) cleaner: CleanerThreads,
+    pub(crate) upkeep: Option<Upkeep>,
+    pub(crate) cleaner: Option<CleanerThreads>,
     pub(crate) ops: OpsServer,
 }
 
@@ -108,7 +108,7 @@ impl Broker {
     pub async fn shutdown(mut self) {
         let shared = &self.shared;
         shared.metrics.set_health(Health::Stopping);
-        if shared.config().controlled_shutdown_enable() {
+        if shared.config().is_broker() && shared.config().controlled_shutdown_enable() {
             // A controller that has lost its quorum answers nothing at all.
             let left = timeout(CONTROLLED_SHUTDOWN_MAX, leave_cluster(shared)).await;
             if left.is_err() {
@@ -116,17 +116,21 @@ impl Broker {
             }
         }
         // While the others can still ask this one.
-        shared.controller.local().resign(RESIGN_MAX).await;
+        shared.controller.resign(RESIGN_MAX).await;
         self.shutdown.stop();
         drain(&self.shutdown).await;
         shared.groups.shut_down();
         shared.transactions.shut_down();
         shared.share_states.shut_down();
         self.tasks.shutdown().await;
-        self.cleaner.stop().await;
+        if let Some(cleaner) = &mut self.cleaner {
+            cleaner.stop().await;
+        }
         shared.movers.stop().await;
         shared.fetchers.stop().await;
-        self.upkeep.stop().await;
+        if let Some(upkeep) = &mut self.upkeep {
+            upkeep.stop().await;
+        }
         let (replicas, epoch) = (shared.replicas.clone(), shared.epoch());
         let closed = spawn_blocking(move || replicas.logs().shutdown(epoch)).await;
         match closed {

@@ -39,6 +39,7 @@ mod movers;
 pub mod ops;
 mod peers;
 mod producer_ids;
+mod quorum;
 mod service;
 mod settings;
 mod shared;

@@ -137,7 +137,10 @@ pub(crate) async fn wait_until_unfenced(shared: &Shared) -> Result<(), BrokerErr
 /// Tells the active controller where the one in this process listens and what it supports. One that
 /// becomes active tells of itself.
 pub(crate) async fn register_controller(shared: Arc<Shared>) {
-    let request = shared.controller.local().registration().clone();
+    let Some(controller) = shared.controller.local() else {
+        return;
+    };
+    let request = controller.registration().clone();
     let known = |image: &MetadataImage| {
         let controllers = image.cluster().controllers();
         let own = controllers.get(&request.controller_id);

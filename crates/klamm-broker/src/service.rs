@@ -109,7 +109,9 @@ impl Service for KafkaService {
             apis::Found::UnknownKey if self.is_quorum_call(&header) => {
                 let broker = self.broker.clone();
                 Handling::Pipelined(Box::pin(async move {
-                    let controller = broker.controller.local();
+                    let Some(controller) = broker.controller.local() else {
+                        return Reply::Close;
+                    };
                     let answer = controller.serve_quorum(&decoder.rest()).await;
                     private_answer(&context, answer)
                 }))

@@ -9,15 +9,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use klamm_config::{BrokerConfig, SecurityProtocol};
-use klamm_controller::{
-    Controller, ControllerConfig, ControllerListener, KafkaConfigs, VoterEndpoint,
-};
 use klamm_coordinator::group::consumer::assignor::Assignor;
 use klamm_coordinator::{GroupCoordinator, ShareStateCoordinator, TransactionCoordinator};
 use klamm_env::Env;
-use klamm_log::meta_properties::MetaProperties;
 use klamm_log::{LogManager, LogManagerConfig};
 use klamm_net::{Listener, Shutdown};
+use klamm_protocol::messages::BrokerRegistrationRequest;
 use klamm_protocol::topic_name;
 use klamm_records::Uuid;
 use klamm_replication::{ProposalSink, ReplicaManager, ReplicaManagerConfig};
@@ -29,7 +26,7 @@ use crate::apis::read_replica::{LEADER_SELECTOR, RACK_AWARE};
 use crate::blocking::RuntimePool;
 use crate::broker::{BoundListener, Broker};
 use crate::cleaner::CleanerThreads;
-use crate::controller::{ControllerHandle, Peers, configured_voters};
+use crate::controller::ControllerHandle;
 use crate::coordinator_log::CoordinatorLog;
 use crate::directories;
 use crate::error::BrokerError;
@@ -42,16 +39,14 @@ use crate::markers::Markers;
 use crate::membership;
 use crate::movers::Movers;
 use crate::ops::{Health, Metrics, OpsServer, register_cleaner_gauges, register_gauges};
-use crate::peers::{Line, Peers as BrokerPeers};
+use crate::peers::{Line, Peers};
 use crate::producer_ids::{IdSource, ProducerIds};
+use crate::quorum;
 use crate::service::KafkaService;
 use crate::settings::{self, Settings};
 use crate::shared::Shared;
 use crate::shares::{self, Persister, SharePartitions};
 use crate::upkeep::Upkeep;
-
-/// Features that Klamm knows and does not serve yet; new clusters start without them.
-const FEATURES_TO_COME: [&str; 1] = ["streams.version"];
 
 pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, BrokerError> {
     check_supported(&config)?;
@@ -59,16 +54,9 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let opened = open_listeners(&config).await?;
     let ops = open_ops(&config, &metrics).await?;
     let dirs: Vec<PathBuf> = config.log_dirs().iter().map(PathBuf::from).collect();
-    let cluster_id = cluster_id(&config, &env, &dirs)?;
+    let cluster_id = quorum::cluster_id(&config, &env, &dirs)?;
     let logs = open_logs(&config, &env, dirs, &cluster_id)?;
-    let options = controller_config(&config, &cluster_id, &logs, &opened);
-    let peers = Arc::new(peers(&config));
-    let options = ControllerConfig {
-        transport: Some(peers.clone()),
-        ..options
-    };
-    let controller = Controller::start(options, env.clone()).await?;
-    let controller = ControllerHandle::new(controller, peers, &config);
+    let controller = quorum::start(&config, &env, &logs, &opened, &cluster_id).await?;
 
     let (sink, proposals) = isr_changes::proposals();
     let replicas = replica_manager(&config, &env, logs, sink);
@@ -85,24 +73,20 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let all: Vec<&Opened> = quorum.iter().chain(&clients).collect();
     let registration = membership::registration(&shared, &config, &all);
     let mut listeners = serve(&shared, quorum, &shutdown, &mut tasks);
-    tasks.spawn(shared.replicas.clone().run_timer());
-    let (markers, ids) = (Markers(shared.clone()), IdSource(shared.clone()));
-    let transactions = shared.transactions.clone();
-    tasks.spawn(transactions.run(Arc::new(markers), Arc::new(ids)));
-    shares::start(&shared, &mut tasks);
-    tasks.spawn(membership::register_controller(shared.clone()));
-    membership::register(&shared, registration).await?;
-    follow_metadata(&shared).await?;
-    membership::wait_until_unfenced(&shared).await?;
-    membership::complete_recovery(&shared).await;
-    tasks.spawn(membership::heartbeats(shared.clone()));
-    tasks.spawn(directories::report(shared.clone(), reports));
-    tasks.spawn(isr_changes::report(shared.clone(), proposals));
-    tasks.spawn(membership::watch_in_sync_replicas(shared.clone()));
-    let upkeep = start_upkeep(&shared)?;
-    let cleaner = start_cleaner(&shared)?;
-
-    listeners.extend(serve(&shared, clients, &shutdown, &mut tasks));
+    match shared.controller.observer() {
+        Some(observer) => tasks.spawn(observer.clone().run()),
+        None => tasks.spawn(membership::register_controller(shared.clone())),
+    };
+    let mut upkeep = None;
+    let mut cleaner = None;
+    if config.is_broker() {
+        join_cluster(&shared, registration, &mut tasks).await?;
+        tasks.spawn(directories::report(shared.clone(), reports));
+        tasks.spawn(isr_changes::report(shared.clone(), proposals));
+        upkeep = Some(start_upkeep(&shared)?);
+        cleaner = Some(start_cleaner(&shared)?);
+        listeners.extend(serve(&shared, clients, &shutdown, &mut tasks));
+    }
     register_gauges(&shared);
     shared.metrics.set_health(Health::Ready);
     Ok(Broker {
@@ -114,6 +98,27 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
         cleaner,
         ops,
     })
+}
+
+/// Begins to be a broker: registers, takes on the replicas that the metadata gives it, and waits
+/// until clients may see it.
+async fn join_cluster(
+    shared: &Arc<Shared>,
+    registration: BrokerRegistrationRequest,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), BrokerError> {
+    tasks.spawn(shared.replicas.clone().run_timer());
+    let (markers, ids) = (Markers(shared.clone()), IdSource(shared.clone()));
+    let transactions = shared.transactions.clone();
+    tasks.spawn(transactions.run(Arc::new(markers), Arc::new(ids)));
+    shares::start(shared, tasks);
+    membership::register(shared, registration).await?;
+    follow_metadata(shared).await?;
+    membership::wait_until_unfenced(shared).await?;
+    membership::complete_recovery(shared).await;
+    tasks.spawn(membership::heartbeats(shared.clone()));
+    tasks.spawn(membership::watch_in_sync_replicas(shared.clone()));
+    Ok(())
 }
 
 /// Begins to accept connections.
@@ -141,17 +146,6 @@ fn serve(
         });
     }
     listeners
-}
-
-/// The way to the other controllers.
-fn peers(config: &BrokerConfig) -> Peers {
-    let ms = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-    Peers::new(
-        configured_voters(config),
-        format!("klamm-{}", config.node_id()),
-        ms(config.controller_quorum_request_timeout_ms()),
-        ms(config.int("request.timeout.ms")),
-    )
 }
 
 async fn open_ops(config: &BrokerConfig, metrics: &Arc<Metrics>) -> Result<OpsServer, BrokerError> {
@@ -212,7 +206,7 @@ fn compose(
     opened: &[Opened],
 ) -> Shared {
     let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
-    let peers = BrokerPeers::new(config.inter_broker_listener_name());
+    let peers = Peers::new(config.inter_broker_listener_name());
     let broker_epoch = Arc::new(AtomicI64::new(-1));
     let fetchers = Fetchers::new(
         replicas.clone(),
@@ -346,10 +340,10 @@ fn check_supported(config: &BrokerConfig) -> Result<(), BrokerError> {
             reason,
         })
     };
-    if !config.is_broker() || !config.is_controller() {
-        let roles = config.list("process.roles").join(",");
-        let reason = "a node is both controller and broker so far";
-        return unsupported("process.roles", roles, reason);
+    if !config.is_controller() && config.quorum_voters().is_empty() {
+        let servers = config.list("controller.quorum.bootstrap.servers").join(",");
+        let reason = "controllers are found by controller.quorum.voters only so far";
+        return unsupported("controller.quorum.bootstrap.servers", servers, reason);
     }
     let selector = config.text("replica.selector.class").unwrap_or_default();
     if !["", RACK_AWARE, LEADER_SELECTOR].contains(&selector) {
@@ -380,108 +374,6 @@ fn check_supported(config: &BrokerConfig) -> Result<(), BrokerError> {
         return unsupported("authorizer.class.name", class.to_owned(), reason);
     }
     Ok(())
-}
-
-/// The cluster's id: the one in the log directories, else the configured one, else a new one.
-fn cluster_id(config: &BrokerConfig, env: &Env, dirs: &[PathBuf]) -> Result<String, BrokerError> {
-    for dir in dirs {
-        let read =
-            MetaProperties::read(&*env.fs, dir).map_err(|source| BrokerError::Directory {
-                dir: dir.clone(),
-                source,
-            })?;
-        let Some(found) = read.and_then(|properties| properties.cluster_id) else {
-            continue;
-        };
-        return match config.cluster_id() {
-            Some(configured) if configured != found => Err(BrokerError::ClusterIdMismatch {
-                dir: dir.clone(),
-                found,
-                configured: configured.to_owned(),
-            }),
-            _ => Ok(found),
-        };
-    }
-    if let Some(configured) = config.cluster_id() {
-        return Ok(configured.to_owned());
-    }
-    if config.quorum_voters().len() > 1 {
-        // Each would make up an id of its own, and none would talk to the others.
-        return Err(BrokerError::NoClusterId);
-    }
-    Ok(membership::new_id(env).to_string())
-}
-
-fn controller_config(
-    config: &BrokerConfig,
-    cluster_id: &str,
-    logs: &LogManager,
-    opened: &[Opened],
-) -> ControllerConfig {
-    let metadata_dir = PathBuf::from(config.metadata_log_dir());
-    let directories = logs.directories();
-    let directory = directories.iter().find(|dir| dir.path == metadata_dir);
-    let seconds = |name: &str| Duration::from_secs(u64::try_from(config.long(name)).unwrap_or(0));
-    let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-    let listeners = advertised(config.advertised_controller_listeners(), opened);
-    let snapshot_ms = config.metadata_log_max_snapshot_interval_ms();
-    let voters = configured_voters(config).into_iter();
-    ControllerConfig {
-        cluster_id: Some(cluster_id.to_owned()),
-        other_voters: voters
-            .map(|(id, (host, port))| (id, vec![voter_endpoint(config, &host, port)]))
-            .collect(),
-        voter_endpoints: config
-            .quorum_voters()
-            .iter()
-            .find(|voter| voter.id == config.node_id())
-            .filter(|_| config.quorum_voters().len() > 1)
-            .map(|voter| vec![voter_endpoint(config, &voter.host, voter.port)]),
-        election_timeout: ms(config.controller_quorum_fetch_timeout_ms().into()),
-        listeners: listeners
-            .into_iter()
-            .map(|endpoint| ControllerListener {
-                name: endpoint.name,
-                host: endpoint.host,
-                port: endpoint.port,
-                security_protocol: endpoint.protocol.id(),
-            })
-            .collect(),
-        features: FEATURES_TO_COME
-            .iter()
-            .map(|name| ((*name).to_owned(), 0))
-            .collect(),
-        settings: klamm_controller::Settings {
-            default_replication_factor: i16::try_from(config.default_replication_factor())
-                .unwrap_or(i16::MAX),
-            default_partitions: config.num_partitions(),
-            delete_topic_enable: config.delete_topic_enable(),
-        },
-        session_timeout: ms(config.broker_session_timeout_ms().into()),
-        leader_balance_interval: config
-            .boolean("auto.leader.rebalance.enable")
-            .then(|| seconds("leader.imbalance.check.interval.seconds")),
-        unclean_election_interval: ms(config.long("unclean.leader.election.interval.ms")),
-        snapshot_log_bytes: u64::try_from(config.metadata_log_max_record_bytes_between_snapshots())
-            .unwrap_or(u64::MAX),
-        snapshot_interval: (snapshot_ms > 0).then(|| ms(snapshot_ms)),
-        ..ControllerConfig::new(
-            config.node_id(),
-            metadata_dir,
-            directory.map_or(Uuid::ZERO, |dir| dir.id),
-            Arc::new(KafkaConfigs::new(config.clone())),
-        )
-    }
-}
-
-/// A voter's address as all voters know it; they all listen under the same name.
-fn voter_endpoint(config: &BrokerConfig, host: &str, port: u16) -> VoterEndpoint {
-    let names = config.controller_listener_names();
-    VoterEndpoint {
-        name: names.first().cloned().unwrap_or_default(),
-        host: host.to_owned(),
-        port,
-    }
 }
 
 fn log_manager_config(

@@ -3,42 +3,21 @@
 mod common;
 
 use bytes::{Bytes, BytesMut};
-use common::Client;
-use common::nodes::{CLUSTER_ID, Nodes, Roles, wait_for};
+use common::nodes::{CLUSTER_ID, Nodes, Roles, create, quorum_request, topic, wait_for};
 use klamm_broker::BrokerError;
 use klamm_protocol::frame::{decode_response, encode_request};
-use klamm_protocol::messages::create_topics_request::CreatableTopic;
-use klamm_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use klamm_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
 use klamm_protocol::messages::{
-    AllocateProducerIdsRequest, CreateTopicsRequest, DescribeQuorumRequest, EnvelopeRequest,
+    AllocateProducerIdsRequest, CreateTopicsRequest, EnvelopeRequest,
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, InitProducerIdRequest,
     ListPartitionReassignmentsRequest, MetadataRequest,
 };
 use klamm_protocol::{ErrorCode, Request, Segment};
 
 const THREE: [Roles; 3] = [Roles::Both; 3];
-
-fn topic(name: &str, partitions: i32) -> CreateTopicsRequest {
-    CreateTopicsRequest {
-        topics: vec![CreatableTopic {
-            name: name.into(),
-            num_partitions: partitions,
-            replication_factor: 1,
-            ..CreatableTopic::default()
-        }],
-        timeout_ms: 30_000,
-        ..CreateTopicsRequest::default()
-    }
-}
-
-async fn create(client: &mut Client, name: &str) -> i16 {
-    let answer = client.ask(7, &topic(name, 3)).await;
-    answer.topics[0].error_code
-}
 
 fn change_retention(topic: &str, ms: &str) -> IncrementalAlterConfigsRequest {
     IncrementalAlterConfigsRequest {
@@ -160,17 +139,6 @@ fn a_controller_that_does_not_decide_says_so() {
     let partition = &described.topics[0].partitions[0];
     let not_leader = ErrorCode::NotLeaderOrFollower.code();
     assert_eq!(partition.error_code, not_leader);
-}
-
-fn quorum_request() -> DescribeQuorumRequest {
-    DescribeQuorumRequest {
-        topics: vec![TopicData {
-            topic_name: "__cluster_metadata".into(),
-            partitions: vec![PartitionData::default()],
-            ..TopicData::default()
-        }],
-        ..DescribeQuorumRequest::default()
-    }
 }
 
 #[test]

@@ -157,6 +157,7 @@ async fn answered(client: &mut Client, key: i16, version: i16) {
     }
     ask!(
         EnvelopeRequest,
+        FetchSnapshotRequest,
         ControllerRegistrationRequest,
         ShareGroupHeartbeatRequest,
         ShareGroupDescribeRequest,

@@ -17,5 +17,7 @@ pub use self::driver::{
     Controller, ControllerConfig, ControllerError, ControllerListener, Describable,
 };
 pub use self::managers::{ApiError, Settings};
-pub use self::raft::{MetadataPublisher, MetadataUpdate, QuorumTransport, VoterEndpoint};
+pub use self::raft::{
+    MetadataPublisher, MetadataReplica, MetadataUpdate, QuorumTransport, VoterEndpoint,
+};
 pub use self::schema::{ConfigSchema, EffectiveConfig, KafkaConfigs};

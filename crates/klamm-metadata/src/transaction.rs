@@ -4,7 +4,7 @@ use crate::error::ReplayError;
 
 /// Holds back the records of a metadata transaction (KIP-868) until it ends, and drops those of an
 /// aborted one. For whoever replays a metadata log.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct TransactionFilter {
     open: Option<Vec<MetadataRecord>>,
 }

@@ -49,6 +49,7 @@ mod elect_leaders;
 mod end_txn;
 mod envelope;
 mod fetch;
+mod fetch_metadata;
 mod find_coordinator;
 mod heartbeat;
 mod incremental_alter_configs;
@@ -157,6 +158,7 @@ const BROKER_APIS: &[Entry] = &[
 
 /// What brokers and tools are offered on controller listeners.
 const CONTROLLER_APIS: &[Entry] = &[
+    entry::<FetchRequest>(),
     entry::<SaslHandshakeRequest>(),
     entry::<ApiVersionsRequest>(),
     entry::<CreateTopicsRequest>(),
@@ -184,6 +186,7 @@ const CONTROLLER_APIS: &[Entry] = &[
     entry::<UpdateFeaturesRequest>(),
     entry::<DescribeClusterRequest>(),
     entry::<EnvelopeRequest>(),
+    entry::<FetchSnapshotRequest>(),
     entry::<BrokerRegistrationRequest>(),
     entry::<BrokerHeartbeatRequest>(),
     entry::<UnregisterBrokerRequest>(),

@@ -12,9 +12,11 @@
 //! Kafka: a topic that was created by the first attempt already exists for the second.
 //!
 //! - `peers`: connections to other controllers; they carry the quorum's own calls as well.
+//! - `observer`: the metadata of a broker that is no controller.
 //! - `envelope`: clients' requests as they are passed on.
 
 mod envelope;
+mod observer;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -41,6 +43,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 pub(crate) use self::envelope::{client_address, without_size};
+pub(crate) use self::observer::Observer;
 pub(crate) use self::peers::{Peers, QUORUM_KEY, QUORUM_VERSION};
 use crate::context::RequestContext;
 
@@ -75,8 +78,8 @@ enum Way {
 }
 
 /// Where the controller is that decides.
-enum Active {
-    Here,
+enum Active<'a> {
+    Here(&'a Controller),
     At(i32, Vec<VoterEndpoint>),
     Unknown,
 }
@@ -87,10 +90,19 @@ enum Attempt<T> {
     Again,
 }
 
+/// Where this node has its metadata from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// It is one of the controllers.
+    Local(Controller),
+    /// It follows them.
+    Observed(Arc<Observer>),
+}
+
 /// Asks the active controller. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct ControllerHandle {
-    local: Controller,
+    source: Source,
     peers: Arc<Peers>,
     /// Whether there are other voters.
     several: bool,
@@ -102,13 +114,13 @@ pub(crate) struct ControllerHandle {
 }
 
 impl ControllerHandle {
-    /// A handle on the controller in this process, with a way to the other voters.
-    pub(crate) fn new(local: Controller, peers: Arc<Peers>, config: &BrokerConfig) -> Self {
+    /// A handle on the controller in this process, if there is one, with a way to the other voters.
+    pub(crate) fn new(source: Source, peers: Arc<Peers>, config: &BrokerConfig) -> Self {
         let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
         ControllerHandle {
-            local,
+            several: config.quorum_voters().len() > 1 || matches!(source, Source::Observed(_)),
+            source,
             peers,
-            several: config.quorum_voters().len() > 1,
             request_limit: ms(config.int("request.timeout.ms").into()),
             session_limit: ms(config.broker_session_timeout_ms().into()),
             retry_backoff: ms(config.int("controller.quorum.retry.backoff.ms").into()),
@@ -117,32 +129,63 @@ impl ControllerHandle {
 
     /// The metadata of now. It never goes back.
     pub(crate) fn image(&self) -> Arc<MetadataImage> {
-        self.local.image()
+        match &self.source {
+            Source::Local(controller) => controller.image(),
+            Source::Observed(observer) => observer.replica().image(),
+        }
     }
 
     /// Tells `publisher` of the metadata of now and of each change.
     pub(crate) async fn subscribe(&self, publisher: Arc<dyn MetadataPublisher>) {
-        self.local.subscribe(publisher).await;
+        match &self.source {
+            Source::Local(controller) => controller.subscribe(publisher).await,
+            Source::Observed(observer) => observer.replica().subscribe(publisher).await,
+        }
     }
 
     /// Whether this node decides.
     pub(crate) fn is_active(&self) -> bool {
-        self.local.is_active()
+        self.local().is_some_and(Controller::is_active)
     }
 
     /// Node id of the controller that decides, if it is known.
     pub(crate) fn leader(&self) -> Option<i32> {
-        self.local.leader()
+        match &self.source {
+            Source::Local(controller) => controller.leader(),
+            Source::Observed(observer) => observer.leader(),
+        }
     }
 
     /// The controller in this process.
-    pub(crate) fn local(&self) -> &Controller {
-        &self.local
+    pub(crate) fn local(&self) -> Option<&Controller> {
+        match &self.source {
+            Source::Local(controller) => Some(controller),
+            Source::Observed(_) => None,
+        }
     }
 
-    /// Hands the lead to another controller, if this one has it, and stops the one in this process.
+    /// What follows the controllers, if this node is none.
+    pub(crate) fn observer(&self) -> Option<&Arc<Observer>> {
+        match &self.source {
+            Source::Local(_) => None,
+            Source::Observed(observer) => Some(observer),
+        }
+    }
+
+    /// Hands the lead to another controller, if the one in this process has it; waits for at most
+    /// `limit`.
+    pub(crate) async fn resign(&self, limit: Duration) {
+        if let Some(controller) = self.local() {
+            controller.resign(limit).await;
+        }
+    }
+
+    /// Stops the controller in this process.
     pub(crate) async fn shutdown(&self) -> Result<(), ControllerError> {
-        self.local.shutdown().await
+        match self.local() {
+            Some(controller) => controller.shutdown().await,
+            None => Ok(()),
+        }
     }
 
     /// Answers a request that came in on a controller listener: only the active controller does.
@@ -152,7 +195,10 @@ impl ControllerHandle {
         context: &RequestContext,
     ) -> Result<R::Response, ApiError> {
         let deadline = Instant::now() + self.request_limit;
-        let decided = timeout_at(deadline, request.decide(&self.local, context));
+        let Some(controller) = self.local() else {
+            return Err(ErrorCode::NotController.into());
+        };
+        let decided = timeout_at(deadline, request.decide(controller, context));
         decided.await.unwrap_or_else(|_| Err(no_answer()))
     }
 
@@ -239,14 +285,13 @@ impl ControllerHandle {
         }
     }
 
-    fn active(&self) -> Active {
-        if self.local.is_active() {
-            return Active::Here;
-        }
-        match self.local.leader_endpoints() {
-            Some((leader, endpoints)) => Active::At(leader, endpoints),
-            None => Active::Unknown,
-        }
+    fn active(&self) -> Active<'_> {
+        let leader = match &self.source {
+            Source::Local(controller) if controller.is_active() => return Active::Here(controller),
+            Source::Local(controller) => controller.leader_endpoints(),
+            Source::Observed(observer) => observer.leader().map(|leader| (leader, Vec::new())),
+        };
+        leader.map_or(Active::Unknown, |(id, endpoints)| Active::At(id, endpoints))
     }
 
     async fn ask<R: ControllerApi>(
@@ -256,9 +301,9 @@ impl ControllerHandle {
         way: Way,
         limit: Duration,
     ) -> Result<R::Response, ApiError> {
-        if !self.several {
+        if let (false, Some(controller)) = (self.several, self.local()) {
             // There is nobody else to ask: a refusal is final.
-            return request.decide(&self.local, context).await;
+            return request.decide(controller, context).await;
         }
         let deadline = Instant::now() + limit;
         loop {
@@ -279,7 +324,7 @@ impl ControllerHandle {
         way: Way,
     ) -> Attempt<R::Response> {
         match self.active() {
-            Active::Here => match request.clone().decide(&self.local, context).await {
+            Active::Here(controller) => match request.clone().decide(controller, context).await {
                 Err(error) if error.code == ErrorCode::NotController => Attempt::Again,
                 answer => Attempt::Answered(answer),
             },

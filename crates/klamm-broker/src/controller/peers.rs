@@ -29,6 +29,8 @@ enum Lane {
     Bulk,
     /// What this broker asks of the active controller, for itself and for clients.
     Requests,
+    /// Fetches of the metadata log, whose answers wait for news.
+    Metadata,
 }
 
 type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
@@ -70,6 +72,11 @@ impl Peers {
         endpoints: &[VoterEndpoint],
     ) -> Result<Connection, ClientError> {
         self.connection(node, endpoints, Lane::Requests).await
+    }
+
+    /// The connection for fetches of the metadata log.
+    pub(crate) async fn for_metadata(&self, node: i32) -> Result<Connection, ClientError> {
+        self.connection(node, &[], Lane::Metadata).await
     }
 
     /// The open connection, or a new one. Who comes meanwhile waits for the same.
@@ -119,10 +126,11 @@ impl QuorumTransport for Peers {
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + 'a>> {
         Box::pin(async move {
-            let lane = if request.len() <= SMALL_CALL_BYTES {
-                Lane::Quorum
+            // What is long takes long, whatever the limit for short calls.
+            let (lane, limit) = if request.len() <= SMALL_CALL_BYTES {
+                (Lane::Quorum, limit)
             } else {
-                Lane::Bulk
+                (Lane::Bulk, limit.max(self.request_timeout))
             };
             let call = async {
                 let connection = self.connection(node, endpoints, lane).await?;

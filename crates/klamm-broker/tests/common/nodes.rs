@@ -9,7 +9,11 @@ use klamm_broker::{Broker, BrokerError};
 use klamm_config::{BrokerConfig, Layers};
 use klamm_env::Env;
 use klamm_metadata::MetadataImage;
-use klamm_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse};
+use klamm_protocol::messages::create_topics_request::CreatableTopic;
+use klamm_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use klamm_protocol::messages::{
+    CreateTopicsRequest, DescribeClusterRequest, DescribeClusterResponse, DescribeQuorumRequest,
+};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -278,4 +282,35 @@ pub fn wait_for_or<T>(patience: Duration, mut test: impl FnMut() -> Option<T>) -
         std::thread::sleep(Duration::from_millis(10));
     }
     None
+}
+
+/// A request to make a topic with one replica.
+pub fn topic(name: &str, partitions: i32) -> CreateTopicsRequest {
+    CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: name.into(),
+            num_partitions: partitions,
+            replication_factor: 1,
+            ..CreatableTopic::default()
+        }],
+        timeout_ms: 30_000,
+        ..CreateTopicsRequest::default()
+    }
+}
+
+pub async fn create(client: &mut Client, name: &str) -> i16 {
+    let answer = client.ask(7, &topic(name, 3)).await;
+    answer.topics[0].error_code
+}
+
+/// A request to describe the quorum.
+pub fn quorum_request() -> DescribeQuorumRequest {
+    DescribeQuorumRequest {
+        topics: vec![TopicData {
+            topic_name: "__cluster_metadata".into(),
+            partitions: vec![PartitionData::default()],
+            ..TopicData::default()
+        }],
+        ..DescribeQuorumRequest::default()
+    }
 }

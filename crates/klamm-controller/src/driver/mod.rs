@@ -18,10 +18,12 @@
 mod config;
 mod quorum;
 mod requests;
+mod serving;
 mod task;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use klamm_env::Env;
@@ -34,6 +36,7 @@ use tokio::task::JoinHandle;
 
 pub use self::config::{ControllerConfig, ControllerError, ControllerListener};
 pub use self::requests::Describable;
+use self::serving::Observer;
 use self::task::{Decider, Operation, Step, Task};
 use crate::managers::{ApiError, Outcome};
 use crate::raft::{self, MetadataPublisher, NoTransport, RaftNode, RaftOptions, VoterEndpoint};
@@ -51,6 +54,8 @@ struct Inner {
     registration: ControllerRegistrationRequest,
     env: Env,
     raft: Arc<RaftNode>,
+    /// The brokers that follow the log from here.
+    observers: Mutex<BTreeMap<i32, Observer>>,
     queue: mpsc::Sender<Operation>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -124,6 +129,7 @@ impl Controller {
             registration,
             env,
             raft,
+            observers: Mutex::default(),
             queue,
             task: Mutex::new(Some(handle)),
         })))
@@ -212,6 +218,11 @@ impl Controller {
             self.0.raft.shutdown().await?;
         }
         Ok(())
+    }
+
+    fn observers_lock(&self) -> MutexGuard<'_, BTreeMap<i32, Observer>> {
+        let observers = &self.0.observers;
+        observers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the task decide, and waits until the outcome is committed.

@@ -5,6 +5,7 @@ use klamm_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use klamm_protocol::{ErrorCode, topic_name};
 
 use super::Controller;
+use super::serving::Observer;
 use crate::raft::QuorumMember;
 
 impl Controller {
@@ -71,8 +72,21 @@ impl Controller {
                 ..ReplicaState::default()
             }
         };
+        let observers = self.observers();
+        let observers = observers
+            .iter()
+            .filter(|(id, _)| !status.voters.contains_key(id));
+        let observer = |(id, observer): (&i32, &Observer)| ReplicaState {
+            replica_id: *id,
+            replica_directory_id: observer.directory_id,
+            log_end_offset: observer.end_offset,
+            last_fetch_timestamp: observer.fetched_ms,
+            last_caught_up_timestamp: observer.caught_up_ms,
+            ..ReplicaState::default()
+        };
         PartitionData {
             partition_index: 0,
+            observers: observers.map(observer).collect(),
             leader_id: status.leader.unwrap_or(-1),
             leader_epoch: status.epoch,
             high_watermark: end,

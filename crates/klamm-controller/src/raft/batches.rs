@@ -176,14 +176,24 @@ pub(super) struct Replayer<'a> {
 
 impl<'a> Replayer<'a> {
     pub(super) fn new(delta: &'a mut MetadataDelta) -> Self {
+        Replayer::resume(delta, TransactionFilter::default())
+    }
+
+    /// Goes on with what an earlier replayer held back.
+    pub(super) fn resume(delta: &'a mut MetadataDelta, filter: TransactionFilter) -> Self {
         Replayer {
             delta,
-            filter: TransactionFilter::default(),
+            filter,
             scratch: Scratch::new(),
             footer_seen: false,
             epoch: -1,
             timestamp_ms: -1,
         }
+    }
+
+    /// What is held back as a transaction has not ended yet.
+    pub(super) fn into_filter(self) -> TransactionFilter {
+        self.filter
     }
 
     /// Replays one batch.

@@ -130,12 +130,31 @@ impl Writer<'_> {
     }
 }
 
+type Visit<'a> = dyn FnMut(&BatchView<'_>) -> io::Result<()> + 'a;
+
 /// Reads a snapshot.
 pub(super) fn read(fs: &dyn Fs, path: &Path, id: CheckpointId) -> io::Result<Arc<MetadataImage>> {
     let file = fs.open(path, OpenMode::Read)?;
+    replay(id, |visit| for_each_batch(&*file, visit))
+}
+
+/// Reads a snapshot that lies in memory.
+pub(super) fn parse(content: &[u8], id: CheckpointId) -> io::Result<Arc<MetadataImage>> {
+    replay(id, |visit| {
+        for batch in klamm_records::batches(content) {
+            visit(&batch.map_err(io::Error::other)?)?;
+        }
+        Ok(())
+    })
+}
+
+fn replay(
+    id: CheckpointId,
+    each: impl FnOnce(&mut Visit<'_>) -> io::Result<()>,
+) -> io::Result<Arc<MetadataImage>> {
     let mut delta = MetadataDelta::new(Arc::default());
     let mut replayer = Replayer::new(&mut delta);
-    for_each_batch(&*file, &mut |batch| replayer.batch(batch))?;
+    each(&mut |batch| replayer.batch(batch))?;
     if !replayer.footer_seen {
         let message = format!("the metadata snapshot {} has no end", id.file_name());
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -148,10 +167,7 @@ pub(super) fn read(fs: &dyn Fs, path: &Path, id: CheckpointId) -> io::Result<Arc
     }))
 }
 
-fn for_each_batch(
-    file: &dyn File,
-    visit: &mut dyn FnMut(&BatchView<'_>) -> io::Result<()>,
-) -> io::Result<()> {
+fn for_each_batch(file: &dyn File, visit: &mut Visit<'_>) -> io::Result<()> {
     let (len, mut position) = (file.len()?, 0);
     let mut bytes = Vec::new();
     while position < len {

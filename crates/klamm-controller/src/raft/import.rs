@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use klamm_env::{Env, FileExt};
+use klamm_env::Env;
 use klamm_metadata::{MetadataDelta, MetadataImage, Provenance};
 use klamm_records::batches;
 
@@ -37,15 +37,7 @@ pub(super) fn read(
     let mut delta = MetadataDelta::new(image);
     let mut replayer = Replayer::new(&mut delta);
     while next < end {
-        let read = log
-            .read(next, READ_BYTES, end, true)
-            .map_err(io::Error::other)?;
-        let mut bytes = Vec::new();
-        for part in &read.parts {
-            let from = bytes.len();
-            bytes.resize(from + part.len, 0);
-            part.file.read_exact_at(&mut bytes[from..], part.position)?;
-        }
+        let bytes = projection.read(next, READ_BYTES)?;
         let before = next;
         for batch in batches(&bytes) {
             // The last one may be cut.

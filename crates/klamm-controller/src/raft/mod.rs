@@ -10,6 +10,7 @@
 //! - `import`: taking over a directory from Kafka.
 //! - `network`: the way to other controllers; `rpc`: what they say to each other; `serve`: what they
 //!   are answered.
+//! - `reading`: the log for brokers that follow it; `replica`: what such a broker makes of it.
 //! - `leadership`: knowing when this node begins and ceases to lead; `status`: who else is there.
 //!
 //! On disk, below the metadata directory:
@@ -31,6 +32,8 @@ mod leadership;
 mod log_store;
 mod network;
 mod projection;
+mod reading;
+mod replica;
 mod rpc;
 mod serve;
 mod snapshots;
@@ -69,6 +72,8 @@ use self::types::{
 pub(crate) use self::leadership::Leadership;
 pub(crate) use self::network::NoTransport;
 pub use self::network::QuorumTransport;
+pub(crate) use self::reading::Found;
+pub use self::replica::MetadataReplica;
 pub(crate) use self::state_machine::Published;
 pub use self::state_machine::{MetadataPublisher, MetadataUpdate};
 pub(crate) use self::status::QuorumMember;
@@ -131,6 +136,7 @@ pub(crate) struct RaftNode {
     raft: Raft<TypeConfig, StateMachine>,
     store: LogStore,
     projection: Projection,
+    snapshots: SnapshotStore,
     published: Arc<Published>,
     alone: bool,
     node: NodeId,
@@ -175,7 +181,7 @@ impl RaftNode {
             node_id,
             Arc::clone(&published),
             projection.clone(),
-            snapshots,
+            snapshots.clone(),
         );
         let config =
             Arc::new(config(alone, options.election_timeout, options.entries_kept).validate()?);
@@ -213,6 +219,7 @@ impl RaftNode {
             raft,
             store,
             projection,
+            snapshots,
             published,
             alone,
             node: NodeId(node_id),

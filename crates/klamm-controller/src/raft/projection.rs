@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use klamm_env::Env;
+use klamm_env::{Env, FileExt};
 use klamm_log::{Log, LogConfig, LogOpen};
 use klamm_records::{BatchHeader, Uuid};
 
@@ -48,6 +48,19 @@ impl Projection {
     /// The log itself, to be read.
     pub(super) fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    /// Committed batches from that of `offset` on, at least one; the last may be cut.
+    pub(super) fn read(&self, offset: i64, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let end = self.log.log_end_offset();
+        let read = self.log.read(offset, bytes_max, end, true);
+        let mut bytes = Vec::new();
+        for part in &read.map_err(io::Error::other)?.parts {
+            let from = bytes.len();
+            bytes.resize(from + part.len, 0);
+            part.file.read_exact_at(&mut bytes[from..], part.position)?;
+        }
+        Ok(bytes)
     }
 
     /// Appends a batch, unless it is there from before a restart.

@@ -81,6 +81,11 @@ impl SnapshotStore {
         lock(&self.current).as_ref().map(|note| self.describe(note))
     }
 
+    /// Where the snapshots are.
+    pub(super) fn log_dir(&self) -> &Path {
+        &self.log_dir
+    }
+
     /// The image in a snapshot. One that came from elsewhere becomes the current one here.
     pub(super) fn take(
         &self,

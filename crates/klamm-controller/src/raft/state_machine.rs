@@ -12,7 +12,7 @@ use klamm_metadata::{MetadataDelta, MetadataImage, Provenance};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::batches::{self, KRAFT_VERSION_LEVEL, Stamp, VOTER_RECORDS};
 use super::flusher::lock;
@@ -50,6 +50,8 @@ pub(crate) struct Published {
     image: ArcSwap<MetadataImage>,
     /// The newest entries by index, with the offset behind the last record of each.
     positions: StdMutex<VecDeque<(u64, i64)>>,
+    /// The offset behind the last record, for those who wait for more.
+    end: watch::Sender<i64>,
     /// Held while a change is handed round, so that a new listener misses none and sees none twice.
     publishers: Mutex<Vec<Arc<dyn MetadataPublisher>>>,
 }
@@ -87,7 +89,12 @@ impl Published {
         publishers.push(publisher);
     }
 
-    async fn publish(&self, delta: MetadataDelta, image: Arc<MetadataImage>) {
+    /// Follows the offset behind the last record.
+    pub(crate) fn end(&self) -> watch::Receiver<i64> {
+        self.end.subscribe()
+    }
+
+    pub(super) async fn publish(&self, delta: MetadataDelta, image: Arc<MetadataImage>) {
         let publishers = self.publishers.lock().await;
         self.image.store(Arc::clone(&image));
         let update = MetadataUpdate {
@@ -97,6 +104,7 @@ impl Published {
         for publisher in &*publishers {
             publisher.publish(&update).await;
         }
+        self.end.send_replace(update.image.offset() + 1);
     }
 }
 

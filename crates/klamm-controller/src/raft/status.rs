@@ -92,6 +92,16 @@ impl RaftNode {
         (!isolated).then_some(leader.0)
     }
 
+    /// Returns when this node no longer leads.
+    pub(crate) async fn until_led_by_another(&self) {
+        let mut metrics = self.raft.server_metrics();
+        while metrics.borrow_watched().state == ServerState::Leader {
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Hands the lead, if this node has it, to the one that is furthest of those heard of lately,
     /// and waits until another leads, for at most `limit`.
     pub(crate) async fn resign(&self, limit: Duration) {

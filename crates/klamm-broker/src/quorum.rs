@@ -1,0 +1,177 @@
+//! What a node is to the quorum of controllers: one of them, or a broker that follows them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use klamm_config::BrokerConfig;
+use klamm_controller::{
+    Controller, ControllerConfig, ControllerListener, KafkaConfigs, VoterEndpoint,
+};
+use klamm_env::Env;
+use klamm_log::LogManager;
+use klamm_log::meta_properties::MetaProperties;
+use klamm_records::Uuid;
+
+use crate::controller::{ControllerHandle, Observer, Peers, Source, configured_voters};
+use crate::error::BrokerError;
+use crate::listeners::{Opened, advertised};
+use crate::membership;
+
+/// Features that Klamm knows and does not serve yet; new clusters start without them.
+const FEATURES_TO_COME: [&str; 1] = ["streams.version"];
+
+/// Starts the controller of this node, or the way to those of others.
+pub(crate) async fn start(
+    config: &BrokerConfig,
+    env: &Env,
+    logs: &LogManager,
+    opened: &[Opened],
+    cluster_id: &str,
+) -> Result<ControllerHandle, BrokerError> {
+    let peers = Arc::new(peers(config));
+    let source = if config.is_controller() {
+        let options = ControllerConfig {
+            transport: Some(peers.clone()),
+            ..controller_config(config, cluster_id, logs, opened)
+        };
+        Source::Local(Controller::start(options, env.clone()).await?)
+    } else {
+        let voters = configured_voters(config).into_keys().collect();
+        let own = (config.node_id(), metadata_directory(config, logs));
+        Source::Observed(Arc::new(Observer::new(
+            own,
+            cluster_id,
+            peers.clone(),
+            voters,
+            ms(config.controller_quorum_fetch_timeout_ms().into()),
+            ms(config.int("controller.quorum.retry.backoff.ms").into()),
+        )))
+    };
+    Ok(ControllerHandle::new(source, peers, config))
+}
+
+fn ms(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+/// The way to the other controllers.
+fn peers(config: &BrokerConfig) -> Peers {
+    Peers::new(
+        configured_voters(config),
+        format!("klamm-{}", config.node_id()),
+        ms(config.controller_quorum_request_timeout_ms().into()),
+        ms(config.int("request.timeout.ms").into()),
+    )
+}
+
+/// The cluster's id: the one in the log directories, else the configured one, else a new one.
+pub(crate) fn cluster_id(
+    config: &BrokerConfig,
+    env: &Env,
+    dirs: &[PathBuf],
+) -> Result<String, BrokerError> {
+    for dir in dirs {
+        let read =
+            MetaProperties::read(&*env.fs, dir).map_err(|source| BrokerError::Directory {
+                dir: dir.clone(),
+                source,
+            })?;
+        let Some(found) = read.and_then(|properties| properties.cluster_id) else {
+            continue;
+        };
+        return match config.cluster_id() {
+            Some(configured) if configured != found => Err(BrokerError::ClusterIdMismatch {
+                dir: dir.clone(),
+                found,
+                configured: configured.to_owned(),
+            }),
+            _ => Ok(found),
+        };
+    }
+    if let Some(configured) = config.cluster_id() {
+        return Ok(configured.to_owned());
+    }
+    if config.quorum_voters().len() > 1 || !config.is_controller() {
+        // Each would make up an id of its own, and none would talk to the others.
+        return Err(BrokerError::NoClusterId);
+    }
+    Ok(membership::new_id(env).to_string())
+}
+
+fn controller_config(
+    config: &BrokerConfig,
+    cluster_id: &str,
+    logs: &LogManager,
+    opened: &[Opened],
+) -> ControllerConfig {
+    let metadata_dir = PathBuf::from(config.metadata_log_dir());
+    let seconds = |name: &str| Duration::from_secs(u64::try_from(config.long(name)).unwrap_or(0));
+    let listeners = advertised(config.advertised_controller_listeners(), opened);
+    let snapshot_ms = config.metadata_log_max_snapshot_interval_ms();
+    let voters = configured_voters(config).into_iter();
+    ControllerConfig {
+        cluster_id: Some(cluster_id.to_owned()),
+        other_voters: voters
+            .map(|(id, (host, port))| (id, vec![voter_endpoint(config, &host, port)]))
+            .collect(),
+        voter_endpoints: config
+            .quorum_voters()
+            .iter()
+            .find(|voter| voter.id == config.node_id())
+            .filter(|_| config.quorum_voters().len() > 1)
+            .map(|voter| vec![voter_endpoint(config, &voter.host, voter.port)]),
+        election_timeout: ms(config.controller_quorum_fetch_timeout_ms().into()),
+        listeners: listeners
+            .into_iter()
+            .map(|endpoint| ControllerListener {
+                name: endpoint.name,
+                host: endpoint.host,
+                port: endpoint.port,
+                security_protocol: endpoint.protocol.id(),
+            })
+            .collect(),
+        features: FEATURES_TO_COME
+            .iter()
+            .map(|name| ((*name).to_owned(), 0))
+            .collect(),
+        settings: klamm_controller::Settings {
+            default_replication_factor: i16::try_from(config.default_replication_factor())
+                .unwrap_or(i16::MAX),
+            default_partitions: config.num_partitions(),
+            delete_topic_enable: config.delete_topic_enable(),
+        },
+        session_timeout: ms(config.broker_session_timeout_ms().into()),
+        leader_balance_interval: config
+            .boolean("auto.leader.rebalance.enable")
+            .then(|| seconds("leader.imbalance.check.interval.seconds")),
+        unclean_election_interval: ms(config.long("unclean.leader.election.interval.ms")),
+        snapshot_log_bytes: u64::try_from(config.metadata_log_max_record_bytes_between_snapshots())
+            .unwrap_or(u64::MAX),
+        snapshot_interval: (snapshot_ms > 0).then(|| ms(snapshot_ms)),
+        ..ControllerConfig::new(
+            config.node_id(),
+            metadata_dir,
+            metadata_directory(config, logs),
+            Arc::new(KafkaConfigs::new(config.clone())),
+        )
+    }
+}
+
+/// Id of the directory that the metadata lies in, or would.
+fn metadata_directory(config: &BrokerConfig, logs: &LogManager) -> Uuid {
+    let path = config.metadata_log_dir();
+    let directories = logs.directories();
+    let found = directories.iter().find(|dir| dir.path == Path::new(&path));
+    found.map_or(Uuid::ZERO, |dir| dir.id)
+}
+
+/// A voter's address as all voters know it; they all listen under the same name.
+fn voter_endpoint(config: &BrokerConfig, host: &str, port: u16) -> VoterEndpoint {
+    let names = config.controller_listener_names();
+    VoterEndpoint {
+        name: names.first().cloned().unwrap_or_default(),
+        host: host.to_owned(),
+        port,
+    }
+}

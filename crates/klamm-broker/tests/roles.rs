@@ -1,0 +1,94 @@
+//! Controllers without brokers, and brokers that follow them.
+
+mod common;
+
+use common::nodes::{Nodes, Roles, create, quorum_request, wait_for};
+use klamm_protocol::messages::MetadataRequest;
+
+/// Controllers 1 to 3, brokers 4 and 5.
+const DEDICATED: [Roles; 5] = [
+    Roles::Controller,
+    Roles::Controller,
+    Roles::Controller,
+    Roles::Broker,
+    Roles::Broker,
+];
+
+fn brokers_known_to(nodes: &Nodes, id: i32) -> Vec<i32> {
+    let mut client = nodes.client(id);
+    let metadata = nodes.block_on(client.ask(9, &MetadataRequest::default()));
+    metadata.brokers.iter().map(|node| node.node_id).collect()
+}
+
+#[test]
+fn brokers_follow_controllers_that_are_elsewhere() {
+    let nodes = Nodes::start(&DEDICATED, &[]);
+    for id in 4..=5 {
+        let mut client = nodes.client(id);
+        let name = format!("made-at-{id}");
+        assert_eq!(nodes.block_on(create(&mut client, &name)), 0);
+    }
+    nodes.wait_for_images("both topics", |image| {
+        image.topic("made-at-4").is_some() && image.topic("made-at-5").is_some()
+    });
+    wait_for("both brokers to know each other", || {
+        (4..=5)
+            .all(|id| brokers_known_to(&nodes, id) == [4, 5])
+            .then_some(())
+    });
+    // What is produced to one of them is there: it has its replicas.
+    let image = nodes.image(4);
+    let leader = image.partition("made-at-4", 0).unwrap().leader;
+    let mut client = nodes.client(leader);
+    let offset = nodes.block_on(client.produce("made-at-4", &["a"]));
+    assert_eq!(offset, 0);
+}
+
+#[test]
+fn brokers_show_as_observers_of_the_quorum() {
+    let nodes = Nodes::start(&DEDICATED, &[]);
+    let active = nodes.active_controller();
+    let mut client = nodes.client(4);
+    let partition = wait_for("the observers to be caught up", || {
+        let quorum = nodes.block_on(client.ask(2, &quorum_request()));
+        let partition = quorum.topics[0].partitions[0].clone();
+        let end = partition.high_watermark;
+        let mut all = partition.current_voters.iter().chain(&partition.observers);
+        let caught_up = all.all(|replica| replica.log_end_offset == end);
+        (caught_up && partition.observers.len() == 2).then_some(partition)
+    });
+    let ids = |replicas: &[klamm_protocol::messages::describe_quorum_response::ReplicaState]| {
+        replicas
+            .iter()
+            .map(|replica| replica.replica_id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&partition.current_voters), [1, 2, 3]);
+    assert_eq!(ids(&partition.observers), [4, 5]);
+    assert_eq!(partition.leader_id, active);
+    assert!(
+        partition
+            .observers
+            .iter()
+            .all(|o| o.last_caught_up_timestamp > 0)
+    );
+}
+
+#[test]
+fn brokers_go_on_when_controllers_and_brokers_come_and_go() {
+    let mut nodes = Nodes::start(&DEDICATED, &[]);
+    let first = nodes.active_controller();
+    nodes.kill(first);
+    let mut client = nodes.client(4);
+    assert_eq!(nodes.block_on(create(&mut client, "after")), 0);
+    assert_ne!(nodes.active_controller(), first);
+    nodes.wait_for_images("the topic", |image| image.topic("after").is_some());
+    // A broker that comes back learns what it missed before it serves anybody.
+    nodes.stop(5);
+    assert_eq!(nodes.block_on(create(&mut client, "missed")), 0);
+    nodes.wait_for_images("the broker to be fenced", |image| {
+        image.broker(5).is_some_and(|broker| broker.fenced)
+    });
+    nodes.start_nodes(&[5]);
+    assert!(nodes.image(5).topic("missed").is_some());
+}
