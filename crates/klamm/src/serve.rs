@@ -93,7 +93,7 @@ fn announce(broker: &Broker, config: &BrokerConfig, started: Start) {
     );
 }
 
-/// Where clients connect: the advertised listeners, with the real port where the system chose it.
+/// Where clients connect, or brokers to a controller alone: the advertised listeners, with the real port where the system chose it.
 fn addresses(broker: &Broker, config: &BrokerConfig) -> String {
     let address = |endpoint: &Endpoint| {
         let bound = broker.address(&endpoint.name).map(|address| address.port());
@@ -114,7 +114,12 @@ fn addresses(broker: &Broker, config: &BrokerConfig) -> String {
             format!("{host}:{port}")
         }
     };
-    let all: Vec<String> = config.advertised_listeners().iter().map(address).collect();
+    let own = if config.is_broker() {
+        config.advertised_listeners()
+    } else {
+        config.advertised_controller_listeners()
+    };
+    let all: Vec<String> = own.iter().map(address).collect();
     all.join(", ")
 }
 

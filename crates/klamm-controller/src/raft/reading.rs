@@ -112,7 +112,13 @@ fn diverging(
     if offset <= projection.log().log_start_offset() || last_epoch < 0 {
         return None;
     }
-    let known = projection.log().epoch_end_offset(last_epoch)?;
+    let log = projection.log();
+    let Some(known) = log.epoch_end_offset(last_epoch) else {
+        // No epoch here is as late as the reader's.
+        return log
+            .latest_epoch()
+            .map(|epoch| (epoch, log.log_end_offset()));
+    };
     let same = known.epoch == last_epoch && known.end_offset >= offset;
     (!same).then_some((known.epoch, known.end_offset))
 }
