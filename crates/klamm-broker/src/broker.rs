@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use klamm_config::BrokerConfig;
@@ -149,6 +150,8 @@ impl Broker {
 
 /// Controlled shutdown: the controller moves leaders off this broker and says when it may go.
 async fn leave_cluster(shared: &Shared) {
+    // An ordinary heartbeat behind the last one from here would let this broker in again.
+    shared.leaving.store(true, Ordering::Release);
     let (mut pause, pause_max) = CONTROLLED_SHUTDOWN_PAUSES;
     loop {
         let request = BrokerHeartbeatRequest {

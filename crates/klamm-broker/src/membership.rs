@@ -168,6 +168,8 @@ async fn heartbeat(shared: &Shared, offline_log_dirs: Vec<Uuid>) -> Result<bool,
         broker_epoch: shared.epoch(),
         current_metadata_offset: image.offset(),
         offline_log_dirs,
+        // One that was on its way when this broker began to leave, and is sent again.
+        want_shut_down: shared.leaving.load(Ordering::Acquire),
         // Only news: a cluster that has never heard of cordoned directories need not hear of none.
         cordoned_log_dirs: (cordoned != known.unwrap_or_default()).then_some(cordoned),
         ..BrokerHeartbeatRequest::default()
@@ -198,6 +200,9 @@ pub(crate) async fn heartbeats(shared: Arc<Shared>) {
         tokio::select! {
             _ = ticks.tick() => {}
             () = shared.directories_changed.notified() => {}
+        }
+        if shared.leaving.load(Ordering::Acquire) {
+            return;
         }
         let directories = shared.replicas.logs().directories();
         let offline = directories

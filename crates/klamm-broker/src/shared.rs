@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use klamm_config::BrokerConfig;
@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// Given by the controller at registration.
     pub(crate) broker_epoch: Arc<AtomicI64>,
+    /// Set once this broker leaves the cluster: from then on its heartbeats ask for nothing else.
+    pub(crate) leaving: AtomicBool,
     /// Where the other brokers are.
     pub(crate) peers: Peers,
     /// To coordinators of transactions on other brokers.

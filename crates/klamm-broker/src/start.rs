@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -269,6 +269,7 @@ fn compose(
         producer_ids: ProducerIds::default(),
         metrics,
         broker_epoch,
+        leaving: AtomicBool::new(false),
         transaction_line: line("txn-verification"),
         share_line: line("share-coordinator"),
         marker_line: line("txn-markers"),
