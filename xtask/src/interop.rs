@@ -2,6 +2,7 @@
 //! suites against a real Kafka, which is how the suites themselves are tested.
 
 mod handover;
+mod quorum;
 mod shares;
 
 use crate::broker::{Against, Broker, Spec, cluster_id};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 17] = [
+const SUITES: [&str; 18] = [
     "tools",
     "versions",
     "compaction",
@@ -35,6 +36,7 @@ const SUITES: [&str; 17] = [
     "compose",
     "handover",
     "cluster",
+    "quorum",
     "share-groups",
 ];
 const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
@@ -90,6 +92,9 @@ pub fn run(args: &[String]) -> Result<()> {
     if run.wants("cluster") {
         let extent = cluster::Extent::SHORT;
         cluster::suite(against, extent, &run.folder, &mut run.report);
+    }
+    if run.wants("quorum") {
+        run.quorum()?;
     }
     run.report.close()
 }

@@ -40,6 +40,7 @@ const SUITES: &[(&str, &[&str])] = &[
     ("hello", &["xtask/src/hello.rs"]),
     ("compose", &["xtask/src/hello.rs"]),
     ("cluster", &["xtask/src/cluster"]),
+    ("quorum", &["xtask/src/interop/quorum.rs"]),
 ];
 
 fn root() -> &'static Path {
