@@ -292,10 +292,8 @@ impl Three {
             let list = ["--bootstrap-server", &own, "--list"];
             self.tool_until(TOPICS_TOOL, &list, |text| text.contains(&name))?;
         }
-        for node in &mut self.nodes {
-            node.stop()?;
-        }
-        Ok(())
+        // The others are killed: without a majority Kafka's last ones would not end in order.
+        self.nodes[0].stop().map(drop)
     }
 }
 
