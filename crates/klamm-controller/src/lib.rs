@@ -4,6 +4,7 @@
 //! - [`Controller`] (`driver/`): the running controller; one task decides, a handle asks.
 //! - [`managers`]: what it decides, as pure functions, one file per kind of request.
 //! - `raft/`: the quorum that commits the decisions, and `__cluster_metadata-0`.
+//! - `runtime`: tasks and their time: tokio, or a simulation in its place.
 //! - [`ConfigSchema`]: what the managers need to know of configs.
 
 #![forbid(unsafe_code)]
@@ -11,6 +12,7 @@
 mod driver;
 pub mod managers;
 mod raft;
+mod runtime;
 mod schema;
 
 pub use self::driver::{

@@ -9,6 +9,7 @@
 //! - [`Fs`] and [`File`]: synchronous, positional file access. Never called from code that must
 //!   not block: a page-cache append is the only file operation that runs on a network thread.
 //! - [`Env`]: the three together, cheap to clone and hand down.
+//! - [`host`]: who runs tasks, where that is not the asynchronous runtime.
 //!
 //! Dispatch is dynamic on purpose: a virtual call costs about a nanosecond and each of these
 //! calls stands for a system call of a thousand, while type parameters would reach every type
@@ -18,6 +19,7 @@
 
 mod clock;
 mod fs;
+pub mod host;
 #[cfg(feature = "real")]
 mod real;
 mod rng;

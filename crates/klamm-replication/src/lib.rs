@@ -22,6 +22,7 @@ pub mod fetcher;
 pub mod manager;
 pub mod partition;
 mod throttle;
+mod time;
 pub mod waiters;
 
 pub use manager::{

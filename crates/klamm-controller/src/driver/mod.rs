@@ -32,7 +32,6 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::ControllerRegistrationRequest;
 use klamm_records::Uuid;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 pub use self::config::{ControllerConfig, ControllerError, ControllerListener};
 pub use self::requests::Describable;
@@ -40,6 +39,7 @@ use self::serving::Observer;
 use self::task::{Decider, Operation, Step, Task};
 use crate::managers::{ApiError, Outcome};
 use crate::raft::{self, MetadataPublisher, NoTransport, RaftNode, RaftOptions, VoterEndpoint};
+use crate::runtime::{self, JoinHandle};
 
 /// Requests that may wait before those who ask have to.
 const QUEUE_LEN: usize = 4096;
@@ -121,8 +121,7 @@ impl Controller {
         if raft.is_alone() {
             task.activate().await?;
         }
-        #[expect(clippy::disallowed_methods, reason = "the driver of the pure managers")]
-        let handle = tokio::spawn(task.run());
+        let handle = runtime::spawn(task.run());
         Ok(Controller(Arc::new(Inner {
             node_id,
             cluster_id,

@@ -19,10 +19,10 @@ use klamm_protocol::messages::{
 };
 use klamm_protocol::{ErrorCode, Records, topic_name};
 use klamm_records::Uuid;
-use tokio::time::timeout;
 
 use super::Controller;
 use crate::raft::Found;
+use crate::runtime::timeout;
 
 /// From here on a request tells who asks in a place of its own.
 const REPLICA_STATE_VERSION: i16 = 15;
@@ -59,6 +59,7 @@ impl Controller {
             let left = self.0.raft.until_led_by_another();
             let either = async {
                 tokio::select! {
+                    biased;
                     () = there => {}
                     () = left => {}
                 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::config::{ControllerConfig, ControllerError};
 use crate::managers::{ApiError, Context, Sessions, brokers, controllers, elections, features};
 use crate::raft::{Leadership, RaftNode, RecordGroup, WriteError};
+use crate::runtime;
 
 /// Requests decided on in one round.
 const ROUND_MAX: usize = 1024;
@@ -215,16 +216,17 @@ impl Task {
 
     pub(super) async fn run(mut self) {
         loop {
-            let sleep = tokio::time::sleep(self.until_next_deadline());
+            let sleep = runtime::sleep(self.until_next_deadline());
             let operation = tokio::select! {
-                operation = self.requests.recv() => match operation {
-                    Some(Operation::Decide(decide)) => Some(decide),
-                    Some(Operation::Stop) | None => return,
-                },
+                biased;
                 () = self.leadership.changed() => {
                     self.follow_leadership().await;
                     continue;
                 }
+                operation = self.requests.recv() => match operation {
+                    Some(Operation::Decide(decide)) => Some(decide),
+                    Some(Operation::Stop) | None => return,
+                },
                 () = sleep => None,
             };
             if self.active_term.is_none() || self.leadership.term() != self.active_term {

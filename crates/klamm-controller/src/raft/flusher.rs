@@ -13,6 +13,7 @@ use openraft::storage::IOFlushed;
 
 use super::hard_state::{HardState, HardStateFile};
 use super::types::TypeConfig;
+use crate::runtime::spawn_blocking;
 
 /// A piece of work for the disk.
 pub(super) enum Job {
@@ -65,7 +66,8 @@ impl Flusher {
             Arc::clone(&self.queue),
         );
         // Not openraft's own `spawn_blocking`, which starts a thread each time.
-        tokio::task::spawn_blocking(move || work(&log, &hard_state, &queue));
+        // Whoever waits for it is told by the job.
+        drop(spawn_blocking(move || work(&log, &hard_state, &queue)));
     }
 }
 

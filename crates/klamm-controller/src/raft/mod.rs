@@ -11,6 +11,7 @@
 //! - `network`: the way to other controllers; `rpc`: what they say to each other; `serve`: what they
 //!   are answered.
 //! - `reading`: the log for brokers that follow it; `replica`: what such a broker makes of it.
+//! - `runtime`: what openraft runs on.
 //! - `leadership`: knowing when this node begins and ceases to lead; `status`: who else is there.
 //!
 //! On disk, below the metadata directory:
@@ -35,6 +36,7 @@ mod projection;
 mod reading;
 mod replica;
 mod rpc;
+mod runtime;
 mod serve;
 mod snapshots;
 mod state_machine;

@@ -21,6 +21,7 @@ use super::codec::SnapshotNote;
 use super::rpc::{Address, Answer, Call, Taken, decode_answer, encode_call};
 use super::snapshots::{RaftSnapshot, SnapshotFile};
 use super::types::{NodeId, TypeConfig, Vote, Voter, VoterEndpoint};
+use crate::runtime::spawn_blocking;
 
 /// Carries calls to other controllers. What it carries is opaque to it; the other side hands it to
 /// [`Controller::serve_quorum`](crate::Controller::serve_quorum).
@@ -156,7 +157,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let id = snapshot.snapshot.id;
         let failed = |error: io::Error| StreamingError::Unreachable(unreachable(&error));
         let (fs, path) = (Arc::clone(&self.network.env.fs), snapshot.snapshot.path);
-        let read = tokio::task::spawn_blocking(move || fs.read(&path)).await;
+        let read = spawn_blocking(move || fs.read(&path)).await;
         let content = read.map_err(io::Error::other).flatten().map_err(failed)?;
         let note = SnapshotNote {
             last: snapshot.meta.last_log_id,
@@ -170,6 +171,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             content,
         };
         tokio::select! {
+            biased;
             answer = self.call(&call, option.hard_ttl()) => answer.map_err(failed),
             closed = cancel => Err(closed.into()),
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use klamm_env::{FileExt, OpenMode};
-use tokio::task::spawn_blocking;
 
 use super::checkpoint::{self, CheckpointId};
 use super::{RaftNode, projection};
+use crate::runtime::spawn_blocking;
 
 /// What there is from an offset on.
 #[derive(Clone, Debug, PartialEq, Eq)]

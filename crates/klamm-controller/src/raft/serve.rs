@@ -9,6 +9,7 @@ use klamm_env::{Env, FileExt, OpenMode};
 use super::rpc::{self, Address, Call, Taken, encode_answer, encode_refusal};
 use super::snapshots::{INCOMING_PREFIX, SnapshotFile};
 use super::{RaftNode, codec, types};
+use crate::runtime::spawn_blocking;
 
 impl RaftNode {
     /// Answers another controller.
@@ -52,7 +53,7 @@ impl RaftNode {
                 };
                 let installed = raft.install_full_snapshot(vote, snapshot).await;
                 let fs = Arc::clone(&self.env.fs);
-                let removed = tokio::task::spawn_blocking(move || fs.remove_file(&path));
+                let removed = spawn_blocking(move || fs.remove_file(&path));
                 removed.await.map_err(io::Error::other)??;
                 encode_answer(&installed.map_err(io::Error::other)?)
             }
@@ -75,7 +76,7 @@ impl RaftNode {
             last_membership: note.membership,
         };
         let (fs, path) = (Arc::clone(&self.env.fs), file.path.clone());
-        let written = tokio::task::spawn_blocking(move || {
+        let written = spawn_blocking(move || {
             fs.open(&path, OpenMode::Truncate)?
                 .write_all_at(&content, 0)
         });

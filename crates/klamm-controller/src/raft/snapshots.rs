@@ -13,6 +13,7 @@ use super::codec::{self, SnapshotNote};
 use super::flusher::lock;
 use super::projection::Projection;
 use super::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::runtime::spawn_blocking;
 
 /// What names of snapshots begin with that are being received.
 pub(super) const INCOMING_PREFIX: &str = "incoming-";
@@ -163,7 +164,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let (store, projection) = (self.store.clone(), self.projection.clone());
         let (image, membership) = (Arc::clone(&self.image), self.membership.clone());
         let last = self.last;
-        let written = tokio::task::spawn_blocking(move || {
+        let written = spawn_blocking(move || {
             let snapshot = store.write(&image, last, &membership)?;
             projection.release_before(image.offset() + 1)?;
             Ok(snapshot)

@@ -16,7 +16,7 @@ openraft::declare_raft_types!(
         NodeId = NodeId,
         Node = Voter,
         LeaderId = leader_id_std::LeaderId<u64, NodeId>,
-        AsyncRuntime = openraft_rt_tokio::TokioRuntime,
+        AsyncRuntime = super::runtime::Runtime,
 );
 
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;

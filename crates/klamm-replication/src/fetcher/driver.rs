@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::error_of;
 use super::plan::{Answered, FetchLimits, FetchPlan, Round};
 use crate::manager::{EARLIEST_TIMESTAMP, FollowError, Followed, LATEST_TIMESTAMP, ReplicaManager};
+use crate::time::within;
 
 /// Why a leader could not be asked. The channel connects anew by itself with the next request.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +169,7 @@ impl<C: LeaderChannel> Fetcher<C> {
                 RoundEnd::Idle => inbox.wait().await,
                 RoundEnd::Pause(ms) => {
                     let pause = Duration::from_millis(ms.max(1).unsigned_abs());
-                    let _ = tokio::time::timeout(pause, inbox.wait()).await;
+                    within(pause, inbox.wait()).await;
                 }
             }
         }
@@ -184,10 +185,7 @@ impl<C: LeaderChannel> Fetcher<C> {
         let request = match self.next() {
             Ok(request) => request,
             Err(RoundEnd::AwaitSync) => {
-                tokio::select! {
-                    () = synced => {}
-                    () = tokio::time::sleep(SYNC_WAIT_MAX) => {}
-                }
+                within(SYNC_WAIT_MAX, synced).await;
                 return RoundEnd::AwaitSync;
             }
             Err(end) => return end,
@@ -195,8 +193,9 @@ impl<C: LeaderChannel> Fetcher<C> {
         let response = {
             let mut fetch = pin!(self.channel.fetch(request));
             tokio::select! {
+                biased;
                 response = &mut fetch => Some(response),
-                () = inbox.wait() => tokio::time::timeout(COMMANDS_LINGER, fetch).await.ok(),
+                () = inbox.wait() => within(COMMANDS_LINGER, fetch).await,
             }
         };
         match response {

@@ -77,6 +77,7 @@ use crate::fetch_session::{FetchPartition, FetchSessionCache};
 use crate::partition::{
     AlterPartitionError, FollowerFetch, IsrProposal, LeaderState, PartitionMetadata, Role,
 };
+use crate::time::within;
 
 /// The configs of a broker that replication acts on.
 #[derive(Clone, Debug)]
@@ -323,10 +324,7 @@ impl ReplicaManager {
             match self.expire() {
                 Some(next) => {
                     let sleep = next.saturating_sub(self.0.env.clock.monotonic());
-                    tokio::select! {
-                        () = tokio::time::sleep(sleep) => {}
-                        () = self.0.timer.disturbed() => {}
-                    }
+                    within(sleep, self.0.timer.disturbed()).await;
                 }
                 None => self.0.timer.disturbed().await,
             }
