@@ -339,6 +339,28 @@ fn transactions_end_in_the_index() {
 }
 
 #[test]
+fn followers_index_aborted_transactions_as_their_leader_does() {
+    let dir = TestDir::new();
+    let leader = dir.log(dense());
+    append(&leader, transactional(1, 0)).unwrap(); // 0
+    end_txn(&leader, 1, false); // 1
+    append(&leader, transactional(1, 1)).unwrap(); // 2
+    append(&leader, transactional(2, 0)).unwrap(); // 3
+    end_txn(&leader, 1, false); // 4
+    end_txn(&leader, 2, true); // 5
+    let bytes = bytes_of(&leader.read(0, usize::MAX, i64::MAX, true).unwrap());
+    let expected = leader.aborted_transactions(0, 6).unwrap();
+    assert_eq!(expected.len(), 2);
+
+    let dir = TestDir::new();
+    let follower = dir.log(dense());
+    follower.append_as_follower(&bytes, 0, 0).unwrap();
+    assert_eq!(follower.aborted_transactions(0, 6).unwrap(), expected);
+    let within = leader.aborted_transactions(0, 3).unwrap();
+    assert_eq!(follower.aborted_transactions(0, 3).unwrap(), within);
+}
+
+#[test]
 fn followers_take_offsets_as_they_are() {
     let dir = TestDir::new();
     let leader = dir.log(dense());

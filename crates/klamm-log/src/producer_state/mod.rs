@@ -235,12 +235,15 @@ impl ProducerStates {
         }
     }
 
-    /// The last stable offset once `txn` is complete, replication aside.
+    /// The last stable offset once `txn` is complete, replication aside. A follower, which is given
+    /// many batches at once, knows of transactions by then that begin behind the marker: they do
+    /// not count.
     pub(crate) fn last_stable_offset_after(&self, txn: &CompletedTxn) -> i64 {
+        let end = txn.last_offset + 1;
         self.ongoing
             .iter()
             .find(|&(_, &producer_id)| producer_id != txn.producer_id)
-            .map_or(txn.last_offset + 1, |(&first, _)| first)
+            .map_or(end, |(&first, _)| first.min(end))
     }
 
     /// Moves a transaction from the open to the ended ones.
