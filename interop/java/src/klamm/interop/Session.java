@@ -4,6 +4,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
 
@@ -80,6 +81,41 @@ final class Session {
     /** For output that holds measurements: checked by the test alone. */
     Step runUnrecorded(String tool, String... arguments) throws Exception {
         return step(tool, "", false, false, arguments);
+    }
+
+    /**
+     * For tables whose lines come in no fixed order and some columns of which are another each time:
+     * those are masked, and the width of columns does not count.
+     */
+    Step runTable(Set<String> varies, String tool, String... arguments) throws Exception {
+        Step step = step(tool, "", false, false, arguments);
+        Tool.Run run = step.run();
+        transcript.append("$ ").append(normalise(step.command())).append('\n');
+        transcript.append(text(table(run.out(), varies), true));
+        if (!run.err().isBlank()) {
+            transcript.append("[stderr]\n").append(text(run.err(), false));
+        }
+        transcript.append("[exit ").append(run.exit()).append("]\n\n");
+        return step;
+    }
+
+    private static String table(String out, Set<String> varies) {
+        List<String> lines = new ArrayList<>();
+        String[] header = {};
+        for (String line : out.split("\n")) {
+            String[] cells = line.strip().split("\\s+");
+            if (List.of(cells).stream().anyMatch(varies::contains)) {
+                header = cells;
+            } else if (cells.length == header.length) {
+                for (int i = 0; i < cells.length; i++) {
+                    if (varies.contains(header[i]) && !cells[i].equals("None") && !cells[i].equals("-1")) {
+                        cells[i] = "<" + header[i] + ">";
+                    }
+                }
+            }
+            lines.add(String.join(" ", cells));
+        }
+        return String.join("\n", lines);
     }
 
     private Step step(

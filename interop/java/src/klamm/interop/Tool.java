@@ -33,6 +33,10 @@ final class Tool {
                     Map.entry(
                             "kafka-consumer-groups",
                             "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
+                    Map.entry(
+                            "kafka-share-groups",
+                            "org.apache.kafka.tools.consumer.group.ShareGroupCommand"),
+                    Map.entry("kafka-transactions", "org.apache.kafka.tools.TransactionsCommand"),
                     Map.entry("kafka-log-dirs", "org.apache.kafka.tools.LogDirsCommand"),
                     Map.entry("kafka-dump-log", "org.apache.kafka.tools.DumpLogSegments"),
                     Map.entry("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
