@@ -7,6 +7,12 @@
 //	paced    requests of one record each at a fixed rate         paced.go
 //	idle     connections that hardly say anything                idle.go
 //
+//	rebalance      a group forms, and one more member joins      groups.go
+//	commits        offsets, one a request                        groups.go
+//	transactions   of one record each                            groups.go
+//	fill-offsets   as many committed offsets as records given    groups.go
+//	offsets-ready  waits until those are told                    groups.go
+//
 // Prints one line of JSON: what was done, in how many seconds, and how long it took if that is
 // what the verb measures.
 package main
@@ -29,12 +35,13 @@ type options struct {
 	records, size, clients, batch int
 	pinned, endToEnd              bool
 	rate, seconds, mbPerS         float64
-	connections                   int
+	connections, partitions       int
+	protocol                      string
 }
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: load produce|consume|paced|idle [flags]"))
+		fail(fmt.Errorf("usage: load VERB [flags]"))
 	}
 	o := options{}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
@@ -52,11 +59,15 @@ func main() {
 	flags.Float64Var(&o.seconds, "seconds", 5, "how long")
 	flags.Float64Var(&o.mbPerS, "mb-per-s", 0, "pace of reading; 0: none")
 	flags.IntVar(&o.connections, "connections", 1000, "connections to hold")
+	flags.IntVar(&o.partitions, "partitions", 1, "partitions of the topic")
+	flags.StringVar(&o.protocol, "protocol", "classic", "of the group: classic or consumer")
 	_ = flags.Parse(os.Args[2:])
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	verbs := map[string]func(context.Context, options) (map[string]float64, error){
 		"produce": produce, "consume": consume, "paced": paced, "idle": idle,
+		"rebalance": rebalance, "commits": commits, "transactions": transactions,
+		"fill-offsets": fillOffsets, "offsets-ready": offsetsReady,
 	}
 	verb := verbs[os.Args[1]]
 	if verb == nil {

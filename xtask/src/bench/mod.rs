@@ -6,7 +6,7 @@
 //!        └ the floor: what one thread that does nothing else needs for the same bytes
 //! ```
 //!
-//! - [`cases`]: the loads; [`pressure`]: connections and cold readers; [`startup`]: start,
+//! - [`cases`]: the loads; [`groups`]: coordinators; [`pressure`]: connections and cold readers; [`startup`]: start,
 //!   recovery, memory; [`many`]: ten thousand partitions; [`floor`].
 //! - [`session`]: a broker under measurement, the loader (`interop/go/load`).
 //! - [`results`], [`table`], [`compare`]: rows of values as JSON, Markdown, and against earlier ones.
@@ -17,6 +17,7 @@
 mod cases;
 mod compare;
 mod floor;
+mod groups;
 mod many;
 mod pressure;
 mod results;
@@ -47,9 +48,10 @@ const DURABLE_BESIDE: [(&str, &str); 2] = [
 ];
 
 /// Cases that are not loads of as many records as go.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "startup",
     many::CASE,
+    groups::CASE,
     "connections",
     "catch-up",
     "perf-tools",
@@ -84,7 +86,7 @@ impl Settings {
 
     /// Whether anything but starts and ends is measured.
     fn wants_load(&self) -> bool {
-        let without = ["startup", "recovery", many::CASE];
+        let without = ["startup", "recovery", many::CASE, groups::CASE];
         self.only.is_empty() || self.only.iter().any(|o| !without.contains(&o.as_str()))
     }
 
@@ -231,6 +233,9 @@ fn turn(session: &mut Session, calibrates: bool) -> Result<()> {
     }
     if session.settings.wants("recovery") {
         startup::recovery(session)?;
+    }
+    if session.settings.asks_for(groups::CASE) {
+        groups::coordinators(session)?;
     }
     if session.settings.asks_for(many::CASE) {
         many::partitions(session)?;
