@@ -57,14 +57,28 @@ def produce(bootstrap, work):
     assert not errors, f"{len(errors)} errors, the first: {errors[0]}"
 
 
-def consumer(bootstrap, group):
+def consumer(bootstrap, group, protocol="classic"):
     return Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": group,
+            "group.protocol": protocol,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
         }
+    )
+
+
+def check(work, message):
+    if message.error():
+        raise KafkaException(message.error())
+    work.check(
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers(),
     )
 
 
@@ -73,16 +87,7 @@ def read(reader, work, until):
     while len(work.seen) < until:
         assert time.monotonic() < end, f"only {len(work.seen)} of {until} records"
         for message in reader.consume(500, 0.5):
-            if message.error():
-                raise KafkaException(message.error())
-            work.check(
-                message.partition(),
-                message.offset(),
-                message.timestamp()[1],
-                message.key(),
-                message.value(),
-                message.headers(),
-            )
+            check(work, message)
 
 
 def produce_and_read(bootstrap, codec, each):
@@ -100,21 +105,21 @@ def produce_and_read(bootstrap, codec, each):
         reader.close()
 
 
-def commit_and_resume(bootstrap, each):
+def commit_and_resume(bootstrap, each, protocol):
     work = Workload(CLIENT, "gzip", each)
-    group = f"resume-{CLIENT}"
-    first = consumer(bootstrap, group)
+    group = f"resume-{CLIENT}-{protocol}"
+    first = consumer(bootstrap, group, protocol)
     first.subscribe([work.topic])
     read(first, work, each // 2)
     first.commit(asynchronous=False)
     first.close()
     assert len(work.seen) < each, "the first consumer has read everything"
-    second = consumer(bootstrap, group)
+    second = consumer(bootstrap, group, protocol)
     second.subscribe([work.topic])
     read(second, work, each)
     second.commit(asynchronous=False)
     second.close()
-    third = consumer(bootstrap, group)
+    third = consumer(bootstrap, group, protocol)
     third.subscribe([work.topic])
     more = third.consume(10, 2.0)
     committed = third.committed([TopicPartition(work.topic, p) for p in range(PARTITIONS)], 10)
@@ -123,13 +128,113 @@ def commit_and_resume(bootstrap, each):
     assert sum(c.offset for c in committed) == each, f"committed {committed}"
 
 
+def members_come_and_go(bootstrap, each, protocol):
+    """A second member joins and the first one leaves; nothing is read twice, nothing is left."""
+    work = Workload(CLIENT, "none", each)
+    group = f"scaled-{CLIENT}-{protocol}"
+    owned = {}
+
+    def member(name):
+        def assigned(_, partitions):
+            for p in partitions:
+                assert p.partition not in owned, f"{name} is given what {owned[p.partition]} has"
+                owned[p.partition] = name
+
+        def revoked(reader, partitions):
+            # What was read is committed before another one has the partition.
+            positions = [p for p in reader.position(partitions) if p.offset >= 0]
+            if positions:
+                reader.commit(offsets=positions, asynchronous=False)
+            for p in partitions:
+                owned.pop(p.partition, None)
+
+        reader = consumer(bootstrap, group, protocol)
+        reader.subscribe([work.topic], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
+        return reader
+
+    members = [member("first")]
+    end = time.monotonic() + 120
+    both = False
+    while len(work.seen) < each:
+        assert time.monotonic() < end, f"only {len(work.seen)} of {each} records, owned: {owned}"
+        if len(members) == 1 and not both and len(work.seen) > each // 10:
+            members.append(member("second"))
+        both = both or len(set(owned.values())) == 2
+        if len(members) == 2 and both and len(work.seen) > each // 2:
+            members.pop(0).close()
+        # Slowly, until both are there.
+        for reader in members:
+            for message in reader.consume(500 if both else 20, 0.05):
+                check(work, message)
+    for reader in members:
+        reader.close()
+    assert both, "the members never shared the topic"
+
+
+def transactions(bootstrap, each):
+    """Consumes, transforms and produces in transactions, some of which are aborted."""
+    source = f"clients-{CLIENT}-none"
+    out = f"txn-{CLIENT}"
+    create(bootstrap, out)
+    total = min(each, 5_000)
+    reader = consumer(bootstrap, f"txn-{CLIENT}", "consumer")
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": f"txn-{CLIENT}"})
+    producer.init_transactions(30)
+    reader.assign([TopicPartition(source, p, 0) for p in range(PARTITIONS)])
+    # Where the group is, by partition.
+    place = dict.fromkeys(range(PARTITIONS), 0)
+    done, turn = 0, 0
+    end = time.monotonic() + 120
+    while done < total:
+        assert time.monotonic() < end, f"only {done} of {total} records"
+        before = dict(place)
+        messages = reader.consume(min(500, total - done), 1.0)
+        if not messages:
+            continue
+        producer.begin_transaction()
+        for message in messages:
+            assert not message.error(), message.error()
+            p = message.partition()
+            assert message.offset() == place[p], f"{message.offset()} of {p}, {place[p]} is due"
+            place[p] += 1
+            producer.produce(out, key=message.key(), value=message.value() or b"", partition=p)
+        offsets = [TopicPartition(source, p, offset) for p, offset in place.items()]
+        producer.send_offsets_to_transaction(offsets, reader.consumer_group_metadata(), 30)
+        turn += 1
+        if turn % 3 == 2:
+            producer.abort_transaction(30)
+            place = before
+            for p, offset in place.items():
+                reader.seek(TopicPartition(source, p, offset))
+        else:
+            producer.commit_transaction(30)
+            done += len(messages)
+    committed = reader.committed([TopicPartition(source, p) for p in range(PARTITIONS)], 30)
+    reader.close()
+    assert sum(c.offset for c in committed) == total, f"committed {committed}"
+    reader = consumer(bootstrap, f"txn-{CLIENT}-read")
+    reader.assign([TopicPartition(out, p, 0) for p in range(PARTITIONS)])
+    read_back = 0
+    while read_back < total:
+        assert time.monotonic() < end, f"read_committed sees {read_back} of {total} records"
+        read_back += len(reader.consume(500, 0.5))
+    read_back += len(reader.consume(500, 1.0))
+    reader.close()
+    assert read_back == total, f"read_committed sees {read_back} records instead of {total}"
+
+
 def main():
     bootstrap, records = sys.argv[1], int(sys.argv[2])
     each = records // len(CODECS)
     tests = [
         (f"produce-and-read.{c}", lambda c=c: produce_and_read(bootstrap, c, each)) for c in CODECS
     ]
-    tests.append(("commit-and-resume", lambda: commit_and_resume(bootstrap, each)))
+    for p in ("classic", "consumer"):
+        tests.append((f"commit-and-resume.{p}", lambda p=p: commit_and_resume(bootstrap, each, p)))
+        tests.append(
+            (f"members-come-and-go.{p}", lambda p=p: members_come_and_go(bootstrap, each, p))
+        )
+    tests.append(("transactions", lambda: transactions(bootstrap, each)))
     run(CLIENT, sys.argv[3] if len(sys.argv) > 3 else None, tests)
 
 
