@@ -42,7 +42,8 @@ pub fn scratch(name: &str) -> Result<PathBuf> {
 /// The jars of a real Kafka, fetched once.
 pub fn kafka_jars() -> Result<PathBuf> {
     let libs = folder("kafka-4.3.1")?;
-    if libs.join("kafka-tools-4.3.1.jar").exists() {
+    let needed = ["kafka-tools-4.3.1.jar", "kafka-streams-4.3.1.jar"];
+    if needed.iter().all(|jar| libs.join(jar).exists()) {
         return Ok(libs);
     }
     eprintln!("fetching the jars of Kafka 4.3.1");

@@ -1,6 +1,7 @@
 //! `cargo xtask interop`: Kafka's own tools and everybody's clients against Klamm, and the same
 //! suites against a real Kafka, which is how the suites themselves are tested.
 
+mod franz_go;
 mod handover;
 mod quorum;
 mod shares;
@@ -8,7 +9,7 @@ mod shares;
 use crate::broker::{Against, Broker, Spec, cluster_id};
 use crate::report::{Outcome, Report};
 use crate::runtimes::{self, Java};
-use crate::{Flags, Result, bad_input, cache, cluster, hello, snapshot};
+use crate::{Flags, Result, bad_input, cache, cluster, exactly_once, hello, snapshot};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 18] = [
+const SUITES: [&str; 20] = [
     "tools",
     "versions",
     "compaction",
@@ -36,8 +37,10 @@ const SUITES: [&str; 18] = [
     "compose",
     "handover",
     "cluster",
+    "exactly-once",
     "quorum",
     "share-groups",
+    "franz-go-tests",
 ];
 const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
 const SUITE_LIMIT: Duration = Duration::from_secs(600);
@@ -85,6 +88,9 @@ pub fn run(args: &[String]) -> Result<()> {
     if run.wants("share-groups") {
         run.share_groups()?;
     }
+    if run.wants("franz-go-tests") {
+        run.franz_go_tests()?;
+    }
     // Against Kafka alone there is nobody to hand over to.
     if run.wants("handover") && against == Against::Klamm {
         run.handover()?;
@@ -92,6 +98,9 @@ pub fn run(args: &[String]) -> Result<()> {
     if run.wants("cluster") {
         let extent = cluster::Extent::SHORT;
         cluster::suite(against, extent, &run.folder, &mut run.report);
+    }
+    if run.wants("exactly-once") {
+        exactly_once::suite(against, &run.folder, &mut run.report);
     }
     if run.wants("quorum") {
         run.quorum()?;

@@ -14,6 +14,7 @@ mod cluster;
 mod codegen;
 mod config_facts;
 mod docs;
+mod exactly_once;
 mod flags;
 mod golden;
 mod hello;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         "interop" => interop::run(rest),
         "kill" => kill::run(rest),
         "cluster" => cluster::run(rest),
+        "exactly-once" => exactly_once::run(rest),
         "bench" => bench::run(rest),
         "micro" => micro::run(rest),
         // A process that `bench` starts.
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
                 interop::USAGE,
                 kill::USAGE,
                 cluster::USAGE,
+                exactly_once::USAGE,
                 bench::USAGE,
                 micro::USAGE,
                 sim::USAGE,

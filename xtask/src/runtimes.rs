@@ -136,6 +136,19 @@ pub fn go() -> Result<PathBuf> {
     Ok(out)
 }
 
+/// Franz-go's own tests, as one program.
+pub fn franz_go_tests() -> Result<PathBuf> {
+    if !cache::has("go") {
+        return Err("go is not installed".into());
+    }
+    let program = cache::folder("go")?.join("franz-go.test");
+    let mut build = Command::new("go");
+    build.args(["test", "-c", "-o"]).arg(&program);
+    build.arg("github.com/twmb/franz-go/pkg/kgo");
+    prepare(build.current_dir(cache::root().join("interop/go")))?;
+    Ok(program)
+}
+
 /// The folder with the Node program and its modules.
 pub fn node() -> Result<PathBuf> {
     for program in ["node", "npm"] {

@@ -187,18 +187,29 @@ impl Connection {
         Reader(&self.call(3, 1, &body)?).i32()
     }
 
-    /// CreateTopics v2; answers the error code.
+    /// Makes a topic of one replica; answers the error code.
     pub fn create_topic(
         &mut self,
         name: &str,
         partitions: i32,
         configs: &[(&str, &str)],
     ) -> io::Result<i16> {
+        self.create_replicated_topic(name, partitions, 1, configs)
+    }
+
+    /// CreateTopics v2; answers the error code.
+    pub fn create_replicated_topic(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        replicas: i16,
+        configs: &[(&str, &str)],
+    ) -> io::Result<i16> {
         let mut body = Writer::default();
         body.i32(1)
             .string(name)
             .i32(partitions)
-            .i16(1)
+            .i16(replicas)
             .i32(0)
             .i32(configs.len() as i32);
         for (key, value) in configs {

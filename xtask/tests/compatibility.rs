@@ -41,6 +41,8 @@ const SUITES: &[(&str, &[&str])] = &[
     ("compose", &["xtask/src/hello.rs"]),
     ("cluster", &["xtask/src/cluster"]),
     ("quorum", &["xtask/src/interop/quorum.rs"]),
+    ("exactly-once", &["xtask/src/exactly_once.rs"]),
+    ("franz-go-tests", &["xtask/src/interop/franz_go.rs"]),
 ];
 
 fn root() -> &'static Path {
@@ -308,7 +310,7 @@ fn missing(name: &str, files: &BTreeMap<String, String>) -> Option<String> {
         let begins = quoted(source[..at].chars().next_back());
         begins && (!whole || quoted(source[at + start.len()..].chars().next()))
     });
-    let generated = ["hello", "compose", "cluster"].contains(&suite);
+    let generated = ["hello", "compose", "cluster", "exactly-once"].contains(&suite);
     let found = found || generated && source.contains(&format!("\"{name}\""));
     (!found).then(|| format!("no such test in {paths:?}"))
 }

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::runtimes::Java;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +27,11 @@ impl Load {
         let mut command = java.driver("cluster-load", log);
         command.args(["--bootstrap", bootstrap, "--topic", topic]);
         command.args(["--partitions", &partitions.to_string()]);
+        Load::of(command)
+    }
+
+    /// Starts any program that tells of its progress and its verdict in the same way.
+    pub fn of(mut command: Command) -> Result<Load> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(Stdio::null());
         let mut child = command.spawn()?;

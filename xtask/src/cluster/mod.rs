@@ -3,8 +3,8 @@
 //! clients make the load and check that everything acknowledged and everything read stays, once
 //! and in order; Kafka's own tools look and reassign.
 
-mod load;
-mod nodes;
+pub mod load;
+pub mod nodes;
 
 use crate::broker::Against;
 use crate::report::Report;
@@ -97,7 +97,7 @@ struct Scenario {
 
 impl Scenario {
     fn start(against: Against, java: Java, folder: PathBuf) -> Result<Scenario> {
-        let nodes = Nodes::start(against, &folder)?;
+        let nodes = Nodes::start(against, &folder, &[])?;
         let mut scenario = Scenario {
             java,
             folder,

@@ -23,8 +23,8 @@ pub struct Shown {
 pub struct Nodes(Vec<Broker>);
 
 impl Nodes {
-    /// Starts all three and waits until each shows all.
-    pub fn start(against: Against, folder: &Path) -> Result<Nodes> {
+    /// Starts all three, with further configs, and waits until each shows all.
+    pub fn start(against: Against, folder: &Path, more: &[(&str, &str)]) -> Result<Nodes> {
         let ids = 1..=3;
         let mut specs = Vec::new();
         for id in ids.clone() {
@@ -39,7 +39,7 @@ impl Nodes {
             .collect();
         let mut nodes = Vec::new();
         for (id, spec) in ids.zip(specs) {
-            let spec = spec
+            let mut spec = spec
                 .with("node.id", id)
                 .with("controller.quorum.voters", voters.join(","))
                 .with("offsets.topic.replication.factor", 3)
@@ -51,6 +51,9 @@ impl Nodes {
                 .with("broker.heartbeat.interval.ms", 500)
                 .with("replica.lag.time.max.ms", 5000)
                 .in_cluster(CLUSTER_ID);
+            for (name, value) in more {
+                spec = spec.with(name, value);
+            }
             nodes.push(Broker::prepare(against, spec)?);
         }
         let mut nodes = Nodes(nodes);
@@ -80,7 +83,8 @@ impl Nodes {
         self.wait_for_members(id)
     }
 
-    fn wait_for_members(&mut self, id: i32) -> Result<()> {
+    /// Waits until a node shows all three.
+    pub fn wait_for_members(&mut self, id: i32) -> Result<()> {
         let node = self.node(id)?;
         let end = Instant::now() + Duration::from_secs(60);
         loop {
@@ -120,6 +124,20 @@ impl Nodes {
         Err(format!("no node shows {topic}: {why}").into())
     }
 
+    /// The node that coordinates a group (`kind` 0) or a transactional id (`kind` 1).
+    pub fn coordinator(&self, kind: i8, key: &str) -> Result<i32> {
+        let mut why = String::new();
+        for node in &self.0 {
+            match Connection::open(node.spec.port).and_then(|mut c| coordinator(&mut c, kind, key))
+            {
+                Ok(id @ 1..=3) => return Ok(id),
+                Ok(id) => why = format!("node {id}"),
+                Err(e) => why = e.to_string(),
+            }
+        }
+        Err(format!("no node tells who coordinates {key}: {why}").into())
+    }
+
     /// Waits until all replicas of a topic are in sync.
     pub fn wait_in_sync(&self, topic: &str) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(60);
@@ -157,6 +175,18 @@ impl Nodes {
         }
         Ok(())
     }
+}
+
+/// FindCoordinator v1.
+fn coordinator(connection: &mut Connection, kind: i8, key: &str) -> io::Result<i32> {
+    let mut body = Writer::default();
+    body.string(key).i8(kind);
+    let answer = connection.call(10, 1, &body)?;
+    let mut r = Reader(&answer);
+    r.i32()?;
+    r.i16()?;
+    r.string()?;
+    r.i32()
 }
 
 /// Metadata v1 of one topic.

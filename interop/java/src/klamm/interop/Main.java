@@ -11,13 +11,22 @@ public final class Main {
 
     public static void main(String[] args) throws Exception {
         Options options = Options.parse(args, 1);
-        if (args[0].equals("cluster-load")) {
-            ClusterLoad.run(options);
-            Runtime.getRuntime().halt(0);
-        }
-        Tool.install();
-        Suite suite = new Suite(args[0], options.only());
         switch (args[0]) {
+            case "cluster-load" -> ClusterLoad.run(options);
+            case "exactly-once-load" -> ExactlyOnceLoad.run(options);
+            case "exactly-once-worker" -> ExactlyOnceWorker.run(options);
+            case "word-count" -> WordCount.run(options);
+            default -> suite(args[0], options);
+        }
+        // Clients and tools leave threads behind.
+        Runtime.getRuntime().halt(0);
+    }
+
+    /** Tests, each of which prints how it went. */
+    private static void suite(String name, Options options) throws Exception {
+        Tool.install();
+        Suite suite = new Suite(name, options.only());
+        switch (name) {
             case "tools" -> {
                 Files.createDirectories(options.path("work-dir"));
                 TopicTools.add(suite, options);
@@ -25,6 +34,8 @@ public final class Main {
                 OffsetTools.add(suite, options);
                 ConfigTools.add(suite, options);
                 GroupTools.add(suite, options);
+                ShareTools.add(suite, options);
+                TransactionTools.add(suite, options);
                 BrokerTools.add(suite, options);
                 DumpTools.add(suite, options);
             }
@@ -36,10 +47,8 @@ public final class Main {
             case "share-groups" -> ShareSuite.add(suite, options);
             case "share-restarted" -> ShareSuite.addRestarted(suite, options);
             case "cross" -> ClientSuite.addCross(suite, options);
-            default -> throw new IllegalArgumentException("unknown suite " + args[0]);
+            default -> throw new IllegalArgumentException("unknown suite " + name);
         }
         suite.run();
-        // Clients and tools leave threads behind.
-        Runtime.getRuntime().halt(0);
     }
 }

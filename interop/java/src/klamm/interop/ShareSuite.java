@@ -333,15 +333,23 @@ final class ShareSuite {
                     throw e;
                 }
             }
-            List<AlterConfigOp> changes = new ArrayList<>();
-            Map<String, String> all = new HashMap<>(settings);
-            all.put("share.auto.offset.reset", "earliest");
-            all.forEach(
-                    (name, value) ->
-                            changes.add(
-                                    new AlterConfigOp(
-                                            new ConfigEntry(name, value), AlterConfigOp.OpType.SET)));
-            ConfigResource resource = new ConfigResource(ConfigResource.Type.GROUP, group);
+        }
+        Map<String, String> all = new HashMap<>(settings);
+        all.put("share.auto.offset.reset", "earliest");
+        configure(options, group, all);
+    }
+
+    /** Sets configurations of a group. */
+    static void configure(Options options, String group, Map<String, String> settings)
+            throws Exception {
+        List<AlterConfigOp> changes = new ArrayList<>();
+        settings.forEach(
+                (name, value) ->
+                        changes.add(
+                                new AlterConfigOp(
+                                        new ConfigEntry(name, value), AlterConfigOp.OpType.SET)));
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.GROUP, group);
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", options.bootstrap()))) {
             admin.incrementalAlterConfigs(Map.of(resource, changes)).all().get();
         }
     }
