@@ -14,6 +14,7 @@ use klamm_protocol::messages::assign_replicas_to_dirs_request::{
 use klamm_protocol::messages::{AssignReplicasToDirsRequest, AssignReplicasToDirsResponse};
 use klamm_records::Uuid;
 use klamm_replication::{DirectoryAssignment, DirectorySink};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 use tracing::{error, warn};
@@ -87,30 +88,39 @@ impl DirectorySink for Sender {
 
 /// What replicas report, for [`report`].
 #[derive(Debug)]
-pub(crate) struct Reports(UnboundedReceiver<DirectoryAssignment>);
+pub(crate) struct Reports {
+    received: UnboundedReceiver<DirectoryAssignment>,
+    /// Not yet taken note of by the controller.
+    pending: Pending,
+}
 
 /// The two ends of the way from replicas to the controller.
 pub(crate) fn reports() -> (Arc<dyn DirectorySink>, Reports) {
     let (sender, receiver) = unbounded_channel();
-    (Arc::new(Sender(sender)), Reports(receiver))
+    let reports = Reports {
+        received: receiver,
+        pending: Pending::new(),
+    };
+    (Arc::new(Sender(sender)), reports)
 }
 
 type Pending = BTreeMap<(Uuid, i32), Uuid>;
 
 /// Tells the controller of the directories of replicas, many at once and as often as it takes,
 /// until the task is ended. To be spawned when this broker is registered.
-pub(crate) async fn report(shared: Arc<Shared>, mut reports: Reports) {
-    let mut pending = Pending::new();
+pub(crate) async fn report(shared: Arc<Shared>, reports: Arc<AsyncMutex<Reports>>) {
+    let mut reports = reports.lock().await;
+    let Reports { received, pending } = &mut *reports;
     let mut pause = RETRY_PAUSES.0;
     loop {
         if pending.is_empty() {
-            match reports.0.recv().await {
-                Some(first) => note(&mut pending, first),
+            match received.recv().await {
+                Some(first) => note(pending, first),
                 None => return,
             }
         }
-        while let Ok(next) = reports.0.try_recv() {
-            note(&mut pending, next);
+        while let Ok(next) = received.try_recv() {
+            note(pending, next);
         }
         let batch: Pending = pending
             .iter()

@@ -24,6 +24,7 @@ use crate::movers::Movers;
 use crate::ops::Metrics;
 use crate::peers::Peers;
 use crate::settings::topic_settings;
+use crate::supervise::Supervisor;
 
 /// Configurations of brokers that take effect when they change, besides the topics' defaults.
 const DYNAMIC: [&str; 5] = [
@@ -49,6 +50,7 @@ pub(crate) struct MetadataFollower {
     pub(crate) fetchers: Fetchers,
     pub(crate) directories_changed: Arc<Notify>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) supervisor: Supervisor,
 }
 
 impl MetadataFollower {
@@ -222,14 +224,21 @@ impl MetadataPublisher for MetadataFollower {
         update: &'a MetadataUpdate,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
-            if !MetadataFollower::moves_replicas(&update.delta) {
-                self.apply(&update.delta, &update.image);
-                return;
-            }
-            let (follower, update) = (self.clone(), update.clone());
-            let applied = spawn_blocking(move || follower.apply(&update.delta, &update.image));
-            if let Err(failed) = applied.await {
-                error!(error = %failed, "a change of the metadata was not applied in full");
+            // A change that cannot be applied must not keep the next ones, or the task that brings
+            // them, from going on.
+            let (follower, changed) = (self.clone(), update.clone());
+            let apply = move || {
+                let apply = || follower.apply(&changed.delta, &changed.image);
+                follower.supervisor.round("metadata", apply)
+            };
+            let applied = if MetadataFollower::moves_replicas(&update.delta) {
+                spawn_blocking(apply).await.ok().flatten()
+            } else {
+                apply()
+            };
+            if applied.is_none() {
+                let offset = update.image.offset();
+                error!(offset, "a change of the metadata was not applied in full");
             }
         })
     }

@@ -15,6 +15,7 @@ use klamm_protocol::messages::{
 use klamm_records::{TopicPartition, Uuid};
 use klamm_replication::ProposalSink;
 use klamm_replication::partition::{IsrProposal, PartitionMetadata};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -47,32 +48,61 @@ impl ProposalSink for Sender {
 
 /// What leaders propose, for [`report`].
 #[derive(Debug)]
-pub(crate) struct Proposals(UnboundedReceiver<Proposed>);
+pub(crate) struct Proposals {
+    received: UnboundedReceiver<Proposed>,
+    pending: Pending,
+    /// Under way to the controller. Asked again if the task that did dies of a panic: a partition
+    /// waits for the answer to its proposal before it makes another.
+    asked: Pending,
+}
 
 /// The two ends of the way from leaders to the controller.
 pub(crate) fn proposals() -> (Arc<dyn ProposalSink>, Proposals) {
     let (sender, receiver) = unbounded_channel();
-    (Arc::new(Sender(sender)), Proposals(receiver))
+    (Arc::new(Sender(sender)), Proposals::new(receiver))
 }
 
 type Pending = BTreeMap<(Uuid, i32), Proposed>;
 
-/// Takes proposals to the controller and its answers back, until the task is ended. To be spawned
-/// when this broker is registered.
-pub(crate) async fn report(shared: Arc<Shared>, mut proposals: Proposals) {
-    let mut pending = Pending::new();
-    loop {
-        if pending.is_empty() {
-            match proposals.0.recv().await {
-                Some(first) => note(&mut pending, first),
-                None => return,
+impl Proposals {
+    fn new(received: UnboundedReceiver<Proposed>) -> Self {
+        Proposals {
+            received,
+            pending: Pending::new(),
+            asked: Pending::new(),
+        }
+    }
+
+    /// Waits for something to ask and takes it up; false when nobody proposes any more.
+    async fn next(&mut self) -> bool {
+        self.ask_again();
+        if self.pending.is_empty() {
+            match self.received.recv().await {
+                Some(first) => note(&mut self.pending, first),
+                None => return false,
             }
         }
-        while let Ok(next) = proposals.0.try_recv() {
-            note(&mut pending, next);
+        while let Ok(next) = self.received.try_recv() {
+            note(&mut self.pending, next);
         }
-        let asked = std::mem::take(&mut pending);
-        let request = request(shared.node_id, shared.epoch(), &asked);
+        self.asked = std::mem::take(&mut self.pending);
+        true
+    }
+
+    /// Puts back what was not answered, unless there is something newer.
+    fn ask_again(&mut self) {
+        for (key, proposed) in std::mem::take(&mut self.asked) {
+            self.pending.entry(key).or_insert(proposed);
+        }
+    }
+}
+
+/// Takes proposals to the controller and its answers back, until the task is ended. To be spawned
+/// when this broker is registered.
+pub(crate) async fn report(shared: Arc<Shared>, proposals: Arc<AsyncMutex<Proposals>>) {
+    let mut proposals = proposals.lock().await;
+    while proposals.next().await {
+        let request = request(shared.node_id, shared.epoch(), &proposals.asked);
         let answer = shared.controller.alter_partition(request).await;
         let error = match &answer {
             Ok(answer) => ErrorCode::from_code(answer.error_code),
@@ -80,14 +110,15 @@ pub(crate) async fn report(shared: Arc<Shared>, mut proposals: Proposals) {
         };
         match answer {
             Ok(answer) if error == Some(ErrorCode::None) => {
-                if settle(&shared, asked, &answer) {
+                let again = settle(&shared, &proposals.asked, &answer);
+                proposals.asked.clear();
+                if again {
                     sleep(RETRY_PAUSE).await;
                 }
             }
             _ => {
                 warn!(?error, "the controller does not change in-sync replicas");
                 sleep(RETRY_PAUSE).await;
-                pending = asked;
             }
         }
     }
@@ -136,7 +167,7 @@ fn request(node_id: i32, broker_epoch: i64, asked: &Pending) -> AlterPartitionRe
 }
 
 /// Hands the answers to the partitions; returns whether one of them will ask again at once.
-fn settle(shared: &Shared, asked: Pending, answer: &AlterPartitionResponse) -> bool {
+fn settle(shared: &Shared, asked: &Pending, answer: &AlterPartitionResponse) -> bool {
     let mut answers: BTreeMap<(Uuid, i32), &altered::PartitionData> = BTreeMap::new();
     for topic in &answer.topics {
         for partition in &topic.partitions {
@@ -145,7 +176,7 @@ fn settle(shared: &Shared, asked: Pending, answer: &AlterPartitionResponse) -> b
     }
     let mut again = false;
     for (key, proposed) in asked {
-        let answer = match answers.get(&key) {
+        let answer = match answers.get(key) {
             None => Err(ErrorCode::UnknownServerError),
             Some(answer) => match ErrorCode::from_code(answer.error_code) {
                 Some(ErrorCode::None) => Ok(committed(answer)),
@@ -218,5 +249,23 @@ mod tests {
         // The leader's own epoch is this broker's.
         assert_eq!(isr, [(5, 50), (6, 60)]);
         assert_eq!(pending.values().next().map(|p| p.proposal.id), Some(2));
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_is_asked_again_unless_there_is_something_newer() {
+        let (sender, received) = unbounded_channel();
+        let mut proposals = Proposals::new(received);
+        sender.send(proposed(1, 0, 1, &[(5, -1)])).unwrap();
+        sender.send(proposed(2, 0, 1, &[(5, -1)])).unwrap();
+        assert!(proposals.next().await);
+        assert_eq!(proposals.asked.len(), 2);
+        // Whoever asked is gone, and another one begins.
+        sender.send(proposed(2, 0, 2, &[(5, -1)])).unwrap();
+        assert!(proposals.next().await);
+        let ids: Vec<_> = proposals.asked.values().map(|p| p.proposal.id).collect();
+        assert_eq!(ids, [1, 2]);
+        proposals.asked.clear();
+        drop(sender);
+        assert!(!proposals.next().await);
     }
 }

@@ -33,6 +33,7 @@ mod follow;
 mod group_cluster;
 mod isr_changes;
 mod listeners;
+mod lookout;
 mod markers;
 mod membership;
 mod movers;
@@ -45,6 +46,7 @@ mod settings;
 mod shared;
 mod shares;
 mod start;
+mod supervise;
 mod upkeep;
 
 pub use broker::Broker;

@@ -22,6 +22,7 @@ use crate::peers::{Line, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::settings::Settings;
 use crate::shares::{Persister, SharePartitions};
+use crate::supervise::Supervisor;
 
 /// What the request handlers work with.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) share_line: Line,
     /// To other brokers, with transaction markers.
     pub(crate) marker_line: Line,
+    /// Starts tasks again that panic.
+    pub(crate) supervisor: Supervisor,
     /// Fetch what is led by other brokers.
     pub(crate) fetchers: Fetchers,
 }

@@ -18,6 +18,7 @@ use klamm_protocol::messages::BrokerRegistrationRequest;
 use klamm_protocol::topic_name;
 use klamm_records::Uuid;
 use klamm_replication::{ProposalSink, ReplicaManager, ReplicaManagerConfig};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
@@ -30,11 +31,12 @@ use crate::controller::ControllerHandle;
 use crate::coordinator_log::CoordinatorLog;
 use crate::directories;
 use crate::error::BrokerError;
-use crate::fetchers::Fetchers;
+use crate::fetchers::{Fetchers, TcpFetchers};
 use crate::follow::MetadataFollower;
 use crate::group_cluster::GroupCluster;
 use crate::isr_changes;
 use crate::listeners::{Opened, advertised, open_listeners};
+use crate::lookout;
 use crate::markers::Markers;
 use crate::membership;
 use crate::movers::Movers;
@@ -46,6 +48,7 @@ use crate::service::KafkaService;
 use crate::settings::{self, Settings};
 use crate::shared::Shared;
 use crate::shares::{self, Persister, SharePartitions};
+use crate::supervise::Supervisor;
 use crate::upkeep::Upkeep;
 
 pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, BrokerError> {
@@ -73,16 +76,31 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
     let all: Vec<&Opened> = quorum.iter().chain(&clients).collect();
     let registration = membership::registration(&shared, &config, &all);
     let mut listeners = serve(&shared, quorum, &shutdown, &mut tasks);
-    match shared.controller.observer() {
-        Some(observer) => tasks.spawn(observer.clone().run()),
-        None => tasks.spawn(membership::register_controller(shared.clone())),
-    };
+    match shared.controller.observer().cloned() {
+        Some(observer) => keep(&shared, &mut tasks, "metadata observer", move |_| {
+            observer.clone().run()
+        }),
+        None => {
+            let register = membership::register_controller;
+            keep(&shared, &mut tasks, "controller registration", register);
+            keep(&shared, &mut tasks, "lookout", lookout::watch_brokers);
+        }
+    }
     let mut upkeep = None;
     let mut cleaner = None;
     if config.is_broker() {
         join_cluster(&shared, registration, &mut tasks).await?;
-        tasks.spawn(directories::report(shared.clone(), reports));
-        tasks.spawn(isr_changes::report(shared.clone(), proposals));
+        let reports = Arc::new(AsyncMutex::new(reports));
+        keep(&shared, &mut tasks, "directory reports", move |shared| {
+            directories::report(shared, reports.clone())
+        });
+        let proposals = Arc::new(AsyncMutex::new(proposals));
+        keep(
+            &shared,
+            &mut tasks,
+            "changes of in-sync replicas",
+            move |shared| isr_changes::report(shared, proposals.clone()),
+        );
         upkeep = Some(start_upkeep(&shared)?);
         cleaner = Some(start_cleaner(&shared)?);
         listeners.extend(serve(&shared, clients, &shutdown, &mut tasks));
@@ -107,18 +125,36 @@ async fn join_cluster(
     registration: BrokerRegistrationRequest,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), BrokerError> {
-    tasks.spawn(shared.replicas.clone().run_timer());
-    let (markers, ids) = (Markers(shared.clone()), IdSource(shared.clone()));
-    let transactions = shared.transactions.clone();
-    tasks.spawn(transactions.run(Arc::new(markers), Arc::new(ids)));
+    keep(shared, tasks, "timer", |shared| {
+        shared.replicas.clone().run_timer()
+    });
+    keep(shared, tasks, "transactions", |shared| {
+        let (markers, ids) = (Markers(shared.clone()), IdSource(shared.clone()));
+        let transactions = shared.transactions.clone();
+        transactions.run(Arc::new(markers), Arc::new(ids))
+    });
     shares::start(shared, tasks);
     membership::register(shared, registration).await?;
     follow_metadata(shared).await?;
     membership::wait_until_unfenced(shared).await?;
     membership::complete_recovery(shared).await;
-    tasks.spawn(membership::heartbeats(shared.clone()));
-    tasks.spawn(membership::watch_in_sync_replicas(shared.clone()));
+    keep(shared, tasks, "heartbeats", membership::heartbeats);
+    let watch = membership::watch_in_sync_replicas;
+    keep(shared, tasks, "watch of in-sync replicas", watch);
     Ok(())
+}
+
+/// Starts a task that is started again if it panics.
+pub(crate) fn keep<F>(
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<()>,
+    task: &'static str,
+    run: impl Fn(Arc<Shared>) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (supervisor, shared) = (shared.supervisor.clone(), shared.clone());
+    tasks.spawn(supervisor.keep(task, move || run(shared.clone())));
 }
 
 /// Begins to accept connections.
@@ -138,7 +174,14 @@ fn serve(
         let service = Arc::new(KafkaService::new(shared.clone(), Arc::new(table)));
         let addresses = opened.listeners.iter().map(Listener::local_addr).collect();
         for listener in opened.listeners {
-            tasks.spawn(listener.run(service.clone(), shutdown.clone()));
+            let run = listener.run(service.clone(), shutdown.clone());
+            let (supervisor, metrics) = (shared.supervisor.clone(), shared.metrics.clone());
+            tasks.spawn(async move {
+                // It cannot be started again: the process has to be.
+                if supervisor.attempt("listener", run).await.is_none() {
+                    metrics.set_health(Health::Failed);
+                }
+            });
         }
         listeners.push(BoundListener {
             name: opened.name,
@@ -208,12 +251,14 @@ fn compose(
     let dynamic = Arc::new(ArcSwap::from_pointee(config.clone()));
     let peers = Peers::new(config.inter_broker_listener_name());
     let broker_epoch = Arc::new(AtomicI64::new(-1));
-    let fetchers = Fetchers::new(
-        replicas.clone(),
-        peers.clone(),
-        dynamic.clone(),
-        broker_epoch.clone(),
-    );
+    let supervisor = Supervisor::default();
+    let launch = TcpFetchers {
+        replicas: replicas.clone(),
+        peers: peers.clone(),
+        config: dynamic.clone(),
+        broker_epoch: broker_epoch.clone(),
+    };
+    let fetchers = Fetchers::new(launch, supervisor.clone());
     let request_timeout =
         Duration::from_millis(u64::try_from(config.request_timeout_ms()).unwrap_or(0));
     let line = |purpose: &str| {
@@ -274,6 +319,7 @@ fn compose(
         share_line: line("share-coordinator"),
         marker_line: line("txn-markers"),
         peers,
+        supervisor,
         fetchers,
     }
 }
@@ -293,6 +339,7 @@ async fn follow_metadata(shared: &Arc<Shared>) -> Result<(), BrokerError> {
         fetchers: shared.fetchers.clone(),
         directories_changed: shared.directories_changed.clone(),
         metrics: shared.metrics.clone(),
+        supervisor: shared.supervisor.clone(),
     };
     shared.controller.subscribe(Arc::new(follower)).await;
     // Logs that the metadata does not know: of topics deleted while this broker was down.
@@ -304,7 +351,8 @@ async fn follow_metadata(shared: &Arc<Shared>) -> Result<(), BrokerError> {
 
 fn start_upkeep(shared: &Arc<Shared>) -> Result<Upkeep, BrokerError> {
     let failed = on_failed_directories(shared);
-    Upkeep::start(shared.replicas.clone(), failed).map_err(BrokerError::Thread)
+    let supervisor = shared.supervisor.clone();
+    Upkeep::start(shared.replicas.clone(), supervisor, failed).map_err(BrokerError::Thread)
 }
 
 fn start_cleaner(shared: &Arc<Shared>) -> Result<CleanerThreads, BrokerError> {

@@ -10,6 +10,8 @@ use klamm_replication::ReplicaManager;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
+use crate::supervise::Supervisor;
+
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The running thread.
@@ -23,15 +25,18 @@ impl Upkeep {
     /// Starts the thread. `failed` is told of directories whose disk failed.
     pub(crate) fn start(
         replicas: ReplicaManager,
+        supervisor: Supervisor,
         failed: impl Fn(Vec<Uuid>) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let run = move || {
             while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let offline = replicas.tick();
-                if !offline.is_empty() {
-                    failed(offline);
-                }
+                supervisor.round("upkeep", || {
+                    let offline = replicas.tick();
+                    if !offline.is_empty() {
+                        failed(offline);
+                    }
+                });
             }
         };
         let thread = thread::Builder::new()

@@ -198,6 +198,18 @@ fn nothing_is_lost_when_leaders_are_killed_in_turn() {
 }
 
 #[test]
+fn a_broker_whose_process_is_gone_is_missed_before_its_session_is_over() {
+    let more = [("broker.session.timeout.ms", "600000")];
+    let roles = [Roles::Controller, Roles::Broker, Roles::Broker];
+    let mut nodes = Nodes::start(&roles, &more);
+    nodes.kill(3);
+    nodes.wait_for_images("node 3 fenced", |image| image.broker(3).unwrap().fenced);
+    // It need not wait for the end of that session either.
+    nodes.start_nodes(&[3]);
+    nodes.wait_for_images("node 3 back", |image| !image.broker(3).unwrap().fenced);
+}
+
+#[test]
 fn a_rolling_restart_loses_nothing() {
     let mut nodes = Nodes::start(&THREE, &HASTY);
     create(&nodes, &[]);

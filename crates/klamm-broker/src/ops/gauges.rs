@@ -50,7 +50,7 @@ const PARTITIONS: [(&str, &str, Test); 6] = [
 type Read = fn(&Shared) -> usize;
 
 /// The other gauges.
-const WHOLE: [(&str, &str, Read); 5] = [
+const WHOLE: [(&str, &str, Read); 6] = [
     (
         "kafka_controller_kafkacontroller_activecontrollercount",
         "1 where the cluster's active controller is.",
@@ -76,6 +76,11 @@ const WHOLE: [(&str, &str, Read); 5] = [
                 .filter(|broker| broker.fenced)
                 .count()
         },
+    ),
+    (
+        "klamm_task_panics",
+        "Panics of this broker's own tasks since its start; each was started again.",
+        |shared| usize::try_from(shared.supervisor.panics()).unwrap_or(usize::MAX),
     ),
     (
         "kafka_log_logmanager_offlinelogdirectorycount",

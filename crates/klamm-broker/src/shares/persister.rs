@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use super::partitions::expire_locks;
 use crate::auto_create;
 use crate::shared::Shared;
+use crate::start;
 
 /// How often a coordinator that is not there yet is asked.
 const TRIES: usize = 40;
@@ -215,7 +216,9 @@ impl LogPruner for StateTopicPruner {
 pub(crate) fn start(broker: &Arc<Shared>, tasks: &mut JoinSet<()>) {
     broker.persister.attach(broker);
     broker.groups.set_share_persister(broker.persister.clone());
-    let pruner = Arc::new(StateTopicPruner(broker.replicas.clone()));
-    tasks.spawn(broker.share_states.clone().run(pruner));
-    tasks.spawn(expire_locks(broker.clone()));
+    start::keep(broker, tasks, "share states", |broker| {
+        let pruner = Arc::new(StateTopicPruner(broker.replicas.clone()));
+        broker.share_states.clone().run(pruner)
+    });
+    start::keep(broker, tasks, "locks of share groups", expire_locks);
 }

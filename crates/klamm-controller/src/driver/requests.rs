@@ -147,6 +147,13 @@ impl Controller {
             .await
     }
 
+    /// Fences a broker that is known to be gone, before its session ends. Nothing happens if it has
+    /// registered anew since `epoch`, or is fenced already.
+    pub async fn fence_broker(&self, id: i32, epoch: i64) -> Result<()> {
+        self.decide(move |d| Ok(brokers::fence_gone(&d.context, d.sessions, (id, epoch))))
+            .await
+    }
+
     /// Forgets a broker.
     pub async fn unregister_broker(
         &self,

@@ -433,6 +433,24 @@ pub fn fence_expired(
     Some((id, fence(context, broker)))
 }
 
+/// Fences a broker that is known to be gone, if the registration of `epoch` still serves.
+pub fn fence_gone(
+    context: &Context<'_>,
+    sessions: &mut Sessions,
+    (id, epoch): (i32, i64),
+) -> Outcome<()> {
+    let broker = context.image.broker(id);
+    let broker = broker.filter(|broker| broker.epoch == epoch && !broker.fenced);
+    let records = broker.map(|broker| {
+        sessions.end(id);
+        fence(context, broker)
+    });
+    Outcome {
+        records: records.unwrap_or_default(),
+        reply: (),
+    }
+}
+
 /// Forgets a broker for good.
 pub fn unregister_broker(
     context: &Context<'_>,

@@ -103,6 +103,23 @@ fn refuses_heartbeats_of_another_epoch() {
 }
 
 #[test]
+fn a_broker_that_is_gone_is_fenced_before_its_session_is_over() {
+    let mut cluster = Cluster::with_brokers(2);
+    cluster.create_assigned("a", &[&[1, 2]]);
+    let epoch = cluster.image.broker(1).unwrap().epoch;
+    let mut sessions = cluster.sessions.clone();
+    // One that has registered anew is another one.
+    let outcome = brokers::fence_gone(&cluster.context(), &mut sessions, (1, epoch + 1));
+    assert!(outcome.records.is_empty());
+    let outcome = brokers::fence_gone(&cluster.context(), &mut sessions, (1, epoch));
+    cluster.replay(&outcome.records);
+    assert!(cluster.image.broker(1).unwrap().fenced);
+    assert_eq!(cluster.partition("a", 0).leader, 2);
+    let outcome = brokers::fence_gone(&cluster.context(), &mut sessions, (1, epoch));
+    assert!(outcome.records.is_empty());
+}
+
+#[test]
 fn a_silent_broker_is_fenced_once_its_session_is_over() {
     let mut cluster = Cluster::with_brokers(2);
     cluster.create_assigned("a", &[&[1, 2], &[2, 1]]);
