@@ -27,11 +27,11 @@ pub mod waiters;
 
 pub use manager::{
     BlockingPool, CoordinatorAppend, DeletedRecords, DirectoryAssignment, DirectorySink, Elected,
-    FetchParams, FetchSlices, FetchedPartition, FollowError, Followed, FollowerWish, LeaderHint,
-    LeaderStatus, LoadedRange, MoveStep, MoveTicket, OffsetAnswer, OffsetQuery, PendingProduce,
-    Prepared, ProduceContext, ProduceResult, ProducerClaim, ProposalSink, ReadIsolation,
-    ReadableReplica, ReplicaChanges, ReplicaManager, ReplicaManagerConfig, ReplicaOffsets,
-    ReplicaStatus, ThrottledPartitions, TopicRef, TopicSettings,
+    FetchParams, FetchSlices, FetchedPartition, FollowError, Followed, FollowerWish, Following,
+    LeaderHint, LeaderStatus, LoadedRange, MoveStep, MoveTicket, OffsetAnswer, OffsetQuery,
+    PendingProduce, Prepared, ProduceContext, ProduceResult, ProducerClaim, ProposalSink,
+    ReadIsolation, ReadableReplica, ReplicaChanges, ReplicaManager, ReplicaManagerConfig,
+    ReplicaOffsets, ReplicaStatus, ThrottledPartitions, TopicRef, TopicSettings,
 };
 pub use throttle::Throttle;
 pub use waiters::Isolation;

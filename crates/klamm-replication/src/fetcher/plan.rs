@@ -18,6 +18,10 @@ use crate::manager::FollowerWish;
 /// How soon a partition is looked at again that is held to a bandwidth.
 const THROTTLE_PAUSE_MS: i64 = 50;
 
+/// How long the leader may hold a fetch while the log of a partition that is left out of it is
+/// synced, in ms: that is about to be over.
+const SYNC_WAIT_MAX_MS: i32 = 5;
+
 /// How much a follower asks for, and how patiently.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchLimits {
@@ -51,7 +55,7 @@ impl Default for FetchLimits {
 pub enum Round {
     /// Send this and hand the answer to [`FetchPlan::answered`].
     Fetch(FetchRequest),
-    /// What a follower has is to be on disk before it asks for more.
+    /// What followers have is to be on disk before any of them asks for more.
     AwaitSync,
     /// All partitions pause after errors; ask again at this time, in ms of the wall clock.
     PauseUntil(i64),
@@ -149,18 +153,26 @@ impl FetchPlan {
                 resume_ms = resume_ms.min(now_ms + THROTTLE_PAUSE_MS);
                 continue;
             }
-            awaits_sync |= wish.awaits_sync;
+            if wish.awaits_sync {
+                // The others need not wait for its disk.
+                awaits_sync = true;
+                continue;
+            }
             followed.asked_epoch = Some(wish.position.current_leader_epoch);
             wanted.insert(*key, self.limits.apply(&wish));
         }
-        if awaits_sync {
-            // A fetch of the others could be held by the leader for long after the sync is over.
-            return Round::AwaitSync;
-        }
         if wanted.is_empty() {
-            return Round::PauseUntil(resume_ms);
+            return if awaits_sync {
+                Round::AwaitSync
+            } else {
+                Round::PauseUntil(resume_ms)
+            };
         }
-        Round::Fetch(self.request(&wanted, broker_epoch))
+        let mut request = self.request(&wanted, broker_epoch);
+        if awaits_sync {
+            request.max_wait_ms = request.max_wait_ms.min(SYNC_WAIT_MAX_MS);
+        }
+        Round::Fetch(request)
     }
 
     fn request(

@@ -166,6 +166,31 @@ fn a_follower_asks_for_more_once_what_it_has_is_on_disk() {
 }
 
 #[test]
+fn partitions_do_not_wait_for_the_disk_of_another_one() {
+    let (mut follower, mut plan) = following(|settings| settings.log.group_sync = true);
+    follower.settings.log.group_sync = false;
+    follower.create("u", &[partition(0, &[NODE, OTHER])]);
+    plan.follow(TopicPartition::new("u", 0), id("u"));
+    let topics = |round| match round {
+        Round::Fetch(request) => {
+            let ids: Vec<_> = request.topics.iter().map(|topic| topic.topic_id).collect();
+            (ids, request.max_wait_ms)
+        }
+        round => panic!("{round:?}"),
+    };
+    let patient = FetchLimits::default().wait_max_ms;
+    let (ids, wait) = topics(asks(&follower, &mut plan));
+    assert_eq!((ids.len(), wait), (2, patient));
+    takes(&follower, &["a"], 0);
+    let (ids, wait) = topics(asks(&follower, &mut plan));
+    assert_eq!(ids, [id("u")]);
+    assert!(wait < patient, "held for {wait} ms");
+    while follower.manager.logs().run_sync() {}
+    let (ids, wait) = topics(asks(&follower, &mut plan));
+    assert_eq!((ids.len(), wait), (2, patient));
+}
+
+#[test]
 fn a_throttled_follower_fetches_no_faster_than_the_bandwidth_until_it_has_caught_up() {
     let (follower, mut plan) =
         following(|settings| settings.follower_throttled = ThrottledPartitions::All);
