@@ -2,6 +2,8 @@
 
 mod usage;
 
+pub use usage::Cpu;
+
 use crate::wire::Connection;
 use crate::{Result, cache};
 use std::fmt::Display;
@@ -43,6 +45,8 @@ impl Display for Against {
 pub struct Spec {
     /// Holds the data, the log and Kafka's configuration.
     pub folder: PathBuf,
+    /// Where it listens.
+    pub host: String,
     pub port: u16,
     pub controller_port: u16,
     /// Kafka's heap, as `java -Xmx` takes it.
@@ -51,17 +55,21 @@ pub struct Spec {
     pub set: Vec<(String, String)>,
     /// The cluster it belongs to, where that is not one of its own.
     pub cluster_id: Option<String>,
+    /// What its command line begins with, where it does not run as it is.
+    pub prefix: Vec<String>,
 }
 
 impl Spec {
     pub fn new(folder: PathBuf) -> Result<Spec> {
         Ok(Spec {
             folder,
+            host: "127.0.0.1".into(),
             port: free_port()?,
             controller_port: free_port()?,
             heap: "768m".into(),
             set: Vec::new(),
             cluster_id: None,
+            prefix: Vec::new(),
         })
     }
 
@@ -80,22 +88,16 @@ impl Spec {
     }
 
     fn configs(&self) -> Vec<(String, String)> {
-        let (port, controller) = (self.port, self.controller_port);
+        let (host, port, controller) = (&self.host, self.port, self.controller_port);
         let mut all: Vec<(String, String)> = [
             ("process.roles", "broker,controller".into()),
             ("node.id", "1".into()),
-            (
-                "controller.quorum.voters",
-                format!("1@127.0.0.1:{controller}"),
-            ),
+            ("controller.quorum.voters", format!("1@{host}:{controller}")),
             (
                 "listeners",
-                format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
+                format!("PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}"),
             ),
-            (
-                "advertised.listeners",
-                format!("PLAINTEXT://127.0.0.1:{port}"),
-            ),
+            ("advertised.listeners", format!("PLAINTEXT://{host}:{port}")),
             ("controller.listener.names", "CONTROLLER".into()),
             ("log.dirs", self.data().display().to_string()),
             ("offsets.topic.num.partitions", "5".into()),
@@ -204,15 +206,16 @@ impl Broker {
             .create(true)
             .append(true)
             .open(self.spec.folder.join("log"))?;
-        let child = Command::new(&self.command[0])
-            .args(&self.command[1..])
+        let words: Vec<&String> = self.spec.prefix.iter().chain(&self.command).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .envs(self.environment.iter().cloned())
             .current_dir(&self.spec.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .map_err(|e| format!("{}: {e}", self.command[0]))?;
+            .map_err(|e| format!("{}: {e}", words[0]))?;
         fs::write(self.spec.folder.join("pid"), child.id().to_string())?;
         self.child = Some(child);
         Ok(())
@@ -222,7 +225,7 @@ impl Broker {
     pub fn wait_ready(&mut self) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
-            let shown = Connection::open(self.spec.port).and_then(|mut c| c.brokers());
+            let shown = self.connect().and_then(|mut c| c.brokers());
             if matches!(shown, Ok(n) if n >= 1) {
                 return Ok(());
             }
@@ -249,7 +252,11 @@ impl Broker {
     }
 
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.spec.port)
+        format!("{}:{}", self.spec.host, self.spec.port)
+    }
+
+    pub fn connect(&self) -> std::io::Result<Connection> {
+        Connection::open_at(&self.spec.host, self.spec.port)
     }
 
     /// SIGTERM, and waits; tells how long it took. An unclean end is an error.

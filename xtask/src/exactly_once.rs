@@ -4,6 +4,7 @@
 //! group takes records. What comes out is read along and must be what a model says.
 
 use crate::broker::Against;
+use crate::cluster::SETTINGS;
 use crate::cluster::load::Load;
 use crate::cluster::nodes::Nodes;
 use crate::report::Report;
@@ -189,7 +190,9 @@ struct Scenario {
 
 impl Scenario {
     fn start(against: Against, java: Java, folder: PathBuf, parts: &str) -> Result<Scenario> {
-        let nodes = Nodes::start(against, &folder, &CONFIGS)?;
+        let settings = [&SETTINGS[..], &CONFIGS[..]].concat();
+        let mut nodes = Nodes::new(against, &folder, &settings);
+        nodes.start()?;
         let bootstrap = nodes.bootstrap();
         let port = bootstrap.rsplit(':').next().unwrap_or_default().parse()?;
         let mut connection = Connection::open(port)?;
@@ -224,7 +227,11 @@ impl Scenario {
             clients.push(Client::start(words)?);
         }
         let more = [("--parts", parts), ("--rate", RATE)];
-        let load = Load::of(program("exactly-once-load", "load.log", &more))?;
+        let load = Load::of(
+            "exactly-once",
+            0,
+            program("exactly-once-load", "load.log", &more),
+        )?;
         load.wait_for_progress(0, HEADWAY, OUTAGE_MAX)
             .map_err(|e| format!("{e}{}", nodes.logs()))?;
         Ok(Scenario {

@@ -25,6 +25,7 @@ mod oracle;
 mod report;
 mod runtimes;
 mod sim;
+mod small_disk;
 mod snapshot;
 mod wire;
 
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         "kill" => kill::run(rest),
         "cluster" => cluster::run(rest),
         "exactly-once" => exactly_once::run(rest),
+        "cluster-bench" => cluster::bench(rest),
         "bench" => bench::run(rest),
         "micro" => micro::run(rest),
         // A process that `bench` starts.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
                 kill::USAGE,
                 cluster::USAGE,
                 exactly_once::USAGE,
+                cluster::BENCH_USAGE,
                 bench::USAGE,
                 micro::USAGE,
                 sim::USAGE,

@@ -131,7 +131,7 @@ pub fn go() -> Result<PathBuf> {
     build
         .args(["build", "-o"])
         .arg(format!("{}/", out.display()))
-        .args(["./suite", "./load"]);
+        .args(["./suite", "./load", "./cluster"]);
     prepare(build.current_dir(cache::root().join("interop/go")))?;
     Ok(out)
 }

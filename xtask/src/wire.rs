@@ -120,7 +120,14 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(port: u16) -> io::Result<Connection> {
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Connection::open_at("127.0.0.1", port)
+    }
+
+    /// Opens one to a numeric address.
+    pub fn open_at(host: &str, port: u16) -> io::Result<Connection> {
+        let address: SocketAddr = format!("{host}:{port}")
+            .parse()
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;

@@ -4,10 +4,10 @@ use crate::Result;
 use crate::batch::{self, Producer};
 use crate::broker::{Against, Broker, Spec};
 use crate::report::{Outcome, Report};
+use crate::small_disk::SmallDisk;
 use crate::wire::Connection;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub fn run(
@@ -37,7 +37,7 @@ pub fn run(
     }
     if wanted("data.full-disk") {
         let name = "bad-input.data.full-disk";
-        match SmallDisk::mount(&folder.join("small-disk")) {
+        match SmallDisk::mount(&folder.join("small-disk"), 24) {
             Ok(disk) => report.test(name, || full_disk(against, &folder.join("full"), &disk)),
             Err(e) => report.tell(name, Outcome::Skip(e.to_string()), None),
         }
@@ -112,35 +112,12 @@ fn other_node(against: Against, folder: &Path) -> Result<()> {
     says(&words, &["node.id", "node id", "belongs to node"])
 }
 
-/// A file system of 24 MiB.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path) -> Result<SmallDisk> {
-        fs::create_dir_all(at)?;
-        let out = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=24m", "klamm-small-disk"])
-            .arg(at)
-            .output()?;
-        if !out.status.success() {
-            return Err("no file system may be mounted here".into());
-        }
-        Ok(SmallDisk(at.to_path_buf()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 /// Of two data folders one is full: its partitions answer with a storage error, those of the other
 /// go on, and what was acknowledged can be read.
 fn full_disk(against: Against, folder: &Path, disk: &SmallDisk) -> Result<()> {
     const STORAGE_ERROR: i16 = 56;
     let spec = Spec::new(folder.to_path_buf())?;
-    let small = disk.0.join("data");
+    let small = disk.path().join("data");
     let dirs = format!("{},{}", spec.data().display(), small.display());
     let mut broker = Broker::start(against, spec.with("log.dirs", dirs))?;
     let mut connection = Connection::open(broker.spec.port)?;

@@ -30,12 +30,14 @@ use crate::runtimes::{self, Java};
 use crate::{Flags, Result, cache};
 use cases::{ALL_PACED, Bulk};
 pub use floor::serve as serve_floor;
-use results::Results;
+pub use results::{Goal, Metric, Results};
 use session::Session;
+pub use session::{figures, output};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+pub use table::{markdown as tables, write as write_tables};
 
 pub const USAGE: &str = "bench [--quick] [--full] [--only CASE] [--rounds 3] [--minutes 20] \
 [--brokers kafka,klamm,floor]
@@ -280,7 +282,8 @@ fn finish(results: &Results, json: &std::path::Path, write: bool) -> Result<()> 
     }
 }
 
-fn machine() -> Result<String> {
+/// What it all runs on.
+pub fn machine() -> Result<String> {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus
         .lines()

@@ -1,54 +1,87 @@
 //! `cargo xtask cluster`, and a short form of it in `cargo xtask interop`: three brokers under
-//! load, which are killed, paused, restarted and given other replicas meanwhile. Kafka's own
-//! clients make the load and check that everything acknowledged and everything read stays, once
-//! and in order; Kafka's own tools look and reassign.
+//! load, which are killed, paused, cut off from each other, restarted, given a full disk and other
+//! replicas meanwhile, and joined by others. Three clients make the load and check that everything
+//! acknowledged and everything read stays, once and in order; Kafka's own tools look and reassign.
+//!
+//! - [`nodes`]: the brokers; [`net`]: a network that can be cut; [`load`]: the clients.
+//! - here: kills, pauses, restarts; [`cuts`]: the network; [`disk`]: a full one; [`growth`]: more
+//!   brokers, and others; [`tools`]: what Kafka's tools are asked to do.
+//! - [`bench`]: `cargo xtask cluster-bench`, beside a real Kafka of three nodes; [`many`]: very many
+//!   partitions.
 
+mod bench;
+mod cuts;
+mod disk;
+mod growth;
 pub mod load;
+mod many;
+mod net;
 pub mod nodes;
+mod tools;
 
 use crate::broker::Against;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::runtimes::Java;
 use crate::{Flags, Result, cache};
+pub use bench::{USAGE as BENCH_USAGE, run as bench};
 use load::Load;
 use nodes::Nodes;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-pub const USAGE: &str = "cluster [--against klamm] [--kills 30] [--pauses 5] [--rolls 3]";
+pub const USAGE: &str = "cluster [--against klamm|kafka] [--kills 30] [--pauses 5] [--rolls 3] \
+[--cuts 3] [--disks 2] [--growths 2]";
 
-const TOPIC: &str = "cluster-load";
+/// Each client's topic is named after it.
+const TOPIC: &str = "cluster";
 const PARTITIONS: i32 = 6;
 /// Another one, with two replicas, which move.
 const MOVING: &str = "cluster-moving";
 /// How long clients may get nothing done: detection, election and their own timeouts.
 const OUTAGE_MAX: Duration = Duration::from_secs(45);
+/// What all nodes are told, so that faults are noticed soon.
+pub const SETTINGS: [(&str, &str); 3] = [
+    ("broker.session.timeout.ms", "3000"),
+    ("broker.heartbeat.interval.ms", "500"),
+    ("replica.lag.time.max.ms", "5000"),
+];
 
 /// How much of each.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
-    pub kills: u32,
-    pub pauses: u32,
-    pub rolls: u32,
+    kills: u32,
+    pauses: u32,
+    rolls: u32,
+    cuts: u32,
+    disks: u32,
+    growths: u32,
 }
 
 impl Extent {
-    /// Less than two minutes.
+    /// Less than four minutes.
     pub const SHORT: Extent = Extent {
-        kills: 3,
+        kills: 2,
         pauses: 1,
         rolls: 1,
+        cuts: 1,
+        disks: 1,
+        growths: 1,
     };
 }
 
 pub fn run(args: &[String]) -> Result<()> {
-    let flags = Flags::parse(args, &["against", "kills", "pauses", "rolls"])?;
+    let known = [
+        "against", "kills", "pauses", "rolls", "cuts", "disks", "growths",
+    ];
+    let flags = Flags::parse(args, &known)?;
     let against = Against::parse(flags.get("against").unwrap_or("klamm"))?;
     let extent = Extent {
         kills: flags.number("kills", 30)?,
         pauses: flags.number("pauses", 5)?,
         rolls: flags.number("rolls", 3)?,
+        cuts: flags.number("cuts", 3)?,
+        disks: flags.number("disks", 2)?,
+        growths: flags.number("growths", 2)?,
     };
     let mut report = Report::new();
     let folder = cache::scratch(&format!("cluster-{against}"))?;
@@ -62,27 +95,41 @@ pub fn suite(against: Against, extent: Extent, folder: &Path, report: &mut Repor
         Ok(java) => java,
         Err(e) => return report.missing("cluster", &e.to_string()),
     };
-    let mut started = None;
+    let mut nodes = Nodes::new(against, &folder.join("cluster"), &SETTINGS);
+    let (net, disk) = nodes.in_their_own_world();
+    let mut scenario = Scenario {
+        java,
+        folder: folder.join("cluster"),
+        loads: Vec::new(),
+        nodes,
+    };
+    let mut started = false;
     report.test("cluster.start", || {
-        let folder = folder.join("cluster");
-        std::fs::create_dir_all(&folder)?;
-        started = Some(Scenario::start(against, java, folder)?);
+        scenario.start()?;
+        started = true;
         Ok(())
     });
-    let Some(mut scenario) = started else { return };
-    for round in 0..extent.kills {
-        let name = format!("cluster.kill-{}", round + 1);
-        report.test(&name, || scenario.kill(round));
+    if !started {
+        return;
     }
-    for round in 0..extent.pauses {
-        let name = format!("cluster.pause-{}", round + 1);
-        report.test(&name, || scenario.pause(round));
+    scenario.start_loads(report);
+    scenario.faults_of_processes(extent, report);
+    match net {
+        Ok(()) => scenario.cuts(extent.cuts, report),
+        Err(e) => report.tell("cluster.cuts", Outcome::Skip(e.to_string()), None),
     }
-    for round in 0..extent.rolls {
-        let name = format!("cluster.rolling-restart-{}", round + 1);
-        report.test(&name, || scenario.roll());
+    match disk {
+        Ok(()) => (1..=extent.disks).for_each(|round| {
+            let name = format!("cluster.{}-{round}", "full-disk");
+            report.test(&name, || scenario.fill_a_disk());
+        }),
+        Err(e) => report.tell("cluster.full-disk", Outcome::Skip(e.to_string()), None),
     }
     report.test("cluster.reassignment", || scenario.reassign());
+    report.test("cluster.log-directories", || scenario.move_between_dirs());
+    for round in 1..=extent.growths {
+        scenario.grow(round, report);
+    }
     report.test("cluster.preferred-leaders", || scenario.elect_preferred());
     report.test("cluster.nothing-lost", || scenario.finish());
     report.test("cluster.ends-cleanly", || scenario.nodes.stop());
@@ -91,51 +138,75 @@ pub fn suite(against: Against, extent: Extent, folder: &Path, report: &mut Repor
 struct Scenario {
     java: Java,
     folder: PathBuf,
+    /// Before the nodes: clients end first.
+    loads: Vec<(String, Load)>,
     nodes: Nodes,
-    load: Option<Load>,
 }
 
 impl Scenario {
-    fn start(against: Against, java: Java, folder: PathBuf) -> Result<Scenario> {
-        let nodes = Nodes::start(against, &folder, &[])?;
-        let mut scenario = Scenario {
-            java,
-            folder,
-            nodes,
-            load: None,
-        };
-        scenario.create(TOPIC, PARTITIONS, 3)?;
-        scenario.create(MOVING, 4, 2)?;
-        let (bootstrap, log) = (scenario.nodes.bootstrap(), scenario.folder.join("load.log"));
-        let load = Load::start(&scenario.java, &bootstrap, TOPIC, PARTITIONS, &log)?;
-        scenario.load = Some(load);
-        Ok(scenario)
+    fn start(&mut self) -> Result<()> {
+        std::fs::create_dir_all(&self.folder)?;
+        self.nodes.start()?;
+        self.create(MOVING, 4, 2)
     }
 
-    fn create(&self, topic: &str, partitions: i32, replicas: i32) -> Result<()> {
-        let (partitions, replicas) = (partitions.to_string(), replicas.to_string());
-        self.topics(&[
-            "--create",
-            "--topic",
-            topic,
-            "--partitions",
-            &partitions,
-            "--replication-factor",
-            &replicas,
-        ])?;
-        self.nodes.wait_in_sync(topic)
+    fn start_loads(&mut self, report: &mut Report) {
+        let log = self.folder.join("load.log");
+        for (name, client) in load::clients(&self.java, &log) {
+            let test = format!("cluster.load.{name}");
+            match client {
+                Err(e) => report.missing(&test, &e.to_string()),
+                Ok(client) => report.test(&test, || {
+                    let topic = format!("{TOPIC}-{name}");
+                    self.create(&topic, PARTITIONS, 3)?;
+                    let load = Load::start(client, &self.nodes.bootstrap(), &topic, PARTITIONS)?;
+                    self.loads.push((topic, load));
+                    Ok(())
+                }),
+            }
+        }
     }
 
-    fn load(&self) -> Result<&Load> {
-        self.load.as_ref().ok_or_else(|| "there is no load".into())
+    fn faults_of_processes(&mut self, extent: Extent, report: &mut Report) {
+        for round in 0..extent.kills {
+            let name = format!("cluster.kill-{}", round + 1);
+            report.test(&name, || self.kill(round));
+        }
+        for round in 0..extent.pauses {
+            let name = format!("cluster.pause-{}", round + 1);
+            report.test(&name, || self.pause(round));
+        }
+        for round in 0..extent.rolls {
+            let name = format!("cluster.rolling-restart-{}", round + 1);
+            report.test(&name, || self.roll());
+        }
+    }
+
+    /// Waits until each client has got on by what it sends in so many seconds, after `before`.
+    /// Tells how long all of them took.
+    fn goes_on(&self, seconds: u64) -> Result<Duration> {
+        let before: Vec<u64> = self.loads.iter().map(|(_, load)| load.acked()).collect();
+        let begun = Instant::now();
+        for ((_, load), before) in self.loads.iter().zip(before) {
+            let records = load.records_of(seconds);
+            load.wait_for_progress(before, records, OUTAGE_MAX)
+                .map_err(|e| format!("{e}{}", self.nodes.logs()))?;
+        }
+        Ok(begun.elapsed())
+    }
+
+    fn all_in_sync(&self) -> Result<()> {
+        let mut topics = self.loads.iter();
+        topics.try_for_each(|(topic, _)| self.nodes.wait_in_sync(topic))
     }
 
     /// The leader of one of the partitions, another one each round.
     fn leader(&self, round: u32) -> Result<i32> {
-        let partitions = self.nodes.partitions(TOPIC)?;
+        let topic = &self.loads.first().ok_or("there is no load")?.0;
+        let partitions = self.nodes.partitions(topic)?;
         let shown = &partitions[round as usize % partitions.len()];
         match shown.leader {
-            leader @ 1..=3 => Ok(leader),
+            leader @ 1.. => Ok(leader),
             other => Err(format!("{other} leads {shown:?}").into()),
         }
     }
@@ -143,16 +214,11 @@ impl Scenario {
     /// A leader dies; the load goes on without it, and it comes back.
     fn kill(&mut self, round: u32) -> Result<()> {
         let leader = self.leader(round)?;
-        let before = self.load()?.acked();
         self.nodes.node(leader)?.kill()?;
-        let went_on = self.load()?.wait_for_progress(before, 1500, OUTAGE_MAX);
-        let went_on = went_on.map_err(|e| format!("{e}{}", self.nodes.logs()))?;
-        println!(
-            "      1500 records {} ms after node {leader} died",
-            went_on.as_millis()
-        );
+        let took = self.goes_on(2)?.as_millis();
+        println!("      2 s of load {took} ms after node {leader} died");
         self.nodes.start_again(leader)?;
-        self.nodes.wait_in_sync(TOPIC)
+        self.all_in_sync()
     }
 
     /// A leader stands still for longer than its session and does not know it when it wakes.
@@ -160,132 +226,36 @@ impl Scenario {
         let leader = self.leader(round)?;
         self.nodes.signal(leader, "STOP")?;
         std::thread::sleep(Duration::from_secs(6));
-        let before = self.load()?.acked();
-        let went_on = self.load()?.wait_for_progress(before, 500, OUTAGE_MAX);
+        let went_on = self.goes_on(1);
         self.nodes.signal(leader, "CONT")?;
-        went_on.map_err(|e| format!("{e}{}", self.nodes.logs()))?;
-        self.nodes.wait_in_sync(TOPIC)
+        went_on?;
+        self.all_in_sync()
     }
 
     /// All are restarted, one after the other and in order.
     fn roll(&mut self) -> Result<()> {
-        for id in 1..=3 {
-            let before = self.load()?.acked();
+        for id in self.nodes.ids() {
             self.nodes.node(id)?.stop()?;
-            self.load()?.wait_for_progress(before, 500, OUTAGE_MAX)?;
+            self.goes_on(1)?;
             self.nodes.start_again(id)?;
-            self.nodes.wait_in_sync(TOPIC)?;
+            self.all_in_sync()?;
         }
         Ok(())
     }
 
-    /// Every partition of a topic moves on by one node, with a throttle; a further move is
-    /// cancelled.
-    fn reassign(&mut self) -> Result<()> {
-        let before = self.nodes.partitions(MOVING)?;
-        let next = |id: i32| id % 3 + 1;
-        let moved = |shown: &nodes::Shown| -> Vec<i32> {
-            shown.replicas.iter().map(|id| next(*id)).collect()
-        };
-        let plan: Vec<(i32, Vec<i32>)> = before.iter().map(|s| (s.partition, moved(s))).collect();
-        let file = self.folder.join("reassignment.json");
-        std::fs::write(&file, reassignment(&plan))?;
-        let file = file.display().to_string();
-        let plan_file = ["--reassignment-json-file", &*file];
-        let throttle = ["--execute", "--throttle", "20000000"];
-        let told = self.reassignments(&[&plan_file[..], &throttle[..]].concat())?;
-        if !told.contains("Successfully started") {
-            return Err(told.into());
-        }
-        let mut told = String::new();
-        for _ in 0..10 {
-            told = self.reassignments(&[&plan_file[..], &["--verify"]].concat())?;
-            if !told.contains("still in progress") {
-                break;
-            }
-        }
-        if told.matches("is completed").count() != plan.len() || !told.contains("Clearing") {
-            return Err(format!("after a while --verify says:\n{told}").into());
-        }
-        let after = self.nodes.partitions(MOVING)?;
-        let wrong = after
-            .iter()
-            .zip(&plan)
-            .find(|(s, (_, to))| s.replicas != *to);
-        if let Some((shown, (_, to))) = wrong {
-            return Err(format!("{shown:?} instead of {to:?}").into());
-        }
-        let told = self.reassignments(&[&plan_file[..], &["--cancel"]].concat())?;
-        if told.contains("Error") {
-            return Err(told.into());
-        }
-        let listed = self.reassignments(&["--list"])?;
-        if !listed.contains("No partition reassignments found") {
-            return Err(listed.into());
-        }
-        self.nodes.wait_in_sync(MOVING)
-    }
-
-    /// The first of the replicas leads again, and nothing is under-replicated.
-    fn elect_preferred(&mut self) -> Result<()> {
-        let bootstrap = self.nodes.bootstrap();
-        let all = ["--election-type", "preferred", "--all-topic-partitions"];
-        let more = ["--bootstrap-server", &bootstrap];
-        self.tool(
-            "org.apache.kafka.tools.LeaderElectionCommand",
-            &[&more[..], &all[..]].concat(),
-        )?;
-        for shown in self.nodes.partitions(TOPIC)? {
-            if Some(&shown.leader) != shown.replicas.first() {
-                return Err(format!("not the preferred leader: {shown:?}").into());
-            }
-        }
-        let under = self.topics(&["--describe", "--under-replicated-partitions"])?;
-        if under.contains("Topic:") {
-            return Err(under.into());
-        }
-        Ok(())
-    }
-
+    /// Ends the clients, each of which reads everything again.
     fn finish(&mut self) -> Result<()> {
-        let load = self.load.take().ok_or("there is no load")?;
-        let verdict = load.finish()?;
-        println!("      {verdict}");
-        Ok(())
-    }
-
-    fn topics(&self, arguments: &[&str]) -> Result<String> {
-        let bootstrap = self.nodes.bootstrap();
-        let all = [&["--bootstrap-server", &*bootstrap], arguments].concat();
-        self.tool("org.apache.kafka.tools.TopicCommand", &all)
-    }
-
-    fn reassignments(&self, arguments: &[&str]) -> Result<String> {
-        let bootstrap = self.nodes.bootstrap();
-        let all = [&["--bootstrap-server", &*bootstrap], arguments].concat();
-        let class = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
-        self.tool(class, &all)
-    }
-
-    fn tool(&self, class: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = self.java.class(class);
-        let out = command.args(arguments).stdin(Stdio::null()).output()?;
-        let text = [out.stdout, out.stderr].concat();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        if out.status.success() {
-            Ok(text)
+        let mut failed = Vec::new();
+        for (_, load) in self.loads.drain(..) {
+            match load.finish() {
+                Ok(verdict) => println!("      {verdict}"),
+                Err(e) => failed.push(e.to_string()),
+            }
+        }
+        if failed.is_empty() {
+            Ok(())
         } else {
-            Err(format!("{class} {arguments:?}: {}\n{text}", out.status).into())
+            Err(failed.join("\n").into())
         }
     }
-}
-
-fn reassignment(plan: &[(i32, Vec<i32>)]) -> String {
-    let partitions: Vec<String> = plan
-        .iter()
-        .map(|(partition, replicas)| {
-            format!(r#"{{"topic":"{MOVING}","partition":{partition},"replicas":{replicas:?}}}"#)
-        })
-        .collect();
-    format!(r#"{{"version":1,"partitions":[{}]}}"#, partitions.join(","))
 }

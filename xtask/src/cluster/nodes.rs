@@ -1,14 +1,23 @@
-//! Three brokers, each with a controller, as processes on loopback.
+//! The nodes: three brokers that are controllers, too, and brokers that join them later, as
+//! processes on loopback or, where that may be, on a network of their own.
 
+use super::net::Net;
 use crate::Result;
 use crate::broker::{Against, Broker, Spec, signal};
+use crate::small_disk::SmallDisk;
 use crate::wire::{Connection, Reader, Writer};
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What every process of the cluster is told.
 const CLUSTER_ID: &str = "Q2x1c3RlciBvZiB0aHJlZQ";
+/// The brokers that are controllers, too.
+pub const CONTROLLERS: std::ops::RangeInclusive<i32> = 1..=3;
+/// The one whose second log directory can be filled.
+pub const SMALL: i32 = 2;
+const SMALL_MIB: usize = 512;
 
 /// A partition as a broker shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,77 +28,151 @@ pub struct Shown {
     pub isr: Vec<i32>,
 }
 
-/// Nodes 1 to 3, in this order.
-pub struct Nodes(Vec<Broker>);
+/// All nodes, by id. Dropping it ends them.
+pub struct Nodes {
+    against: Against,
+    folder: PathBuf,
+    nodes: BTreeMap<i32, Broker>,
+    /// Configs of all.
+    set: Vec<(String, String)>,
+    /// Ended behind the nodes.
+    pub net: Option<Net>,
+    pub disk: Option<SmallDisk>,
+}
 
 impl Nodes {
-    /// Starts all three, with further configs, and waits until each shows all.
-    pub fn start(against: Against, folder: &Path, more: &[(&str, &str)]) -> Result<Nodes> {
-        let ids = 1..=3;
+    /// Prepares a cluster; none runs yet.
+    pub fn new(against: Against, folder: &Path, set: &[(&str, &str)]) -> Nodes {
+        let set = set.iter().map(|(k, v)| ((*k).into(), (*v).into()));
+        Nodes {
+            against,
+            folder: folder.into(),
+            nodes: BTreeMap::new(),
+            set: set.collect(),
+            net: None,
+            disk: None,
+        }
+    }
+
+    /// Gives the cluster a network of its own and one of its nodes a small disk.
+    pub fn in_their_own_world(&mut self) -> (Result<()>, Result<()>) {
+        let net = Net::open().map(|net| self.net = Some(net));
+        let at = self.folder.join("small-disk");
+        let disk = SmallDisk::mount(&at, SMALL_MIB).map(|disk| self.disk = Some(disk));
+        (net, disk)
+    }
+
+    /// Starts the three first and waits until each shows all.
+    pub fn start(&mut self) -> Result<()> {
         let mut specs = Vec::new();
-        for id in ids.clone() {
-            let mut spec = Spec::new(folder.join(format!("node-{id}")))?;
-            spec.heap = "320m".into();
-            specs.push(spec);
+        for id in CONTROLLERS {
+            specs.push((id, self.spec(id)?));
         }
-        let voters: Vec<String> = ids
-            .clone()
-            .zip(&specs)
-            .map(|(id, spec)| format!("{id}@127.0.0.1:{}", spec.controller_port))
-            .collect();
-        let mut nodes = Vec::new();
-        for (id, spec) in ids.zip(specs) {
-            let mut spec = spec
-                .with("node.id", id)
-                .with("controller.quorum.voters", voters.join(","))
-                .with("offsets.topic.replication.factor", 3)
-                .with("transaction.state.log.replication.factor", 3)
-                .with("transaction.state.log.min.isr", 2)
-                .with("default.replication.factor", 3)
-                .with("min.insync.replicas", 2)
-                .with("broker.session.timeout.ms", 3000)
-                .with("broker.heartbeat.interval.ms", 500)
-                .with("replica.lag.time.max.ms", 5000)
-                .in_cluster(CLUSTER_ID);
-            for (name, value) in more {
-                spec = spec.with(name, value);
-            }
-            nodes.push(Broker::prepare(against, spec)?);
+        let voters = specs.iter();
+        let voters = voters.map(|(id, s)| format!("{id}@{}:{}", s.host, s.controller_port));
+        let voters = voters.collect::<Vec<_>>().join(",");
+        self.set.push(("controller.quorum.voters".into(), voters));
+        for (id, spec) in specs {
+            self.prepare(id, spec)?;
         }
-        let mut nodes = Nodes(nodes);
-        for node in &mut nodes.0 {
+        for node in self.nodes.values_mut() {
             node.spawn()?;
         }
-        for id in 1..=3 {
-            nodes.wait_for_members(id)?;
+        CONTROLLERS
+            .into_iter()
+            .try_for_each(|id| self.wait_for_members(id))
+    }
+
+    /// Starts another one, a broker only.
+    pub fn add(&mut self, id: i32) -> Result<()> {
+        let spec = self.spec(id)?;
+        let listener = format!("PLAINTEXT://{}:{}", spec.host, spec.port);
+        let spec = spec
+            .with("process.roles", "broker")
+            .with("listeners", listener);
+        self.prepare(id, spec)?;
+        self.start_again(id)
+    }
+
+    fn spec(&mut self, id: i32) -> Result<Spec> {
+        let mut spec = Spec::new(self.folder.join(format!("node-{id}")))?;
+        spec.heap = "320m".into();
+        if let Some(net) = &mut self.net {
+            net.add(id)?;
+            spec.host = net.address(id);
+            spec.prefix = net.prefix(id);
         }
-        Ok(nodes)
+        Ok(spec)
+    }
+
+    fn prepare(&mut self, id: i32, spec: Spec) -> Result<()> {
+        let dirs = [spec.data(), self.second_dir(id)];
+        let dirs = dirs.map(|dir| dir.display().to_string()).join(",");
+        let mut spec = spec
+            .with("node.id", id)
+            .with("log.dirs", dirs)
+            .with("offsets.topic.replication.factor", 3)
+            .with("transaction.state.log.replication.factor", 3)
+            .with("transaction.state.log.min.isr", 2)
+            .with("default.replication.factor", 3)
+            .with("min.insync.replicas", 2)
+            .in_cluster(CLUSTER_ID);
+        for (name, value) in &self.set {
+            spec = spec.with(name, value);
+        }
+        let node = Broker::prepare(self.against, spec)?;
+        self.nodes.insert(id, node);
+        Ok(())
+    }
+
+    /// The second log directory of a node.
+    pub fn second_dir(&self, id: i32) -> PathBuf {
+        match &self.disk {
+            Some(disk) if id == SMALL => disk.path().join("data"),
+            _ => self.folder.join(format!("node-{id}/data-2")),
+        }
+    }
+
+    pub fn ids(&self) -> Vec<i32> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Broker> {
+        self.nodes.values()
     }
 
     pub fn node(&mut self, id: i32) -> Result<&mut Broker> {
-        let index = usize::try_from(id - 1).unwrap_or(usize::MAX);
-        let node = self.0.get_mut(index);
+        let node = self.nodes.get_mut(&id);
         node.ok_or_else(|| format!("there is no node {id}").into())
     }
 
+    /// Ends a node for good, in order.
+    pub fn remove(&mut self, id: i32) -> Result<()> {
+        self.node(id)?.stop()?;
+        self.nodes.remove(&id);
+        Ok(())
+    }
+
     pub fn bootstrap(&self) -> String {
-        let all: Vec<String> = self.0.iter().map(Broker::bootstrap).collect();
+        let all: Vec<String> = self.nodes.values().map(Broker::bootstrap).collect();
         all.join(",")
     }
 
-    /// Starts a node that was stopped or killed; returns when it shows all three.
+    /// Starts a node that was stopped or killed; returns when it shows all that run.
     pub fn start_again(&mut self, id: i32) -> Result<()> {
         self.node(id)?.spawn()?;
         self.wait_for_members(id)
     }
 
-    /// Waits until a node shows all three.
+    /// Waits until a node shows all that run.
     pub fn wait_for_members(&mut self, id: i32) -> Result<()> {
+        let running = self.nodes.values().filter(|node| node.pid().is_some());
+        let running = i32::try_from(running.count())?;
         let node = self.node(id)?;
         let end = Instant::now() + Duration::from_secs(60);
         loop {
-            let shown = Connection::open(node.spec.port).and_then(|mut c| c.brokers());
-            if matches!(shown, Ok(3)) {
+            let shown = node.connect().and_then(|mut c| c.brokers());
+            if matches!(shown, Ok(count) if count >= running) {
                 return Ok(());
             }
             if let Some(status) = node.exited()? {
@@ -115,8 +198,8 @@ impl Nodes {
     /// A topic's partitions as any node that answers shows them.
     pub fn partitions(&self, topic: &str) -> Result<Vec<Shown>> {
         let mut why = String::new();
-        for node in &self.0 {
-            match Connection::open(node.spec.port).and_then(|mut c| shown(&mut c, topic)) {
+        for node in self.nodes.values() {
+            match node.connect().and_then(|mut c| shown(&mut c, topic)) {
                 Ok(partitions) => return Ok(partitions),
                 Err(e) => why = e.to_string(),
             }
@@ -127,10 +210,12 @@ impl Nodes {
     /// The node that coordinates a group (`kind` 0) or a transactional id (`kind` 1).
     pub fn coordinator(&self, kind: i8, key: &str) -> Result<i32> {
         let mut why = String::new();
-        for node in &self.0 {
-            match Connection::open(node.spec.port).and_then(|mut c| coordinator(&mut c, kind, key))
+        for node in self.nodes.values() {
+            match node
+                .connect()
+                .and_then(|mut c| coordinator(&mut c, kind, key))
             {
-                Ok(id @ 1..=3) => return Ok(id),
+                Ok(id @ 1..) => return Ok(id),
                 Ok(id) => why = format!("node {id}"),
                 Err(e) => why = e.to_string(),
             }
@@ -138,25 +223,36 @@ impl Nodes {
         Err(format!("no node tells who coordinates {key}: {why}").into())
     }
 
-    /// Waits until all replicas of a topic are in sync.
-    pub fn wait_in_sync(&self, topic: &str) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(60);
+    /// Waits until a topic's partitions are as they should be.
+    pub fn wait_until(
+        &self,
+        topic: &str,
+        what: &str,
+        holds: impl Fn(&Shown) -> bool,
+    ) -> Result<Duration> {
+        let begun = Instant::now();
         loop {
             let shown = self.partitions(topic);
-            let whole = |p: &Shown| p.isr.len() == p.replicas.len() && p.leader >= 0;
-            if shown.as_ref().is_ok_and(|all| all.iter().all(whole)) {
-                return Ok(());
+            if shown.as_ref().is_ok_and(|all| all.iter().all(&holds)) {
+                return Ok(begun.elapsed());
             }
-            if Instant::now() > end {
-                return Err(format!("not all in sync after 60 s: {shown:?}{}", self.logs()).into());
+            if begun.elapsed() > Duration::from_secs(60) {
+                let logs = self.logs();
+                return Err(format!("{topic}: not {what} after 60 s: {shown:?}{logs}").into());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Waits until all replicas of a topic are in sync.
+    pub fn wait_in_sync(&self, topic: &str) -> Result<()> {
+        let whole = |p: &Shown| p.isr.len() == p.replicas.len() && p.leader >= 0;
+        self.wait_until(topic, "all in sync", whole).map(drop)
     }
 
     /// The ends of all logs.
     pub fn logs(&self) -> String {
-        let logs = self.0.iter().zip(1..).map(|(node, id)| {
+        let logs = self.nodes.iter().map(|(id, node)| {
             let tail = node.log_tail();
             let lines: Vec<&str> = tail.lines().collect();
             let tail = lines[lines.len().saturating_sub(8)..].join("\n");
@@ -165,13 +261,19 @@ impl Nodes {
         logs.collect()
     }
 
-    /// Ends all in order, at the same time. The last of them has no quorum to leave any more.
+    /// Ends all in order, at the same time. The last of them has no quorum to leave any more: a
+    /// Kafka that waits for one is killed.
     pub fn stop(&mut self) -> Result<()> {
-        for node in &self.0 {
-            signal(node.pid().ok_or("it does not run")?, "TERM");
+        for node in self.nodes.values() {
+            if let Some(pid) = node.pid() {
+                signal(pid, "TERM");
+            }
         }
-        for node in &mut self.0 {
-            node.wait_ended()?;
+        for node in self.nodes.values_mut() {
+            match self.against {
+                Against::Klamm => node.wait_ended().map(drop)?,
+                Against::Kafka => node.kill()?,
+            }
         }
         Ok(())
     }

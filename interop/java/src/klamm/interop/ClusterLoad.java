@@ -22,7 +22,9 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * Load on a cluster whose brokers are killed meanwhile. An idempotent producer with {@code acks=all}
  * numbers the records of each partition, so record n must be at offset n: whoever reads checks that
  * there is no gap, no repetition and no change of order. Says {@code acked N} as it goes, and at the
- * end of its input {@code done} or {@code failed} with the reason.
+ * end of its input {@code done} or {@code failed} with the reason. Asked with a line {@code gap} it
+ * says {@code gap MS RETRIES}: how long a partition had no acknowledgement at the most since it was
+ * last asked, up to now, and how many records were sent again.
  */
 final class ClusterLoad {
     private final String topic;
@@ -36,6 +38,10 @@ final class ClusterLoad {
     private final AtomicLong[] readOf;
     private volatile boolean stopped;
     private volatile long longestGapMs;
+    /** When each partition's last acknowledgement came, and its longest pause since asked. */
+    private final AtomicLong[] lastAckOf;
+    private final AtomicLong longestPause = new AtomicLong();
+    private volatile KafkaProducer<byte[], byte[]> sender;
 
     private ClusterLoad(Options options) {
         topic = options.get("topic");
@@ -43,9 +49,11 @@ final class ClusterLoad {
         client = Map.of("bootstrap.servers", options.bootstrap(), "metadata.max.age.ms", "5000");
         ackedOf = new AtomicLong[partitions];
         readOf = new AtomicLong[partitions];
+        lastAckOf = new AtomicLong[partitions];
         for (int i = 0; i < partitions; i++) {
             ackedOf[i] = new AtomicLong();
             readOf[i] = new AtomicLong();
+            lastAckOf[i] = new AtomicLong(System.nanoTime());
         }
     }
 
@@ -57,7 +65,9 @@ final class ClusterLoad {
         reader.start();
         try (BufferedReader in =
                 new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
-            while (in.readLine() != null) {}
+            while (in.readLine() != null) {
+                load.tellGap();
+            }
         }
         load.stopped = true;
         producer.join(TimeUnit.SECONDS.toMillis(180));
@@ -68,13 +78,12 @@ final class ClusterLoad {
         if (load.failure.get() == null) {
             load.guarded(load::readAll).run();
         }
-        String failed = load.failure.get();
-        System.out.println(
-                failed == null
-                        ? "done " + load.acked.get() + " acknowledged, longest pause "
-                                + load.longestGapMs + " ms"
-                        : "failed " + failed);
-        System.out.flush();
+        if (load.failure.get() == null) {
+            long longest = load.longestGapMs;
+            System.out.println(
+                    "done " + load.acked.get() + " acknowledged, longest pause " + longest + " ms");
+            System.out.flush();
+        }
     }
 
     private interface Work {
@@ -92,7 +101,27 @@ final class ClusterLoad {
     }
 
     private void fail(String why) {
-        failure.compareAndSet(null, why);
+        if (failure.compareAndSet(null, why)) {
+            System.out.println("failed " + why.replace('\n', ' '));
+            System.out.flush();
+        }
+    }
+
+    private void tellGap() {
+        long now = System.nanoTime();
+        long longest = longestPause.getAndSet(0);
+        for (AtomicLong last : lastAckOf) {
+            longest = Math.max(longest, now - last.get());
+            last.accumulateAndGet(now, Math::max);
+        }
+        double retries =
+                sender.metrics().entrySet().stream()
+                        .filter(e -> e.getKey().name().equals("record-retry-total"))
+                        .filter(e -> e.getKey().group().equals("producer-metrics"))
+                        .mapToDouble(e -> (Double) e.getValue().metricValue())
+                        .sum();
+        System.out.println("gap " + longest / 1_000_000 + " " + (long) retries);
+        System.out.flush();
     }
 
     private void produce() throws Exception {
@@ -108,6 +137,7 @@ final class ClusterLoad {
         AtomicLong told = new AtomicLong();
         try (KafkaProducer<byte[], byte[]> producer =
                 new KafkaProducer<>(configs, new ByteArraySerializer(), new ByteArraySerializer())) {
+            sender = producer;
             for (long i = 0; !stopped && failure.get() == null; i++) {
                 int partition = (int) (i % partitions);
                 long number = next[partition]++;
@@ -126,6 +156,8 @@ final class ClusterLoad {
                             long now = System.nanoTime();
                             long gap = (now - lastAck.getAndSet(now)) / 1_000_000;
                             longestGapMs = Math.max(longestGapMs, gap);
+                            long before = lastAckOf[partition].getAndSet(now);
+                            longestPause.accumulateAndGet(now - before, Math::max);
                             long count = acked.incrementAndGet();
                             if (now - told.get() > 100_000_000L) {
                                 told.set(now);
