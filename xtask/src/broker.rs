@@ -57,6 +57,9 @@ pub struct Spec {
     pub cluster_id: Option<String>,
     /// What its command line begins with, where it does not run as it is.
     pub prefix: Vec<String>,
+    /// How its directories are formatted, as `kafka-storage format` takes it. Klamm's are by its own
+    /// command then; without it they format themselves.
+    pub format: Vec<String>,
 }
 
 impl Spec {
@@ -70,6 +73,7 @@ impl Spec {
             set: Vec::new(),
             cluster_id: None,
             prefix: Vec::new(),
+            format: Vec::new(),
         })
     }
 
@@ -81,6 +85,23 @@ impl Spec {
     pub fn in_cluster(mut self, id: &str) -> Spec {
         self.cluster_id = Some(id.into());
         self
+    }
+
+    pub fn formatted(mut self, arguments: &[&str]) -> Spec {
+        self.format = arguments.iter().map(|a| (*a).to_string()).collect();
+        self
+    }
+
+    pub fn properties(&self) -> PathBuf {
+        self.folder.join("server.properties")
+    }
+
+    fn write_properties(&self) -> Result<()> {
+        let mut text = String::new();
+        for (name, value) in self.configs() {
+            text += &format!("{name}={value}\n");
+        }
+        Ok(fs::write(self.properties(), text)?)
     }
 
     pub fn data(&self) -> PathBuf {
@@ -352,7 +373,15 @@ pub fn klamm_binary() -> Result<PathBuf> {
 }
 
 fn klamm_command(spec: &Spec) -> Result<Vec<String>> {
-    let mut command = vec![klamm_binary()?.display().to_string()];
+    let klamm = klamm_binary()?.display().to_string();
+    spec.write_properties()?;
+    if !spec.format.is_empty() {
+        if !spec.data().join("meta.properties").exists() {
+            format_klamm(&klamm, spec)?;
+        }
+        return Ok(vec![klamm, spec.properties().display().to_string()]);
+    }
+    let mut command = vec![klamm];
     for (name, value) in spec.configs() {
         command.push("--override".into());
         command.push(format!("{name}={value}"));
@@ -360,15 +389,26 @@ fn klamm_command(spec: &Spec) -> Result<Vec<String>> {
     Ok(command)
 }
 
+fn format_klamm(klamm: &str, spec: &Spec) -> Result<()> {
+    let id = spec.cluster_id.as_deref().unwrap_or_default();
+    let out = Command::new(klamm)
+        .args(["storage", "format", "--cluster-id", id, "--config"])
+        .arg(spec.properties())
+        .args(&spec.format)
+        .stdin(Stdio::null())
+        .output()?;
+    if !out.status.success() {
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        return Err(format!("formatting {} failed: {text}", spec.folder.display()).into());
+    }
+    Ok(())
+}
+
 fn kafka_command(spec: &Spec) -> Result<Vec<String>> {
     let jars = cache::kafka_jars()?;
     let classpath = format!("{}/*", jars.display());
-    let properties = spec.folder.join("server.properties");
-    let mut text = String::new();
-    for (name, value) in spec.configs() {
-        text += &format!("{name}={value}\n");
-    }
-    fs::write(&properties, text)?;
+    let properties = spec.properties();
+    spec.write_properties()?;
     let log4j = spec.folder.join("log4j2.properties");
     fs::write(&log4j, log4j_properties("INFO"))?;
     if !spec.data().join("meta.properties").exists() {
@@ -417,7 +457,9 @@ fn format_kafka(classpath: &str, properties: &Path, spec: &Spec) -> Result<()> {
         None => String::from_utf8(java(&["random-uuid"])?.stdout)?,
     };
     let properties = properties.display().to_string();
-    let out = java(&["format", "-t", id.trim(), "-c", &properties])?;
+    let mut arguments = vec!["format", "-t", id.trim(), "-c", &properties];
+    arguments.extend(spec.format.iter().map(String::as_str));
+    let out = java(&arguments)?;
     if !out.status.success() {
         let text = String::from_utf8_lossy(&out.stderr).into_owned();
         return Err(format!("formatting {} failed: {text}", spec.folder.display()).into());

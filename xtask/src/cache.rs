@@ -42,7 +42,11 @@ pub fn scratch(name: &str) -> Result<PathBuf> {
 /// The jars of a real Kafka, fetched once.
 pub fn kafka_jars() -> Result<PathBuf> {
     let libs = folder("kafka-4.3.1")?;
-    let needed = ["kafka-tools-4.3.1.jar", "kafka-streams-4.3.1.jar"];
+    let needed = [
+        "kafka-tools-4.3.1.jar",
+        "kafka-streams-4.3.1.jar",
+        "kafka-shell-4.3.1.jar",
+    ];
     if needed.iter().all(|jar| libs.join(jar).exists()) {
         return Ok(libs);
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask interop`: Kafka's own tools and everybody's clients against Klamm, and the same
 //! suites against a real Kafka, which is how the suites themselves are tested.
 
+mod controllers;
 mod franz_go;
 mod handover;
 mod quorum;

@@ -40,9 +40,15 @@ const SUITES: &[(&str, &[&str])] = &[
     ("hello", &["xtask/src/hello.rs"]),
     ("compose", &["xtask/src/hello.rs"]),
     ("cluster", &["xtask/src/cluster"]),
-    ("quorum", &["xtask/src/interop/quorum.rs"]),
     ("exactly-once", &["xtask/src/exactly_once.rs"]),
     ("franz-go-tests", &["xtask/src/interop/franz_go.rs"]),
+    (
+        "quorum",
+        &[
+            "xtask/src/interop/quorum.rs",
+            "xtask/src/interop/controllers.rs",
+        ],
+    ),
 ];
 
 fn root() -> &'static Path {

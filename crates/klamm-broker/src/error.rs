@@ -61,9 +61,13 @@ pub enum BrokerError {
     /// Several controllers, and no cluster id that all of them know.
     #[error(
         "no cluster id: with several controllers each node has to be given the same one, by the \
-         environment variable CLUSTER_ID or in the meta.properties of its log directories"
+         environment variable CLUSTER_ID or by `klamm storage format`, which writes it into the \
+         meta.properties of its log directories"
     )]
     NoClusterId,
+    /// The directory of the metadata cannot be made.
+    #[error("the directory of the metadata cannot be made: {0}")]
+    Format(#[source] io::Error),
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[source] io::Error),

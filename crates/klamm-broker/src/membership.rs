@@ -19,7 +19,7 @@ use klamm_protocol::messages::{
 use klamm_protocol::{ByteStr, ErrorCode};
 use klamm_records::Uuid;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::error::BrokerError;
 use crate::listeners::{Opened, advertised};
@@ -27,6 +27,8 @@ use crate::shared::Shared;
 
 /// How long to wait before a refused registration is repeated.
 const REGISTRATION_PAUSE: Duration = Duration::from_millis(100);
+/// How often a controller looks whether the others know where it listens.
+const VOTER_UPDATE_PAUSE: Duration = Duration::from_secs(2);
 /// How long to wait before looking again whether metadata has come.
 const IMAGE_PAUSE: Duration = Duration::from_millis(2);
 
@@ -154,6 +156,14 @@ pub(crate) async fn register_controller(shared: Arc<Shared>) {
             warn!(error = %refused, "this controller's address is not taken note of");
         }
         sleep(REGISTRATION_PAUSE).await;
+    }
+    // As a voter it may be known under the address that it had before it was restarted, or become
+    // one later.
+    loop {
+        if let Err(refused) = shared.controller.update_voter().await {
+            debug!(error = %refused, "this voter's address is not taken note of yet");
+        }
+        sleep(VOTER_UPDATE_PAUSE).await;
     }
 }
 

@@ -1,25 +1,28 @@
 //! What a node is to the quorum of controllers: one of them, or a broker that follows them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_config::BrokerConfig;
 use klamm_controller::{
-    Controller, ControllerConfig, ControllerListener, KafkaConfigs, VoterEndpoint,
+    Controller, ControllerConfig, ControllerListener, DynamicQuorum, KafkaConfigs, VoterEndpoint,
 };
 use klamm_env::Env;
 use klamm_log::LogManager;
 use klamm_log::meta_properties::MetaProperties;
 use klamm_records::Uuid;
 
-use crate::controller::{ControllerHandle, Observer, Peers, Source, configured_voters};
+use crate::controller::{
+    Contacts, ControllerHandle, Observer, Peers, Source, bootstrap_servers, configured_voters,
+    has_dynamic_quorum,
+};
 use crate::error::BrokerError;
 use crate::listeners::{Opened, advertised};
 use crate::membership;
 
 /// Features that Klamm knows and does not serve yet; new clusters start without them.
-const FEATURES_TO_COME: [&str; 1] = ["streams.version"];
+pub(crate) const FEATURES_TO_COME: [&str; 1] = ["streams.version"];
 
 /// Starts the controller of this node, or the way to those of others.
 pub(crate) async fn start(
@@ -33,17 +36,24 @@ pub(crate) async fn start(
     let source = if config.is_controller() {
         let options = ControllerConfig {
             transport: Some(peers.clone()),
-            ..controller_config(config, cluster_id, logs, opened)
+            ..controller_config(config, env, cluster_id, logs, opened)?
         };
         Source::Local(Controller::start(options, env.clone()).await?)
     } else {
-        let voters = configured_voters(config).into_keys().collect();
-        let own = (config.node_id(), metadata_directory(config, logs));
+        let contacts = if has_dynamic_quorum(config) {
+            Contacts::Servers(bootstrap_servers(config))
+        } else {
+            Contacts::Voters(configured_voters(config).into_keys().collect())
+        };
+        let own = (
+            config.node_id(),
+            metadata_directory(config, env, logs, cluster_id)?,
+        );
         Source::Observed(Arc::new(Observer::new(
             own,
             cluster_id,
             peers.clone(),
-            voters,
+            contacts,
             ms(config.controller_quorum_fetch_timeout_ms().into()),
             ms(config.int("controller.quorum.retry.backoff.ms").into()),
         )))
@@ -92,7 +102,7 @@ pub(crate) fn cluster_id(
     if let Some(configured) = config.cluster_id() {
         return Ok(configured.to_owned());
     }
-    if config.quorum_voters().len() > 1 || !config.is_controller() {
+    if config.quorum_voters().len() > 1 || has_dynamic_quorum(config) || !config.is_controller() {
         // Each would make up an id of its own, and none would talk to the others.
         return Err(BrokerError::NoClusterId);
     }
@@ -101,16 +111,17 @@ pub(crate) fn cluster_id(
 
 fn controller_config(
     config: &BrokerConfig,
+    env: &Env,
     cluster_id: &str,
     logs: &LogManager,
     opened: &[Opened],
-) -> ControllerConfig {
+) -> Result<ControllerConfig, BrokerError> {
     let metadata_dir = PathBuf::from(config.metadata_log_dir());
     let seconds = |name: &str| Duration::from_secs(u64::try_from(config.long(name)).unwrap_or(0));
     let listeners = advertised(config.advertised_controller_listeners(), opened);
     let snapshot_ms = config.metadata_log_max_snapshot_interval_ms();
     let voters = configured_voters(config).into_iter();
-    ControllerConfig {
+    Ok(ControllerConfig {
         cluster_id: Some(cluster_id.to_owned()),
         other_voters: voters
             .map(|(id, (host, port))| (id, vec![voter_endpoint(config, &host, port)]))
@@ -121,6 +132,10 @@ fn controller_config(
             .find(|voter| voter.id == config.node_id())
             .filter(|_| config.quorum_voters().len() > 1)
             .map(|voter| vec![voter_endpoint(config, &voter.host, voter.port)]),
+        dynamic: has_dynamic_quorum(config).then(|| DynamicQuorum {
+            bootstrap_servers: bootstrap_servers(config),
+            auto_join: config.boolean("controller.quorum.auto.join.enable"),
+        }),
         election_timeout: ms(config.controller_quorum_fetch_timeout_ms().into()),
         listeners: listeners
             .into_iter()
@@ -152,18 +167,43 @@ fn controller_config(
         ..ControllerConfig::new(
             config.node_id(),
             metadata_dir,
-            metadata_directory(config, logs),
+            metadata_directory(config, env, logs, cluster_id)?,
             Arc::new(KafkaConfigs::new(config.clone())),
         )
-    }
+    })
 }
 
-/// Id of the directory that the metadata lies in, or would.
-fn metadata_directory(config: &BrokerConfig, logs: &LogManager) -> Uuid {
-    let path = config.metadata_log_dir();
+/// Id of the directory that the metadata lies in. One of its own, which no topics' records are in, is
+/// formatted here where that was not done.
+fn metadata_directory(
+    config: &BrokerConfig,
+    env: &Env,
+    logs: &LogManager,
+    cluster_id: &str,
+) -> Result<Uuid, BrokerError> {
+    let dir = PathBuf::from(config.metadata_log_dir());
     let directories = logs.directories();
-    let found = directories.iter().find(|dir| dir.path == Path::new(&path));
-    found.map_or(Uuid::ZERO, |dir| dir.id)
+    if let Some(found) = directories.iter().find(|found| found.path == dir) {
+        return Ok(found.id);
+    }
+    let failed = |source| BrokerError::Directory {
+        dir: dir.clone(),
+        source,
+    };
+    let found = MetaProperties::read(&*env.fs, &dir).map_err(failed)?;
+    if let Some(id) = found.as_ref().and_then(|found| found.directory_id) {
+        return Ok(id);
+    }
+    let id = membership::new_id(env);
+    let properties = MetaProperties {
+        cluster_id: Some(cluster_id.to_owned()),
+        node_id: Some(config.node_id()),
+        directory_id: Some(id),
+        ..found.unwrap_or_default()
+    };
+    env.fs.create_dir_all(&dir).map_err(BrokerError::Format)?;
+    properties.write(&*env.fs, &dir).map_err(failed)?;
+    Ok(id)
 }
 
 /// A voter's address as all voters know it; they all listen under the same name.

@@ -389,11 +389,6 @@ fn check_supported(config: &BrokerConfig) -> Result<(), BrokerError> {
             reason,
         })
     };
-    if !config.is_controller() && config.quorum_voters().is_empty() {
-        let servers = config.list("controller.quorum.bootstrap.servers").join(",");
-        let reason = "controllers are found by controller.quorum.voters only so far";
-        return unsupported("controller.quorum.bootstrap.servers", servers, reason);
-    }
     let selector = config.text("replica.selector.class").unwrap_or_default();
     if !["", RACK_AWARE, LEADER_SELECTOR].contains(&selector) {
         let reason = "selectors of one's own are classes of Java; there is the rack-aware one";

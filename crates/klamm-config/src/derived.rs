@@ -165,6 +165,15 @@ impl BrokerConfig {
             .map_or(SecurityProtocol::Plaintext, |(_, protocol)| *protocol)
     }
 
+    /// Host and port of each of `controller.quorum.bootstrap.servers`.
+    pub fn quorum_bootstrap_servers(&self) -> Vec<(String, u16)> {
+        let servers = self.list("controller.quorum.bootstrap.servers").iter();
+        // They were checked when the configuration was loaded.
+        servers
+            .filter_map(|server| quorum::host_and_port(server))
+            .collect()
+    }
+
     /// The voters of `controller.quorum.voters`; empty if there is only this node (or bootstrap servers are given).
     pub fn quorum_voters(&self) -> &[Voter] {
         &self.derived.voters

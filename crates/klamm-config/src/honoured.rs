@@ -22,6 +22,8 @@ pub const BROKER: &[&str] = &[
     "connections.max.idle.ms",
     "controlled.shutdown.enable",
     "controller.listener.names",
+    "controller.quorum.auto.join.enable",
+    "controller.quorum.bootstrap.servers",
     "controller.quorum.fetch.timeout.ms",
     "controller.quorum.request.timeout.ms",
     "controller.quorum.retry.backoff.ms",

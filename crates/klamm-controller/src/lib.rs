@@ -16,10 +16,11 @@ mod runtime;
 mod schema;
 
 pub use self::driver::{
-    Controller, ControllerConfig, ControllerError, ControllerListener, Describable,
+    Controller, ControllerConfig, ControllerError, ControllerListener, Describable, DynamicQuorum,
 };
 pub use self::managers::{ApiError, Settings};
 pub use self::raft::{
-    MetadataPublisher, MetadataReplica, MetadataUpdate, QuorumTransport, VoterEndpoint,
+    InitialVoters, MetadataPublisher, MetadataReplica, MetadataUpdate, QuorumTransport,
+    VoterEndpoint, write_levels, write_voters,
 };
 pub use self::schema::{ConfigSchema, EffectiveConfig, KafkaConfigs};

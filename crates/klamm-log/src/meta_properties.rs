@@ -56,26 +56,26 @@ impl MetaProperties {
             .at("write", &path)
     }
 
+    /// All keys with their values, as version 1 has them.
+    pub fn values(&self) -> BTreeMap<String, String> {
+        let mut values = self.others.clone();
+        let mut set = |key: &str, value: Option<String>| {
+            if let Some(value) = value {
+                values.insert(key.to_owned(), value);
+            }
+        };
+        set("version", Some("1".to_owned()));
+        set("cluster.id", self.cluster_id.clone());
+        set("node.id", self.node_id.map(|id| id.to_string()));
+        set("directory.id", self.directory_id.map(|id| id.to_string()));
+        values
+    }
+
     fn to_text(&self) -> String {
-        let mut values: BTreeMap<&str, String> = self
-            .others
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.clone()))
-            .collect();
-        values.insert("version", "1".to_owned());
-        if let Some(id) = &self.cluster_id {
-            values.insert("cluster.id", id.clone());
-        }
-        if let Some(id) = self.node_id {
-            values.insert("node.id", id.to_string());
-        }
-        if let Some(id) = self.directory_id {
-            values.insert("directory.id", id.to_string());
-        }
         let mut text = String::from("#\n");
-        for (key, value) in values {
+        for (key, value) in self.values() {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{}={}", escape(key), escape(&value));
+            let _ = writeln!(text, "{}={}", escape(&key), escape(&value));
         }
         text
     }

@@ -54,6 +54,15 @@ impl MetadataVersion {
             .then_some(MetadataVersion(level))
     }
 
+    /// The version that a name stands for: `4.0-IV1`, or `4.0` for the newest of that release.
+    pub fn from_name(name: &str) -> Option<MetadataVersion> {
+        let release = format!("{name}-");
+        let index = LEVELS
+            .iter()
+            .rposition(|(level, _)| *level == name || level.starts_with(&release))?;
+        Self::from_level(Self::MINIMUM.0 + i16::try_from(index).ok()?)
+    }
+
     /// The level as a number.
     pub fn level(self) -> i16 {
         self.0
@@ -161,6 +170,17 @@ mod tests {
         );
         assert_eq!(MetadataVersion::from_level(6), None);
         assert_eq!(MetadataVersion::from_level(31), None);
+    }
+
+    #[test]
+    fn names_stand_for_levels() {
+        let level = |name| MetadataVersion::from_name(name).map(MetadataVersion::level);
+        assert_eq!(level("4.0-IV1"), Some(23));
+        assert_eq!(level("4.0"), Some(25));
+        assert_eq!(level("3.9"), Some(21));
+        assert_eq!(level("4.3-IV0"), Some(30));
+        assert_eq!(level("4"), None);
+        assert_eq!(level("2.8"), None);
     }
 
     #[test]

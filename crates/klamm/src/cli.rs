@@ -22,7 +22,7 @@ Configuration:
        (_ is a dot, __ an underscore, ___ a hyphen; CLUSTER_ID names the cluster)
     3. --override foo.bar=x
   Without process.roles the node is broker and controller of a cluster of one, and nothing needs to
-  be formatted. A configuration that is unknown, or known and not honoured yet, is named once at start.
+  be formatted. With controller.quorum.bootstrap.servers it does: klamm storage format --help. A configuration that is unknown, or known and not honoured yet, is named once at start.
 
 Data:
   Records, offsets and metadata live in log.dirs, ./data by default, in Kafka's own formats. One
@@ -59,6 +59,11 @@ pub(crate) enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Format data directories and look into them, as kafka-storage does
+    Storage {
+        #[command(subcommand)]
+        command: StorageCommand,
     },
     /// Ask a running broker whether it is ready (exit code 0) or not (1)
     Health {
@@ -134,6 +139,58 @@ pub(crate) enum ConfigCommand {
         #[command(flatten)]
         sources: Sources,
     },
+}
+
+/// What to do with directories.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Prepare the data directories of a node for its first start
+    ///
+    /// A cluster of one does so by itself. Where controllers come and go
+    /// (controller.quorum.bootstrap.servers) the first voters are named here.
+    Format(FormatArgs),
+    /// Say what the data directories of a node are
+    Info {
+        /// A Java properties file, such as server.properties
+        #[arg(long, short = 'c', value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print a random id for a cluster or a directory
+    RandomUuid,
+}
+
+/// How to format.
+#[derive(Debug, Args)]
+pub(crate) struct FormatArgs {
+    /// A Java properties file, such as server.properties
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The id of the cluster, the same on all nodes
+    #[arg(long, short = 't', value_name = "ID")]
+    pub(crate) cluster_id: String,
+    /// This controller is the first voter, and the only one until others are added
+    #[arg(long, short = 's', group = "voters")]
+    pub(crate) standalone: bool,
+    /// These are the first voters; all of them are formatted with the same
+    #[arg(
+        long,
+        short = 'I',
+        group = "voters",
+        value_name = "ID@HOST:PORT:DIRECTORY-ID,…"
+    )]
+    pub(crate) initial_controllers: Option<String>,
+    /// The voters are others: a broker, or a controller that is added to them later
+    #[arg(long, short = 'N', group = "voters")]
+    pub(crate) no_initial_controllers: bool,
+    /// The release whose features a new cluster begins with, such as 4.2
+    #[arg(long, short = 'r', value_name = "RELEASE")]
+    pub(crate) release_version: Option<String>,
+    /// The level of a feature that a new cluster begins with (may be repeated)
+    #[arg(long, short = 'f', value_name = "FEATURE=LEVEL")]
+    pub(crate) feature: Vec<String>,
+    /// Pass over directories that are formatted
+    #[arg(long, short = 'g')]
+    pub(crate) ignore_formatted: bool,
 }
 
 /// What a configuration belongs to.

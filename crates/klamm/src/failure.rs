@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use klamm_broker::BrokerError;
+use klamm_broker::format::FormatError;
 use klamm_broker::ops::FailureKind;
 
 use crate::settings::SettingsError;
@@ -22,6 +23,11 @@ pub(crate) enum Failure {
     },
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// What is wrong was printed.
+    #[error("there are problems with the directories")]
+    Problems,
     #[error("no answer from {address}: {source}")]
     NoHealth { address: String, source: io::Error },
     #[error("{address} is not ready: {answer}")]

@@ -8,6 +8,7 @@ mod health;
 mod logging;
 mod serve;
 mod settings;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Some(Command::Config { command }) => config_command::run(command),
+        Some(Command::Storage { command }) => storage::run(command),
         Some(Command::Health { address }) => health::ask(&address),
         None => serve::run(&cli.serve, started),
     };

@@ -9,10 +9,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const CLUSTER_ID: &str = "cXVvcnVtLW9mLXRocmVlMQ";
-const QUORUM_TOOL: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
-const TOPICS_TOOL: &str = "org.apache.kafka.tools.TopicCommand";
-const CLUSTER_TOOL: &str = "org.apache.kafka.tools.ClusterTool";
-const FEATURES_TOOL: &str = "org.apache.kafka.tools.FeatureCommand";
+pub(super) const QUORUM_TOOL: &str = "org.apache.kafka.tools.MetadataQuorumCommand";
+pub(super) const TOPICS_TOOL: &str = "org.apache.kafka.tools.TopicCommand";
+pub(super) const CLUSTER_TOOL: &str = "org.apache.kafka.tools.ClusterTool";
+pub(super) const FEATURES_TOOL: &str = "org.apache.kafka.tools.FeatureCommand";
 /// How long to ask again before something that comes in time is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -75,7 +75,8 @@ impl Run {
                 self.report.test(name, || test(&mut three));
             }
         }
-        Ok(())
+        drop(three.nodes);
+        self.controllers(three.java)
     }
 }
 
@@ -90,37 +91,17 @@ impl Three {
         Ok(())
     }
 
-    /// Runs a tool and gives what it printed.
     fn tool(&self, class: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = self.java.class(class);
-        let out = command.args(arguments).stdin(Stdio::null()).output()?;
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        if out.status.success() {
-            return Ok(text);
-        }
-        let errors = String::from_utf8_lossy(&out.stderr);
-        Err(format!("{class} {arguments:?}: {}\n{text}{errors}", out.status).into())
+        tool(&self.java, class, arguments)
     }
 
-    /// Runs a tool until its output is as asked.
     fn tool_until(
         &self,
         class: &str,
         arguments: &[&str],
         wanted: impl Fn(&str) -> bool,
     ) -> Result<String> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let told = self.tool(class, arguments);
-            match told {
-                Ok(text) if wanted(&text) => return Ok(text),
-                Ok(text) if Instant::now() > end => {
-                    return Err(format!("{class} {arguments:?} goes on saying:\n{text}").into());
-                }
-                Err(error) if Instant::now() > end => return Err(error),
-                _ => {}
-            }
-        }
+        tool_until(&self.java, class, arguments, wanted)
     }
 
     fn controller(&self, at: usize) -> String {
@@ -297,15 +278,47 @@ impl Three {
     }
 }
 
+/// Runs a tool and gives what it printed.
+pub(super) fn tool(java: &Java, class: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = java.class(class);
+    let out = command.args(arguments).stdin(Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    if out.status.success() {
+        return Ok(text);
+    }
+    let errors = String::from_utf8_lossy(&out.stderr);
+    Err(format!("{class} {arguments:?}: {}\n{text}{errors}", out.status).into())
+}
+
+/// Runs a tool until its output is as asked.
+pub(super) fn tool_until(
+    java: &Java,
+    class: &str,
+    arguments: &[&str],
+    wanted: impl Fn(&str) -> bool,
+) -> Result<String> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match tool(java, class, arguments) {
+            Ok(text) if wanted(&text) => return Ok(text),
+            Ok(text) if Instant::now() > end => {
+                return Err(format!("{class} {arguments:?} goes on saying:\n{text}").into());
+            }
+            Err(error) if Instant::now() > end => return Err(error),
+            _ => {}
+        }
+    }
+}
+
 /// What follows a name at the beginning of a line.
-fn field<'a>(text: &'a str, name: &str) -> Result<&'a str> {
+pub(super) fn field<'a>(text: &'a str, name: &str) -> Result<&'a str> {
     let found = text.lines().find_map(|line| line.strip_prefix(name));
     Ok(found
         .ok_or_else(|| format!("no {name} in:\n{text}"))?
         .trim())
 }
 
-fn expect(text: &str, holds: bool) -> Result<()> {
+pub(super) fn expect(text: &str, holds: bool) -> Result<()> {
     if holds {
         Ok(())
     } else {

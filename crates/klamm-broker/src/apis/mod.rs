@@ -67,6 +67,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod raft_voters;
 pub(crate) mod read_replica;
 mod sasl;
 mod share_acknowledge;
@@ -142,6 +143,8 @@ const BROKER_APIS: &[Entry] = &[
     entry::<ConsumerGroupDescribeRequest>(),
     entry::<ListConfigResourcesRequest>(),
     entry::<DescribeTopicPartitionsRequest>(),
+    entry::<AddRaftVoterRequest>(),
+    entry::<RemoveRaftVoterRequest>(),
     entry::<ShareGroupHeartbeatRequest>(),
     entry::<ShareGroupDescribeRequest>(),
     entry::<ShareFetchRequest>(),
@@ -193,6 +196,9 @@ const CONTROLLER_APIS: &[Entry] = &[
     entry::<AllocateProducerIdsRequest>(),
     entry::<ControllerRegistrationRequest>(),
     entry::<AssignReplicasToDirsRequest>(),
+    entry::<AddRaftVoterRequest>(),
+    entry::<RemoveRaftVoterRequest>(),
+    entry::<UpdateRaftVoterRequest>(),
 ];
 
 /// What brokers pass on to the active controller in an Envelope, for their clients.
@@ -210,6 +216,8 @@ const FORWARDED_APIS: &[Forwarded] = &[
     forwarded::<DescribeQuorumRequest>(),
     forwarded::<UpdateFeaturesRequest>(),
     forwarded::<UnregisterBrokerRequest>(),
+    forwarded::<AddRaftVoterRequest>(),
+    forwarded::<RemoveRaftVoterRequest>(),
 ];
 
 /// Whether the cluster has the consumer group protocol turned on (`group.version`).

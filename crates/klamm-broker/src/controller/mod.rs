@@ -43,7 +43,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 pub(crate) use self::envelope::{client_address, without_size};
-pub(crate) use self::observer::Observer;
+pub(crate) use self::observer::{Contacts, Observer};
 pub(crate) use self::peers::{Peers, QUORUM_KEY, QUORUM_VERSION};
 use crate::context::RequestContext;
 
@@ -118,7 +118,9 @@ impl ControllerHandle {
     pub(crate) fn new(source: Source, peers: Arc<Peers>, config: &BrokerConfig) -> Self {
         let ms = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
         ControllerHandle {
-            several: config.quorum_voters().len() > 1 || matches!(source, Source::Observed(_)),
+            several: config.quorum_voters().len() > 1
+                || has_dynamic_quorum(config)
+                || matches!(source, Source::Observed(_)),
             source,
             peers,
             request_limit: ms(config.int("request.timeout.ms").into()),
@@ -238,6 +240,14 @@ impl ControllerHandle {
         self.own(request, self.session_limit).await.map(|_| ())
     }
 
+    /// Tells the one that decides where the controller of this process listens, if that is news.
+    pub(crate) async fn update_voter(&self) -> Result<(), ApiError> {
+        match self.local().and_then(Controller::voter_update) {
+            Some(request) => self.own(request, self.session_limit).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// Gives a sign of life of the broker of this process.
     pub(crate) async fn broker_heartbeat(
         &self,
@@ -289,7 +299,7 @@ impl ControllerHandle {
         let leader = match &self.source {
             Source::Local(controller) if controller.is_active() => return Active::Here(controller),
             Source::Local(controller) => controller.leader_endpoints(),
-            Source::Observed(observer) => observer.leader().map(|leader| (leader, Vec::new())),
+            Source::Observed(observer) => observer.leader_endpoints(),
         };
         leader.map_or(Active::Unknown, |(id, endpoints)| Active::At(id, endpoints))
     }
@@ -423,6 +433,22 @@ fn own_context(api_version: i16) -> RequestContext {
         }),
         in_process: true,
     }
+}
+
+/// Whether the voters are those in the metadata log, and the configuration only tells where to ask.
+pub(crate) fn has_dynamic_quorum(config: &BrokerConfig) -> bool {
+    config.quorum_voters().is_empty() && !config.is_standalone()
+}
+
+/// The addresses in `controller.quorum.bootstrap.servers`.
+pub(crate) fn bootstrap_servers(config: &BrokerConfig) -> Vec<VoterEndpoint> {
+    let servers = config.quorum_bootstrap_servers().into_iter();
+    let endpoint = |(host, port)| VoterEndpoint {
+        name: String::new(),
+        host,
+        port,
+    };
+    servers.map(endpoint).collect()
 }
 
 /// The addresses in `controller.quorum.voters`, but for this node's own.

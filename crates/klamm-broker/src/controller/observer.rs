@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_client::{ClientError, Connection};
-use klamm_controller::MetadataReplica;
+use klamm_controller::{MetadataReplica, VoterEndpoint};
 use klamm_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
 use klamm_protocol::messages::fetch_response::{PartitionData, SnapshotId};
 use klamm_protocol::messages::fetch_snapshot_request::{
@@ -47,10 +47,40 @@ enum Failed {
 }
 
 /// Who leads the controllers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Leader {
     id: i32,
     epoch: i32,
+    /// Where it listens, as far as that was told.
+    endpoints: Vec<VoterEndpoint>,
+}
+
+/// Where controllers are asked while it is not known who leads.
+#[derive(Clone, Debug)]
+pub(crate) enum Contacts {
+    /// By id: `controller.quorum.voters` says where they are.
+    Voters(Vec<i32>),
+    /// By address: `controller.quorum.bootstrap.servers`.
+    Servers(Vec<VoterEndpoint>),
+}
+
+/// Stands for a node whose id is not known.
+const UNKNOWN_NODE: i32 = -1;
+
+impl Contacts {
+    /// One of them, each in its turn; `None` if there are none.
+    fn get(&self, turn: usize) -> Option<(i32, Vec<VoterEndpoint>)> {
+        match self {
+            Contacts::Voters(ids) => {
+                let id = ids.get(turn.checked_rem(ids.len())?)?;
+                Some((*id, Vec::new()))
+            }
+            Contacts::Servers(servers) => {
+                let server = servers.get(turn.checked_rem(servers.len())?)?;
+                Some((UNKNOWN_NODE, vec![server.clone()]))
+            }
+        }
+    }
 }
 
 /// Follows the metadata log.
@@ -60,10 +90,10 @@ pub(crate) struct Observer {
     directory_id: Uuid,
     cluster_id: String,
     peers: Arc<Peers>,
-    voters: Vec<i32>,
+    contacts: Contacts,
     replica: MetadataReplica,
     leader: Mutex<Option<Leader>>,
-    /// Which voter is asked next while it is not known who leads.
+    /// Whose turn it is while it is not known who leads.
     next: AtomicUsize,
     /// How long to wait for an answer.
     patience: Duration,
@@ -75,7 +105,7 @@ impl Observer {
         (node_id, directory_id): (i32, Uuid),
         cluster_id: &str,
         peers: Arc<Peers>,
-        voters: Vec<i32>,
+        contacts: Contacts,
         fetch_timeout: Duration,
         retry_backoff: Duration,
     ) -> Self {
@@ -84,7 +114,7 @@ impl Observer {
             directory_id,
             cluster_id: cluster_id.to_owned(),
             peers,
-            voters,
+            contacts,
             replica: MetadataReplica::default(),
             leader: Mutex::default(),
             next: AtomicUsize::new(0),
@@ -102,17 +132,27 @@ impl Observer {
         self.known().map(|leader| leader.id)
     }
 
+    /// That controller and where it listens, as far as that is known.
+    pub(crate) fn leader_endpoints(&self) -> Option<(i32, Vec<VoterEndpoint>)> {
+        self.known().map(|leader| (leader.id, leader.endpoints))
+    }
+
     fn known(&self) -> Option<Leader> {
-        *self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+        let leader = self.leader.lock();
+        leader.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes who is said to lead. An older epoch is no news; nobody in a newer one is.
-    fn note_leader(&self, id: i32, epoch: i32) {
+    fn note_leader(&self, id: i32, epoch: i32, endpoints: Vec<VoterEndpoint>) {
         let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
-        if epoch < leader.map_or(-1, |leader| leader.epoch) {
+        if epoch < leader.as_ref().map_or(-1, |leader| leader.epoch) {
             return;
         }
-        let now = (id >= 0).then_some(Leader { id, epoch });
+        let now = (id >= 0).then_some(Leader {
+            id,
+            epoch,
+            endpoints,
+        });
         if now != *leader {
             info!(leader = id, epoch, "following the controllers' leader");
             *leader = now;
@@ -126,12 +166,12 @@ impl Observer {
     /// Follows until the task is ended.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
-            let node = match self.known() {
-                Some(leader) => leader.id,
-                None if self.voters.is_empty() => return,
-                None => self.voters[self.next.fetch_add(1, Ordering::Relaxed) % self.voters.len()],
+            let leader = self.leader_endpoints();
+            let next = || self.contacts.get(self.next.fetch_add(1, Ordering::Relaxed));
+            let Some((node, endpoints)) = leader.or_else(next) else {
+                return;
             };
-            if let Err(failed) = self.step(node).await {
+            if let Err(failed) = self.step(node, &endpoints).await {
                 match &failed {
                     Failed::Metadata(_) | Failed::Answer(_) => {
                         error!(controller = node, error = %failed, "metadata does not come through");
@@ -146,22 +186,31 @@ impl Observer {
         }
     }
 
-    async fn step(&self, node: i32) -> Result<(), Failed> {
+    async fn step(&self, node: i32, endpoints: &[VoterEndpoint]) -> Result<(), Failed> {
         let fetched = timeout(self.patience, async {
-            let connection = self.peers.for_metadata(node).await?;
+            let connection = self.peers.for_metadata(node, endpoints).await?;
             let request = self.fetch_request();
             let answer = connection.request(&request).await?;
             Ok::<_, ClientError>((connection, answer))
         });
         let (connection, answer) = fetched.await.map_err(|_| Failed::Late)??;
         refused(answer.error_code)?;
+        let told = answer.node_endpoints;
         let mut topics = answer.responses.into_iter();
         let partition = topics
             .next()
             .and_then(|topic| topic.partitions.into_iter().next());
         let partition = partition.ok_or(Failed::Answer("there is no partition in it"))?;
         let leader = &partition.current_leader;
-        self.note_leader(leader.leader_id, leader.leader_epoch);
+        let endpoints = told.iter().filter(|told| told.node_id == leader.leader_id);
+        let endpoints = endpoints.filter_map(|told| {
+            Some(VoterEndpoint {
+                name: String::new(),
+                host: told.host.to_string(),
+                port: u16::try_from(told.port).ok()?,
+            })
+        });
+        self.note_leader(leader.leader_id, leader.leader_epoch, endpoints.collect());
         refused(partition.error_code)?;
         if partition.diverging_epoch.end_offset >= 0 {
             return Err(Failed::Answer(

@@ -44,7 +44,7 @@ pub(crate) struct Peers {
     client_id: String,
     connect_timeout: Duration,
     request_timeout: Duration,
-    slots: Mutex<BTreeMap<(i32, Lane), Slot>>,
+    slots: Mutex<BTreeMap<(String, u16, Lane), Slot>>,
 }
 
 impl Peers {
@@ -74,9 +74,14 @@ impl Peers {
         self.connection(node, endpoints, Lane::Requests).await
     }
 
-    /// The connection for fetches of the metadata log.
-    pub(crate) async fn for_metadata(&self, node: i32) -> Result<Connection, ClientError> {
-        self.connection(node, &[], Lane::Metadata).await
+    /// The connection for fetches of the metadata log. A negative `node` stands for whoever listens
+    /// at the first of `endpoints`.
+    pub(crate) async fn for_metadata(
+        &self,
+        node: i32,
+        endpoints: &[VoterEndpoint],
+    ) -> Result<Connection, ClientError> {
+        self.connection(node, endpoints, Lane::Metadata).await
     }
 
     /// The open connection, or a new one. Who comes meanwhile waits for the same.
@@ -86,14 +91,6 @@ impl Peers {
         endpoints: &[VoterEndpoint],
         lane: Lane,
     ) -> Result<Connection, ClientError> {
-        let slot = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.entry((node, lane)).or_default().clone()
-        };
-        let mut slot = slot.lock().await;
-        if let Some(open) = slot.as_ref().filter(|open| !open.is_closed()) {
-            return Ok(open.clone());
-        }
         let address = self
             .configured
             .get(&node)
@@ -105,6 +102,17 @@ impl Peers {
                 let unknown = format!("it is not known where controller {node} listens");
                 io::Error::new(io::ErrorKind::NotFound, unknown)
             })?;
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots
+                .entry((host.to_owned(), port, lane))
+                .or_default()
+                .clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(open) = slot.as_ref().filter(|open| !open.is_closed()) {
+            return Ok(open.clone());
+        }
         let options = ConnectOptions {
             client_id: Some(self.client_id.clone()),
             connect_timeout: self.connect_timeout,

@@ -12,7 +12,7 @@ use klamm_records::Uuid;
 use thiserror::Error;
 
 use crate::managers::{Settings, features};
-use crate::raft::{QuorumTransport, VoterEndpoint};
+use crate::raft::{Joining, QuorumTransport, VoterEndpoint, Voters};
 use crate::schema::ConfigSchema;
 
 /// Where a controller can be reached by other nodes.
@@ -38,6 +38,16 @@ impl From<&ControllerListener> for VoterEndpoint {
     }
 }
 
+/// A quorum whose voters are in its log and can be changed (KIP-853).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DynamicQuorum {
+    /// `controller.quorum.bootstrap.servers`: where to ask for the controller that leads. The name of
+    /// the listener is of no account.
+    pub bootstrap_servers: Vec<VoterEndpoint>,
+    /// `controller.quorum.auto.join.enable`: whether this controller makes itself a voter.
+    pub auto_join: bool,
+}
+
 /// How a controller is started.
 #[derive(Clone)]
 pub struct ControllerConfig {
@@ -55,6 +65,10 @@ pub struct ControllerConfig {
     /// Where the others are told that this voter listens, if that is not what `listeners` says: all
     /// voters of a new quorum have to begin with the same.
     pub voter_endpoints: Option<Vec<VoterEndpoint>>,
+    /// Set where voters are not configured but found: those in the log, or those that the metadata
+    /// directory was formatted with. A controller that is not among them follows the others until it
+    /// is made a voter.
+    pub dynamic: Option<DynamicQuorum>,
     /// The way to them; without other voters there is no need for one.
     pub transport: Option<Arc<dyn QuorumTransport>>,
     /// `controller.quorum.fetch.timeout.ms`: how long this node goes without hearing of the leader
@@ -85,19 +99,38 @@ pub struct ControllerConfig {
 impl ControllerConfig {
     /// The voters as the quorum begins with them. Where there are several, a voter's directory is
     /// not told to the others beforehand, so none is named: all have to begin with the same.
-    pub(super) fn voters(&self) -> BTreeMap<i32, (Uuid, Vec<VoterEndpoint>)> {
-        let own: Vec<VoterEndpoint> = match &self.voter_endpoints {
+    pub(super) fn voters(&self) -> Voters {
+        if self.dynamic.is_some() {
+            return Voters::Formatted;
+        }
+        let own = match &self.voter_endpoints {
             Some(endpoints) => endpoints.clone(),
-            None => self.listeners.iter().map(VoterEndpoint::from).collect(),
+            None => self.endpoints(),
         };
         if self.other_voters.is_empty() {
-            return BTreeMap::from([(self.node_id, (self.directory_id, own))]);
+            let own = (self.directory_id, own);
+            return Voters::Given(BTreeMap::from([(self.node_id, own)]));
         }
         let others = self.other_voters.iter();
-        others
+        let voters = others
             .map(|(id, endpoints)| (*id, (Uuid::ZERO, endpoints.clone())))
-            .chain([(self.node_id, (Uuid::ZERO, own))])
-            .collect()
+            .chain([(self.node_id, (Uuid::ZERO, own))]);
+        Voters::Given(voters.collect())
+    }
+
+    /// Where this controller listens, as voters are told.
+    fn endpoints(&self) -> Vec<VoterEndpoint> {
+        self.listeners.iter().map(VoterEndpoint::from).collect()
+    }
+
+    /// How this controller gets into a quorum whose voters change.
+    pub(super) fn joining(&self) -> Option<Joining> {
+        let dynamic = self.dynamic.as_ref()?;
+        Some(Joining {
+            bootstrap_servers: dynamic.bootstrap_servers.clone(),
+            endpoints: self.endpoints(),
+            auto_join: dynamic.auto_join,
+        })
     }
 
     /// A quorum of one with Kafka's defaults.
@@ -114,6 +147,7 @@ impl ControllerConfig {
             directory_id,
             other_voters: BTreeMap::new(),
             voter_endpoints: None,
+            dynamic: None,
             transport: None,
             election_timeout: Duration::from_secs(2),
             entries_kept: 10_000,
@@ -130,7 +164,8 @@ impl ControllerConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), ControllerError> {
-        if !self.other_voters.is_empty() && self.transport.is_none() {
+        let alone = self.other_voters.is_empty() && self.dynamic.is_none();
+        if !alone && self.transport.is_none() {
             return Err(ControllerError::NoTransport {
                 voters: self.other_voters.keys().copied().collect(),
             });
@@ -188,10 +223,10 @@ impl fmt::Debug for ControllerConfig {
 /// Why a controller cannot be started, or stopped in order.
 #[derive(Debug, Error)]
 pub enum ControllerError {
-    /// There are other voters, and no way to them.
-    #[error("the other voters of the metadata quorum ({voters:?}) cannot be reached from here")]
+    /// There are other voters or may be, and no way to them.
+    #[error("other voters of the metadata quorum ({voters:?}) cannot be reached from here")]
     NoTransport {
-        /// The other voters.
+        /// The other voters, as far as they are known.
         voters: Vec<i32>,
     },
     /// A level that the feature does not have, or a feature that does not exist.

@@ -20,6 +20,7 @@ mod quorum;
 mod requests;
 mod serving;
 mod task;
+mod voters;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,11 +34,11 @@ use klamm_protocol::messages::ControllerRegistrationRequest;
 use klamm_records::Uuid;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::config::{ControllerConfig, ControllerError, ControllerListener};
+pub use self::config::{ControllerConfig, ControllerError, ControllerListener, DynamicQuorum};
 pub use self::requests::Describable;
 use self::serving::Observer;
 use self::task::{Decider, Operation, Step, Task};
-use crate::managers::{ApiError, Outcome};
+use crate::managers::{ApiError, Outcome, features};
 use crate::raft::{self, MetadataPublisher, NoTransport, RaftNode, RaftOptions, VoterEndpoint};
 use crate::runtime::{self, JoinHandle};
 
@@ -58,6 +59,8 @@ struct Inner {
     observers: Mutex<BTreeMap<i32, Observer>>,
     queue: mpsc::Sender<Operation>,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// Where voters change: ends, with this, what sees to it that this controller gets the log.
+    joining: Option<Mutex<Option<oneshot::Sender<()>>>>,
 }
 
 impl fmt::Debug for Controller {
@@ -78,9 +81,15 @@ impl Controller {
     ///
     /// # Errors
     /// If there are other voters and no transport, if the directory belongs to another cluster, or if its files cannot be read or written.
-    pub async fn start(config: ControllerConfig, env: Env) -> Result<Controller, ControllerError> {
-        config.check()?;
+    pub async fn start(
+        mut config: ControllerConfig,
+        env: Env,
+    ) -> Result<Controller, ControllerError> {
         env.fs.create_dir_all(&config.metadata_dir)?;
+        if let Some(formatted) = raft::formatted_levels(&env, &config.metadata_dir)? {
+            begin_with(&mut config, &formatted);
+        }
+        config.check()?;
         let new_id = || random_uuid(&env).to_string();
         let given = config.cluster_id.as_deref();
         let cluster_id =
@@ -94,6 +103,7 @@ impl Controller {
             node_id: config.node_id,
             metadata_dir: config.metadata_dir.clone(),
             cluster_id: cluster_id.clone(),
+            directory_id: config.directory_id,
             voters: config.voters(),
             transport: config
                 .transport
@@ -110,6 +120,17 @@ impl Controller {
         let incarnation_id = random_uuid(&env);
         let node_id = config.node_id;
         let registration = config.registration(incarnation_id);
+        let joining = config.joining().map(|joining| {
+            let (stop, stopped) = oneshot::channel::<()>();
+            let raft = Arc::clone(&raft);
+            runtime::spawn(async move {
+                tokio::select! {
+                    () = raft.keep_joined(joining) => {}
+                    _ = stopped => {}
+                }
+            });
+            Mutex::new(Some(stop))
+        });
         let mut task = Task::new(
             config,
             env.clone(),
@@ -131,6 +152,7 @@ impl Controller {
             observers: Mutex::default(),
             queue,
             task: Mutex::new(Some(handle)),
+            joining,
         })))
     }
 
@@ -176,7 +198,8 @@ impl Controller {
     pub fn leader_endpoints(&self) -> Option<(i32, Vec<VoterEndpoint>)> {
         let mut status = self.0.raft.status();
         let leader = status.leader?;
-        let endpoints = status.voters.remove(&leader).map(|voter| voter.endpoints);
+        let voter = status.voters.remove(&leader);
+        let endpoints = voter.map(|voter| voter.endpoints);
         Some((leader, endpoints.unwrap_or_default()))
     }
 
@@ -209,6 +232,14 @@ impl Controller {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        if let Some(joining) = &self.0.joining {
+            drop(
+                joining
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
+            );
+        }
         if let Some(task) = task {
             // A request that ends the loop, behind all that wait.
             let end: Operation = Operation::Stop;
@@ -252,6 +283,16 @@ impl Controller {
             .await
             .map_err(|_| stopped(()))?;
         replied.await.map_err(|_| stopped(()))?
+    }
+}
+
+/// A directory that was formatted says at which levels of features a new cluster begins. What is
+/// configured otherwise stays.
+fn begin_with(config: &mut ControllerConfig, formatted: &BTreeMap<String, i16>) {
+    for feature in features::SUPPORTED {
+        let level = formatted.get(feature.name).copied().unwrap_or(0);
+        let levels = &mut config.features;
+        levels.entry(feature.name.to_owned()).or_insert(level);
     }
 }
 

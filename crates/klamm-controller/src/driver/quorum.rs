@@ -75,7 +75,7 @@ impl Controller {
         let observers = self.observers();
         let observers = observers
             .iter()
-            .filter(|(id, _)| !status.voters.contains_key(id));
+            .filter(|(id, _)| !status.voters.contains_key(id) && !status.learners.contains_key(id));
         let observer = |(id, observer): (&i32, &Observer)| ReplicaState {
             replica_id: *id,
             replica_directory_id: observer.directory_id,
@@ -86,7 +86,12 @@ impl Controller {
         };
         PartitionData {
             partition_index: 0,
-            observers: observers.map(observer).collect(),
+            observers: status
+                .learners
+                .iter()
+                .map(voter)
+                .chain(observers.map(observer))
+                .collect(),
             leader_id: status.leader.unwrap_or(-1),
             leader_epoch: status.epoch,
             high_watermark: end,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use klamm_protocol::messages::fetch_request::FetchPartition;
 use klamm_protocol::messages::fetch_response::{
-    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData, SnapshotId,
+    EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    SnapshotId,
 };
 use klamm_protocol::messages::fetch_snapshot_response::{
     LeaderIdAndEpoch as SnapshotLeader, PartitionSnapshot, SnapshotId as AnsweredId, TopicSnapshot,
@@ -26,6 +27,8 @@ use crate::runtime::timeout;
 
 /// From here on a request tells who asks in a place of its own.
 const REPLICA_STATE_VERSION: i16 = 15;
+/// From here on an answer can tell where nodes listen.
+const NODE_ENDPOINTS_VERSION: i16 = 16;
 /// From here on topics are named by id.
 const TOPIC_ID_VERSION: i16 = 13;
 /// From here on an answer can tell of a snapshot, the leader, and where logs part.
@@ -95,8 +98,27 @@ impl Controller {
         }
         FetchResponse {
             responses: topics,
+            node_endpoints: if version >= NODE_ENDPOINTS_VERSION {
+                self.leader_endpoint()
+            } else {
+                Vec::new()
+            },
             ..FetchResponse::default()
         }
+    }
+
+    /// Where the controller that leads listens, for those that asked another one.
+    fn leader_endpoint(&self) -> Vec<NodeEndpoint> {
+        let Some((node_id, endpoints)) = self.leader_endpoints() else {
+            return Vec::new();
+        };
+        let endpoint = endpoints.first().map(|endpoint| NodeEndpoint {
+            node_id,
+            host: endpoint.host.as_str().into(),
+            port: endpoint.port.into(),
+            ..NodeEndpoint::default()
+        });
+        endpoint.into_iter().collect()
     }
 
     async fn answer_fetch(

@@ -168,7 +168,11 @@ impl Task {
         };
         if !self.raft.is_alone() {
             let now_ms = self.env.clock.wall_ms();
-            let known = RecordGroup::of_leader(self.config.node_id, now_ms);
+            let mut known = RecordGroup::of_leader(self.config.node_id, now_ms);
+            if self.raft.is_only_voter() {
+                // Then it is clear who leads.
+                known.leader = None;
+            }
             self.write_first(vec![known]).await?;
         }
         let image = self.raft.image();
@@ -258,6 +262,7 @@ impl Task {
             if !self.raft.is_alone() {
                 // Notes which of the others are caught up, which is asked for later.
                 self.raft.status();
+                self.raft.forget_silent_learners().await;
             }
             self.snapshot_if_due().await;
             if stop {

@@ -67,6 +67,24 @@ pub const SUPPORTED: &[Feature] = &[
     },
 ];
 
+/// The levels of all features with which a new cluster of a release starts, as in Kafka; that of
+/// `kraft.version` depends on the voters, not on the release.
+pub fn levels_of_release(release: MetadataVersion) -> BTreeMap<String, i16> {
+    let level = |name: &str| match name {
+        MetadataVersion::FEATURE_NAME => release.level(),
+        "group.version" => i16::from(release.level() >= 22),
+        "transaction.version" if release.level() >= 24 => 2,
+        ELR_VERSION => i16::from(release.level() >= 26),
+        "share.version" => i16::from(release.level() >= 28),
+        "streams.version" => i16::from(release.level() >= 29),
+        _ => 0,
+    };
+    let features = SUPPORTED.iter().filter(|f| f.name != KRAFT_VERSION);
+    features
+        .map(|f| (f.name.to_owned(), level(f.name)))
+        .collect()
+}
+
 /// What a controller commits when it begins to decide: the first records of a new cluster, or what
 /// an old one lacks.
 pub fn activation(context: &Context<'_>, levels: &BTreeMap<String, i16>) -> Vec<MetadataRecord> {

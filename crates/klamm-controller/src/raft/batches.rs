@@ -14,6 +14,7 @@ use klamm_records::control::ControlType;
 use klamm_records::{BatchBuilder, BatchOptions, BatchView, Scratch};
 
 use super::types::{Membership, NodeId, RecordGroup, Voter};
+use super::voters::voters_of;
 
 /// Where a batch goes, and what it is stamped with.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +49,8 @@ pub(super) fn records(stamp: Stamp, group: &RecordGroup) -> io::Result<Bytes> {
 /// The batch that tells of a new leader. In version 0, as Kafka 4.3 writes it: its tools read no
 /// other.
 pub(super) fn leader_change(stamp: Stamp, leader: i32, members: &Membership) -> io::Result<Bytes> {
-    let voters: Vec<_> = members
-        .voter_ids()
+    let voters: Vec<_> = voters_of(members)
+        .into_keys()
         .map(|voter| leader_change_message::Voter {
             voter_id: voter.0,
             ..Default::default()
@@ -106,7 +107,7 @@ fn voter_records(members: &Membership) -> io::Result<[(ControlType, Bytes); 2]> 
         ..Default::default()
     };
     let voters = VotersRecord {
-        voters: members.nodes().map(voter).collect(),
+        voters: voters_of(members).iter().map(voter).collect(),
         ..Default::default()
     };
     Ok([
@@ -172,6 +173,8 @@ pub(super) struct Replayer<'a> {
     pub(super) epoch: i32,
     /// Largest timestamp of the last batch, or that in a snapshot's header.
     pub(super) timestamp_ms: i64,
+    /// The last record of the voters.
+    pub(super) voters: Option<VotersRecord>,
 }
 
 impl<'a> Replayer<'a> {
@@ -188,6 +191,7 @@ impl<'a> Replayer<'a> {
             footer_seen: false,
             epoch: -1,
             timestamp_ms: -1,
+            voters: None,
         }
     }
 
@@ -218,6 +222,7 @@ impl<'a> Replayer<'a> {
                         let version = decode::<KRaftVersionRecord>(value)?;
                         self.delta.set_kraft_version(version.k_raft_version);
                     }
+                    ControlType::KraftVoters => self.voters = Some(decode(value)?),
                     _ => {}
                 }
                 continue;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use klamm_env::{File, FileExt, Fs, FsExt, OpenMode};
 use klamm_metadata::{MetadataDelta, MetadataImage, Provenance};
+use klamm_protocol::control_records::VotersRecord;
 use klamm_protocol::metadata::MetadataRecord;
 use klamm_records::{BatchHeader, BatchView, HEADER_LEN};
 
@@ -61,8 +62,19 @@ pub(super) fn write(
     image: &MetadataImage,
     members: &Membership,
 ) -> io::Result<()> {
-    let path = dir.join(id.file_name());
-    let partial = dir.join(format!("{}.part", id.file_name()));
+    write_as(fs, &path(dir, id), id, image, members)?;
+    fs.sync_dir(dir)
+}
+
+/// Writes one under any name; that name is not durable yet.
+pub(super) fn write_as(
+    fs: &dyn Fs,
+    path: &Path,
+    id: CheckpointId,
+    image: &MetadataImage,
+    members: &Membership,
+) -> io::Result<()> {
+    let partial = path.with_extension("checkpoint.part");
     let file = fs.open(&partial, OpenMode::Truncate)?;
     let mut writer = Writer {
         file,
@@ -87,8 +99,7 @@ pub(super) fn write(
     let footer = batches::snapshot_footer(writer.stamp)?;
     writer.put(&footer)?;
     writer.file.sync_all()?;
-    fs.rename(&partial, &path)?;
-    fs.sync_dir(dir)
+    fs.rename(&partial, path)
 }
 
 struct Writer<'a> {
@@ -134,6 +145,15 @@ type Visit<'a> = dyn FnMut(&BatchView<'_>) -> io::Result<()> + 'a;
 
 /// Reads a snapshot.
 pub(super) fn read(fs: &dyn Fs, path: &Path, id: CheckpointId) -> io::Result<Arc<MetadataImage>> {
+    read_with_voters(fs, path, id).map(|(image, _)| image)
+}
+
+/// Reads a snapshot, and the voters in it.
+pub(super) fn read_with_voters(
+    fs: &dyn Fs,
+    path: &Path,
+    id: CheckpointId,
+) -> io::Result<(Arc<MetadataImage>, Option<VotersRecord>)> {
     let file = fs.open(path, OpenMode::Read)?;
     replay(id, |visit| for_each_batch(&*file, visit))
 }
@@ -146,12 +166,13 @@ pub(super) fn parse(content: &[u8], id: CheckpointId) -> io::Result<Arc<Metadata
         }
         Ok(())
     })
+    .map(|(image, _)| image)
 }
 
 fn replay(
     id: CheckpointId,
     each: impl FnOnce(&mut Visit<'_>) -> io::Result<()>,
-) -> io::Result<Arc<MetadataImage>> {
+) -> io::Result<(Arc<MetadataImage>, Option<VotersRecord>)> {
     let mut delta = MetadataDelta::new(Arc::default());
     let mut replayer = Replayer::new(&mut delta);
     each(&mut |batch| replayer.batch(batch))?;
@@ -159,12 +180,13 @@ fn replay(
         let message = format!("the metadata snapshot {} has no end", id.file_name());
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
-    let timestamp_ms = replayer.timestamp_ms;
-    Ok(delta.finish(Provenance {
+    let (timestamp_ms, voters) = (replayer.timestamp_ms, replayer.voters.take());
+    let image = delta.finish(Provenance {
         offset: id.end_offset - 1,
         epoch: id.epoch,
         timestamp_ms,
-    }))
+    });
+    Ok((image, voters))
 }
 
 fn for_each_batch(file: &dyn File, visit: &mut Visit<'_>) -> io::Result<()> {

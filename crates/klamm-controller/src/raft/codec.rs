@@ -156,13 +156,18 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) -> io::Result<()> 
     put_len(out, membership.nodes().count())?;
     for (id, voter) in membership.nodes() {
         out.extend(id.0.to_be_bytes());
-        out.extend(voter.directory_id.as_bytes());
-        put_len(out, voter.endpoints.len())?;
-        for endpoint in &voter.endpoints {
-            put_bytes(out, endpoint.name.as_bytes())?;
-            put_bytes(out, endpoint.host.as_bytes())?;
-            out.extend(endpoint.port.to_be_bytes());
-        }
+        put_voter(out, voter)?;
+    }
+    Ok(())
+}
+
+pub(super) fn put_voter(out: &mut Vec<u8>, voter: &Voter) -> io::Result<()> {
+    out.extend(voter.directory_id.as_bytes());
+    put_len(out, voter.endpoints.len())?;
+    for endpoint in &voter.endpoints {
+        put_bytes(out, endpoint.name.as_bytes())?;
+        put_bytes(out, endpoint.host.as_bytes())?;
+        out.extend(endpoint.port.to_be_bytes());
     }
     Ok(())
 }
@@ -254,25 +259,30 @@ impl<'a> Reader<'a> {
         let mut nodes = BTreeMap::new();
         for _ in 0..self.len()? {
             let id = NodeId(self.i32()?);
-            let directory_id = Uuid::from_bytes(self.take()?);
-            let mut endpoints = Vec::new();
-            for _ in 0..self.len()? {
-                let (name, host) = (self.text()?, self.text()?);
-                let port = u16::from_be_bytes(self.take()?);
-                endpoints.push(VoterEndpoint { name, host, port });
-            }
-            nodes.insert(
-                id,
-                Voter {
-                    directory_id,
-                    endpoints,
-                },
-            );
+            nodes.insert(id, self.voter()?);
         }
         if configs.is_empty() && nodes.is_empty() {
             return Ok(Membership::default());
         }
         Membership::new(configs, nodes).map_err(|error| corrupt(&error.to_string()))
+    }
+
+    pub(super) fn voter(&mut self) -> io::Result<Voter> {
+        let directory_id = self.uuid()?;
+        let mut endpoints = Vec::new();
+        for _ in 0..self.len()? {
+            let (name, host) = (self.text()?, self.text()?);
+            let port = u16::from_be_bytes(self.take()?);
+            endpoints.push(VoterEndpoint { name, host, port });
+        }
+        Ok(Voter {
+            directory_id,
+            endpoints,
+        })
+    }
+
+    pub(super) fn uuid(&mut self) -> io::Result<Uuid> {
+        Ok(Uuid::from_bytes(self.take()?))
     }
 
     pub(super) fn end(&self) -> io::Result<()> {

@@ -13,6 +13,8 @@
 //! - `reading`: the log for brokers that follow it; `replica`: what such a broker makes of it.
 //! - `runtime`: what openraft runs on.
 //! - `leadership`: knowing when this node begins and ceases to lead; `status`: who else is there.
+//! - `voters`: who votes, and changing it; `joining`: how a controller gets in; `bootstrap`: the
+//!   voters and feature levels that a directory was formatted with; `addresses`: where members are.
 //!
 //! On disk, below the metadata directory:
 //!
@@ -23,12 +25,15 @@
 //! __cluster_metadata-0/raft/snapshot    where the newest snapshot stands in the Raft log
 //! ```
 
+mod addresses;
 mod batches;
+mod bootstrap;
 mod checkpoint;
 mod codec;
 mod flusher;
 mod hard_state;
 mod import;
+mod joining;
 mod leadership;
 mod log_store;
 mod network;
@@ -44,6 +49,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod types;
+mod voters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -62,15 +68,19 @@ use openraft::impls::leader_id_std::LeaderId;
 use openraft::vote::RaftLeaderId;
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 
+use self::addresses::Addresses;
 use self::log_store::LogStore;
 use self::network::Network;
 use self::projection::Projection;
 use self::snapshots::SnapshotStore;
 use self::state_machine::StateMachine;
 use self::types::{
-    LogId, Membership, NodeId, StoredMembership, TypeConfig, Vote, Voter, epoch_of, log_id,
+    LogId, Membership, NodeId, StoredMembership, TypeConfig, Vote, epoch_of, log_id,
 };
 
+pub(crate) use self::bootstrap::levels as formatted_levels;
+pub use self::bootstrap::{InitialVoters, write_levels, write_voters};
+pub(crate) use self::joining::Joining;
 pub(crate) use self::leadership::Leadership;
 pub(crate) use self::network::NoTransport;
 pub use self::network::QuorumTransport;
@@ -79,8 +89,9 @@ pub use self::replica::MetadataReplica;
 pub(crate) use self::state_machine::Published;
 pub use self::state_machine::{MetadataPublisher, MetadataUpdate};
 pub(crate) use self::status::QuorumMember;
-pub(crate) use self::types::RecordGroup;
 pub use self::types::VoterEndpoint;
+pub(crate) use self::types::{RecordGroup, Voter};
+pub(crate) use self::voters::VoterKey;
 
 /// Name of the directory of the Raft log, in that of the metadata log.
 const RAFT_DIR: &str = "raft";
@@ -98,8 +109,9 @@ pub(crate) struct RaftOptions {
     pub(crate) node_id: i32,
     pub(crate) metadata_dir: PathBuf,
     pub(crate) cluster_id: String,
-    /// All voters, this node among them.
-    pub(crate) voters: BTreeMap<i32, (Uuid, Vec<VoterEndpoint>)>,
+    /// Id of the metadata directory.
+    pub(crate) directory_id: Uuid,
+    pub(crate) voters: Voters,
     pub(crate) transport: Arc<dyn QuorumTransport>,
     /// How long a follower goes without hearing of the leader before it asks for votes.
     pub(crate) election_timeout: Duration,
@@ -107,17 +119,25 @@ pub(crate) struct RaftOptions {
     pub(crate) entries_kept: u64,
 }
 
-impl RaftOptions {
-    fn members(&self) -> BTreeMap<NodeId, Voter> {
-        let voter = |(id, (directory_id, endpoints)): (&i32, &(Uuid, Vec<VoterEndpoint>))| {
-            let voter = Voter {
-                directory_id: *directory_id,
-                endpoints: endpoints.clone(),
-            };
-            (NodeId(*id), voter)
+/// The voters that a new quorum begins with. One that has a log goes by that.
+#[derive(Clone, Debug)]
+pub(crate) enum Voters {
+    /// These, this node among them.
+    Given(BTreeMap<i32, (Uuid, Vec<VoterEndpoint>)>),
+    /// Those that the directory was formatted with. If this node is not among them, it waits until
+    /// it is let in.
+    Formatted,
+}
+
+fn members_of(voters: &InitialVoters) -> BTreeMap<NodeId, Voter> {
+    let voter = |(id, (directory_id, endpoints)): (&i32, &(Uuid, Vec<VoterEndpoint>))| {
+        let voter = Voter {
+            directory_id: *directory_id,
+            endpoints: endpoints.clone(),
         };
-        self.voters.iter().map(voter).collect()
-    }
+        (NodeId(*id), voter)
+    };
+    voters.iter().map(voter).collect()
 }
 
 /// Why a group of records was not committed.
@@ -142,7 +162,12 @@ pub(crate) struct RaftNode {
     published: Arc<Published>,
     alone: bool,
     node: NodeId,
+    directory_id: Uuid,
     cluster_id: Arc<str>,
+    transport: Arc<dyn QuorumTransport>,
+    addresses: Addresses,
+    /// Held while voters are changed.
+    changing: tokio::sync::Mutex<()>,
     election_timeout: Duration,
     /// When each other voter was last seen to have all there is, in milliseconds of the epoch.
     caught_up: Mutex<BTreeMap<i32, i64>>,
@@ -159,8 +184,11 @@ impl RaftNode {
         let raft_dir = log_dir.join(RAFT_DIR);
         let node_id = options.node_id;
         let projection = Projection::open(&log_dir, env)?;
-        let members = options.members();
-        let alone = members.len() == 1;
+        let (members, alone) = match &options.voters {
+            Voters::Given(voters) => (members_of(voters), voters.len() == 1),
+            // Others may come.
+            Voters::Formatted => (formatted_members(env, &log_dir)?, false),
+        };
         let store = LogStore::open(&raft_dir, env, alone)?;
         serve::remove_incoming(env, &raft_dir)?;
         let snapshots = SnapshotStore::open(env, &log_dir, &raft_dir)?;
@@ -173,25 +201,28 @@ impl RaftNode {
             &projection,
             &snapshots,
         )?;
-        if foreign && !alone {
+        if foreign && members.len() != 1 {
             return Err("Kafka's metadata can be taken over by a quorum of one only".into());
         }
         snapshots.check()?;
 
         let published = Arc::new(Published::default());
+        let addresses = Addresses::default();
         let state_machine = StateMachine::new(
             node_id,
             Arc::clone(&published),
             projection.clone(),
             snapshots.clone(),
+            addresses.clone(),
         );
         let config =
             Arc::new(config(alone, options.election_timeout, options.entries_kept).validate()?);
         let cluster_id: Arc<str> = options.cluster_id.into();
         let network = Network {
-            transport: options.transport,
+            transport: Arc::clone(&options.transport),
             cluster_id: Arc::clone(&cluster_id),
             env: env.clone(),
+            addresses: addresses.clone(),
         };
         let raft = Raft::new(
             NodeId(node_id),
@@ -202,9 +233,14 @@ impl RaftNode {
         )
         .await?;
         if !raft.is_initialized().await? {
-            // Every voter begins with the same members: whoever is there first asks for votes.
-            raft.initialize(members).await?;
-        } else if alone && !raft.is_leader() {
+            let own = members.get(&NodeId(node_id));
+            let votes =
+                |own: &Voter| [Uuid::ZERO, options.directory_id].contains(&own.directory_id);
+            if own.is_some_and(votes) {
+                // Every voter begins with the same members: whoever is there first asks for votes.
+                raft.initialize(members).await?;
+            }
+        } else if raft.voter_ids().eq([NodeId(node_id)]) && !raft.is_leader() {
             // Nobody else could be heard of first.
             raft.trigger().elect(false).await?;
         }
@@ -225,7 +261,11 @@ impl RaftNode {
             published,
             alone,
             node: NodeId(node_id),
+            directory_id: options.directory_id,
             cluster_id,
+            transport: options.transport,
+            addresses,
+            changing: tokio::sync::Mutex::default(),
             election_timeout: options.election_timeout,
             caught_up: Mutex::default(),
             env: env.clone(),
@@ -233,9 +273,19 @@ impl RaftNode {
         })
     }
 
-    /// Whether the quorum is this node alone.
+    /// Whether the quorum is this node alone, and will be.
     pub(crate) fn is_alone(&self) -> bool {
         self.alone
+    }
+
+    /// Id of the metadata directory of this node.
+    pub(crate) fn directory_id(&self) -> Uuid {
+        self.directory_id
+    }
+
+    /// Whether this node is the only voter of now.
+    pub(crate) fn is_only_voter(&self) -> bool {
+        self.raft.voter_ids().eq([self.node])
     }
 
     /// Follows when this node begins and ceases to lead.
@@ -296,6 +346,11 @@ impl RaftNode {
         self.store.close()?;
         self.projection.close()
     }
+}
+
+/// The voters that the directory was formatted with.
+fn formatted_members(env: &Env, log_dir: &Path) -> io::Result<BTreeMap<NodeId, Voter>> {
+    Ok(members_of(&bootstrap::voters(&*env.fs, log_dir)?))
 }
 
 fn config(alone: bool, election_timeout: Duration, entries_kept: u64) -> Config {

@@ -17,6 +17,7 @@ use openraft::raft::{
 };
 use openraft::{AnyError, OptionalSend};
 
+use super::addresses::Addresses;
 use super::codec::SnapshotNote;
 use super::rpc::{Address, Answer, Call, Taken, decode_answer, encode_call};
 use super::snapshots::{RaftSnapshot, SnapshotFile};
@@ -29,7 +30,7 @@ use crate::runtime::spawn_blocking;
 /// Calls may be lost, late or repeated; they must not be changed.
 pub trait QuorumTransport: Debug + Send + Sync + 'static {
     /// Calls the controller `node`, which listens at `endpoints`, and waits for its answer, for at
-    /// most `limit`.
+    /// most `limit`. A negative `node` stands for whoever listens there.
     fn call<'a>(
         &'a self,
         node: i32,
@@ -61,6 +62,7 @@ pub(super) struct Network {
     pub(super) transport: Arc<dyn QuorumTransport>,
     pub(super) cluster_id: Arc<str>,
     pub(super) env: Env,
+    pub(super) addresses: Addresses,
 }
 
 /// The way to one.
@@ -88,14 +90,18 @@ fn unreachable(error: &io::Error) -> Unreachable<TypeConfig> {
 
 impl Peer {
     async fn call<A: Answer>(&self, call: &Call, limit: Duration) -> io::Result<A> {
+        // It may have moved since this way to it was made.
+        let moved = self.network.addresses.get(self.node);
+        let voter = moved.as_ref().unwrap_or(&self.voter);
         let to = Address {
             cluster_id: &self.network.cluster_id,
             node: self.node,
+            directory_id: voter.directory_id,
         };
         let request = encode_call(to, call)?;
         let transport = &self.network.transport;
         let answer = transport
-            .call(self.node.0, &self.voter.endpoints, request.into(), limit)
+            .call(self.node.0, &voter.endpoints, request.into(), limit)
             .await?;
         decode_answer(&answer)
     }

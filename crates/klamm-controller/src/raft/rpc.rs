@@ -1,11 +1,12 @@
 //! What controllers say to each other, as bytes.
 //!
-//! A call names the cluster and the node it is meant for, so that one that went astray (a port that
-//! another cluster listens on by now) does no harm. These bytes are private to Klamm: a quorum is
-//! of Klamm's controllers only.
+//! A call names the cluster, the node and the directory it is meant for, so that one that went astray
+//! (a port that another cluster listens on by now, a node that lost its disk) does no harm. These
+//! bytes are private to Klamm: a quorum is of Klamm's controllers only.
 
 use std::io;
 
+use klamm_records::Uuid;
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
@@ -14,16 +15,18 @@ use openraft::raft::{
 
 use super::codec::{
     Reader, SnapshotNote, corrupt, decode_entry, decode_note, encode_entry, encode_note, put_bytes,
-    put_len, put_log_id,
+    put_len, put_log_id, put_voter,
 };
-use super::types::{NodeId, TypeConfig, Vote};
+use super::types::{NodeId, TypeConfig, Vote, Voter};
+use super::voters::Admission;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const APPEND: u8 = 0;
 const VOTE: u8 = 1;
 const PRE_VOTE: u8 = 2;
 const SNAPSHOT: u8 = 3;
 const TRANSFER: u8 = 4;
+const JOIN: u8 = 5;
 
 const ANSWERED: u8 = 0;
 const REFUSED: u8 = 1;
@@ -41,6 +44,12 @@ pub(super) enum Call {
         content: Vec<u8>,
     },
     Transfer(TransferLeaderRequest<TypeConfig>),
+    /// A controller that asks for the log, and to vote if it may by itself.
+    Join {
+        id: NodeId,
+        voter: Voter,
+        auto_join: bool,
+    },
 }
 
 /// Whom a call is meant for.
@@ -48,12 +57,34 @@ pub(super) enum Call {
 pub(super) struct Address<'a> {
     pub(super) cluster_id: &'a str,
     pub(super) node: NodeId,
+    /// Its metadata directory; zero where voters go by their ids alone.
+    pub(super) directory_id: Uuid,
+}
+
+impl<'a> Address<'a> {
+    /// Whoever listens there, as long as it is of the cluster.
+    pub(super) fn of_anybody(cluster_id: &'a str) -> Self {
+        Address {
+            cluster_id,
+            node: NodeId::ANYBODY,
+            directory_id: Uuid::ZERO,
+        }
+    }
+
+    /// Whether what is meant for this address is meant for the node that `me` is.
+    fn is_of(&self, me: &Address<'_>) -> bool {
+        let any = |id: Uuid| id == Uuid::ZERO;
+        self.cluster_id == me.cluster_id
+            && (self.node == me.node || self.node == NodeId::ANYBODY)
+            && (self.directory_id == me.directory_id || any(self.directory_id))
+    }
 }
 
 pub(super) fn encode_call(to: Address<'_>, call: &Call) -> io::Result<Vec<u8>> {
     let mut out = vec![FORMAT];
     put_bytes(&mut out, to.cluster_id.as_bytes())?;
     out.extend(to.node.0.to_be_bytes());
+    out.extend(to.directory_id.as_bytes());
     match call {
         Call::Append(append) => {
             out.push(APPEND);
@@ -84,6 +115,16 @@ pub(super) fn encode_call(to: Address<'_>, call: &Call) -> io::Result<Vec<u8>> {
             out.extend(transfer.to_node_id().0.to_be_bytes());
             put_log_id(&mut out, transfer.last_log_id().copied());
         }
+        Call::Join {
+            id,
+            voter,
+            auto_join,
+        } => {
+            out.push(JOIN);
+            out.extend(id.0.to_be_bytes());
+            put_voter(&mut out, voter)?;
+            out.push(u8::from(*auto_join));
+        }
     }
     Ok(out)
 }
@@ -96,15 +137,23 @@ pub(super) fn decode_call(me: Address<'_>, bytes: &[u8]) -> io::Result<Call> {
     }
     let cluster_id = reader.text()?;
     let node = NodeId(reader.i32()?);
+    let directory_id = reader.uuid()?;
     let to = Address {
         cluster_id: &cluster_id,
         node,
+        directory_id,
     };
-    if to != me {
-        let message = format!("the call is for node {node} of cluster {cluster_id}");
+    if !to.is_of(&me) {
+        let message = format!(
+            "the call is for node {node} with directory {directory_id} of cluster {cluster_id}"
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
-    let call = match reader.u8()? {
+    let kind = reader.u8()?;
+    if node == NodeId::ANYBODY && kind != JOIN {
+        return Err(corrupt("a call that is for nobody in particular"));
+    }
+    let call = match kind {
         APPEND => Call::Append(append(&mut reader)?),
         VOTE => Call::Vote(ballot(&mut reader)?),
         PRE_VOTE => Call::PreVote(ballot(&mut reader)?),
@@ -118,6 +167,11 @@ pub(super) fn decode_call(me: Address<'_>, bytes: &[u8]) -> io::Result<Call> {
             NodeId(reader.i32()?),
             reader.log_id()?,
         )),
+        JOIN => Call::Join {
+            id: NodeId(reader.i32()?),
+            voter: reader.voter()?,
+            auto_join: reader.u8()? != 0,
+        },
         _ => return Err(corrupt("an unknown call")),
     };
     reader.end()?;
@@ -246,6 +300,41 @@ impl Answer for Taken {
     }
 }
 
+impl Answer for Admission {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Admission::Elsewhere(None) => out.push(0),
+            Admission::Elsewhere(Some((id, leader))) => {
+                out.push(1);
+                out.extend(id.0.to_be_bytes());
+                // What is too long for a length is not where anybody listens.
+                let mut bytes = Vec::new();
+                if put_voter(&mut bytes, leader).is_err() {
+                    bytes.clear();
+                }
+                out.extend(bytes);
+            }
+            Admission::Learner => out.push(2),
+            Admission::Voter => out.push(3),
+            Admission::Taken(directory_id) => {
+                out.push(4);
+                out.extend(directory_id.as_bytes());
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> io::Result<Self> {
+        Ok(match reader.u8()? {
+            0 => Admission::Elsewhere(None),
+            1 => Admission::Elsewhere(Some((NodeId(reader.i32()?), reader.voter()?))),
+            2 => Admission::Learner,
+            3 => Admission::Voter,
+            4 => Admission::Taken(reader.uuid()?),
+            _ => return Err(corrupt("an unknown answer")),
+        })
+    }
+}
+
 pub(super) fn encode_answer<A: Answer>(answer: &A) -> Vec<u8> {
     let mut out = vec![FORMAT, ANSWERED];
     answer.put(&mut out);
@@ -288,7 +377,19 @@ mod tests {
     const ME: Address<'static> = Address {
         cluster_id: "cluster",
         node: NodeId(2),
+        directory_id: Uuid::ONE,
     };
+
+    fn a_voter() -> Voter {
+        Voter {
+            directory_id: Uuid::from_bytes([7; 16]),
+            endpoints: vec![super::super::types::VoterEndpoint {
+                name: "CONTROLLER".to_owned(),
+                host: "localhost".to_owned(),
+                port: 9093,
+            }],
+        }
+    }
 
     fn a_vote() -> Vote {
         Vote {
@@ -327,6 +428,11 @@ mod tests {
                 NodeId(2),
                 Some(log_id(6, 8)),
             )),
+            Call::Join {
+                id: NodeId(4),
+                voter: a_voter(),
+                auto_join: true,
+            },
         ]
     }
 
@@ -361,6 +467,10 @@ mod tests {
             },
             Address {
                 node: NodeId(1),
+                ..ME
+            },
+            Address {
+                directory_id: Uuid::from_bytes([9; 16]),
                 ..ME
             },
         ] {

@@ -17,6 +17,7 @@ impl RaftNode {
         let me = Address {
             cluster_id: &self.cluster_id,
             node: self.node,
+            directory_id: self.directory_id,
         };
         let served = match rpc::decode_call(me, request) {
             Ok(call) => self.follow_call(call).await,
@@ -61,6 +62,11 @@ impl RaftNode {
                 let taken = raft.handle_transfer_leader(request).await;
                 encode_answer(&Taken(taken.map_err(io::Error::other)?.is_ok()))
             }
+            Call::Join {
+                id,
+                voter,
+                auto_join,
+            } => encode_answer(&self.admit(id, voter, auto_join).await),
         })
     }
 

@@ -14,13 +14,16 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::{Mutex, watch};
 
+use super::addresses::Addresses;
 use super::batches::{self, KRAFT_VERSION_LEVEL, Stamp, VOTER_RECORDS};
 use super::flusher::lock;
 use super::projection::Projection;
 use super::snapshots::{RaftSnapshot, SnapshotBuilder, SnapshotFile, SnapshotStore};
 use super::types::{
-    Applied, Entry, LogId, RecordGroup, SnapshotMeta, StoredMembership, TypeConfig, epoch_of,
+    Applied, Entry, LogId, Membership, RecordGroup, SnapshotMeta, StoredMembership, TypeConfig,
+    epoch_of,
 };
+use super::voters::{are_kept_in_log, voters_of};
 
 /// A change of the metadata: what changed, and the image after it.
 #[derive(Clone, Debug)]
@@ -117,6 +120,7 @@ pub(super) struct StateMachine {
     image: Arc<MetadataImage>,
     applied: Option<LogId>,
     membership: StoredMembership,
+    addresses: Addresses,
 }
 
 impl StateMachine {
@@ -125,6 +129,7 @@ impl StateMachine {
         published: Arc<Published>,
         projection: Projection,
         snapshots: SnapshotStore,
+        addresses: Addresses,
     ) -> Self {
         StateMachine {
             node_id,
@@ -134,7 +139,13 @@ impl StateMachine {
             image: Arc::default(),
             applied: None,
             membership: StoredMembership::default(),
+            addresses,
         }
+    }
+
+    fn set_membership(&mut self, membership: StoredMembership) {
+        self.addresses.set(membership.membership());
+        self.membership = membership;
     }
 
     /// Replays one entry on `delta` and writes its projection. The delta stands at `at`.
@@ -189,7 +200,7 @@ impl StateMachine {
                 // In a quorum of one it is that one who leads. In a larger one the leader makes
                 // itself known in a group of its own.
                 let members = self.membership.membership();
-                let mut voters = members.voter_ids();
+                let mut voters = voters_of(members).into_keys();
                 if let (Some(leader), None) = (voters.next(), voters.next()) {
                     let batch = batches::leader_change(stamp, leader.0, members)?;
                     self.projection.append(&batch)?;
@@ -197,15 +208,27 @@ impl StateMachine {
                 }
             }
             EntryPayload::Membership(members) => {
-                self.membership = StoredMembership::new(Some(id), members.clone());
-                delta.set_kraft_version(KRAFT_VERSION_LEVEL);
-                self.projection.append(&batches::voters(stamp, members)?)?;
-                advance(VOTER_RECORDS, stamp);
+                let told = self.voters_change(members);
+                self.set_membership(StoredMembership::new(Some(id), members.clone()));
+                if told {
+                    delta.set_kraft_version(KRAFT_VERSION_LEVEL);
+                    self.projection.append(&batches::voters(stamp, members)?)?;
+                    advance(VOTER_RECORDS, stamp);
+                }
             }
         }
         self.applied = Some(id);
         self.published.note_position(id.index, at.offset + 1);
         Ok(applied)
+    }
+}
+
+impl StateMachine {
+    /// Whether the log is to tell of the voters: they are kept there, and are others than before.
+    /// Learners come and go without a word.
+    fn voters_change(&self, members: &Membership) -> bool {
+        let voters = voters_of(members);
+        are_kept_in_log(&voters) && voters != voters_of(self.membership.membership())
     }
 }
 
@@ -259,7 +282,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if let Some(last) = meta.last_log_id {
             self.published.note_position(last.index, image.offset() + 1);
         }
-        self.membership = meta.last_membership.clone();
+        self.set_membership(meta.last_membership.clone());
         self.image = Arc::clone(&image);
         let delta = if self.published.image().offset() < 0 {
             MetadataDelta::from_nothing(&image)

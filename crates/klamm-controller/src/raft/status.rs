@@ -9,6 +9,7 @@ use openraft::{Instant, ServerState};
 
 use super::flusher::lock;
 use super::types::{TypeConfig, VoterEndpoint, epoch_of};
+use super::voters::voters_of;
 use super::{NodeId, RaftNode};
 
 type Metrics = openraft::RaftMetrics<TypeConfig>;
@@ -19,9 +20,11 @@ pub(crate) struct QuorumStatus {
     pub(crate) leader: Option<i32>,
     pub(crate) epoch: i32,
     pub(crate) voters: BTreeMap<i32, QuorumMember>,
+    /// Controllers that get the log and do not vote.
+    pub(crate) learners: BTreeMap<i32, QuorumMember>,
 }
 
-/// A voter, and what the leader knows of it.
+/// A member, and what the leader knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QuorumMember {
     pub(crate) directory_id: Uuid,
@@ -52,7 +55,8 @@ impl RaftNode {
         let mut caught_up = lock(&self.caught_up);
         let now_ms = self.env.clock.wall_ms();
         let end = metrics.last_log_index;
-        let voters = members.nodes().map(|(id, voter)| {
+        let voters = voters_of(members);
+        let all = members.nodes().map(|(id, voter)| {
             let matched = if *id == self.node { end } else { matched(id) };
             if matched.is_some() && matched == end {
                 caught_up.insert(id.0, now_ms);
@@ -67,10 +71,12 @@ impl RaftNode {
             };
             (id.0, member)
         });
+        let (voters, learners) = all.partition(|(id, _)| voters.contains_key(&NodeId(*id)));
         QuorumStatus {
             leader: self.leader_of(&metrics),
             epoch: epoch_of(metrics.current_term),
-            voters: voters.collect(),
+            voters,
+            learners,
         }
     }
 

@@ -28,7 +28,13 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
         // As one of several voters: the suite sees to what is committed itself.
         let store = LogStore::open(&raft_dir, &env, false).unwrap();
         let snapshots = SnapshotStore::open(&env, &log_dir, &raft_dir).unwrap();
-        let state_machine = StateMachine::new(1, Arc::default(), projection, snapshots);
+        let state_machine = StateMachine::new(
+            1,
+            Arc::default(),
+            projection,
+            snapshots,
+            Addresses::default(),
+        );
         Ok((dir, store, state_machine))
     }
 }

@@ -34,6 +34,11 @@ pub(crate) fn log_id(term: u64, index: u64) -> LogId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeId(pub(crate) i32);
 
+impl NodeId {
+    /// Whoever gets the call; no node's id.
+    pub(crate) const ANYBODY: NodeId = NodeId(-1);
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
