@@ -152,6 +152,89 @@ async function commitAndResume(kafka, work) {
   await read(kafka, group, work, work.count + 1, 4000);
 }
 
+// Consumes, transforms and produces in transactions, some of which are aborted.
+async function transactions(kafka, work) {
+  const out = `txn-${CLIENT}`;
+  const groupId = `txn-${CLIENT}`;
+  const admin = kafka.admin();
+  await admin.connect();
+  await admin.createTopics({ topics: [{ topic: out, numPartitions: PARTITIONS }] });
+  const producer = kafka.producer({
+    transactionalId: `txn-${CLIENT}`,
+    idempotent: true,
+    maxInFlightRequests: 1,
+  });
+  await producer.connect();
+  const total = Math.min(work.count, 5000);
+  // Half of the topic at the most goes into a transaction.
+  const consumer = kafka.consumer({ groupId, maxBytesPerPartition: 16 * 1024 });
+  await consumer.connect();
+  await consumer.subscribe({ topic: work.topic, fromBeginning: true });
+  let turn = 0;
+  let done = 0;
+  await until(total, (resolve, reject) =>
+    consumer.run({
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      eachBatch: async ({ batch, resolveOffset }) => {
+        if (done >= total) return;
+        const { topic, partition } = batch;
+        try {
+          const transaction = await producer.transaction();
+          const messages = batch.messages.map(({ key, value }) => ({ key, value, partition }));
+          await transaction.send({ topic: out, messages });
+          const offset = `${Number(batch.lastOffset()) + 1}`;
+          const topics = [{ topic, partitions: [{ partition, offset }] }];
+          await transaction.sendOffsets({ consumerGroupId: groupId, topics });
+          turn++;
+          if (turn % 3 === 2) {
+            await transaction.abort();
+            consumer.seek({ topic, partition, offset: batch.messages[0].offset });
+          } else {
+            await transaction.commit();
+            resolveOffset(batch.lastOffset());
+            done += messages.length;
+          }
+          if (done >= total) resolve();
+        } catch (error) {
+          reject(error);
+        }
+      },
+    }),
+  );
+  await consumer.disconnect();
+  await producer.disconnect();
+  const [{ partitions }] = await admin.fetchOffsets({ groupId, topics: [work.topic] });
+  await admin.disconnect();
+  const committed = partitions.reduce((sum, { offset }) => sum + Math.max(Number(offset), 0), 0);
+  if (committed !== done) throw new Error(`committed ${committed} instead of ${done}`);
+  // Read committed unless told otherwise.
+  const reader = kafka.consumer({ groupId: `${groupId}-read` });
+  await reader.connect();
+  await reader.subscribe({ topic: out, fromBeginning: true });
+  let seen = 0;
+  await until(done, (resolve, reject) =>
+    reader.run({
+      eachMessage: async () => {
+        seen++;
+        // What is too much comes soon after.
+        if (seen === done) setTimeout(resolve, 1000);
+        if (seen > done) reject(new Error(`more than ${done} records are committed`));
+      },
+    }),
+  );
+  await reader.disconnect();
+}
+
+// Runs a consumer until it resolves; it has a limited time for that.
+async function until(wanted, run) {
+  let timer;
+  await new Promise((resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`not ${wanted} records in time`)), LIMIT_MS);
+    run(resolve, reject).catch(reject);
+  }).finally(() => clearTimeout(timer));
+}
+
 async function main() {
   const [bootstrap, records, only] = process.argv.slice(2);
   await zstd.init();
@@ -167,6 +250,7 @@ async function main() {
     () => produceAndRead(kafka, new Workload(codec, each)),
   ]);
   tests.push(['commit-and-resume', () => commitAndResume(kafka, new Workload('gzip', each))]);
+  tests.push(['transactions', () => transactions(kafka, new Workload('none', each))]);
   for (const [test, body] of tests) {
     const name = `${CLIENT}.${test}`;
     if (only && !name.includes(only)) continue;

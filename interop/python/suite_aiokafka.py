@@ -5,6 +5,7 @@ import sys
 import time
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError
 
@@ -117,6 +118,116 @@ async def commit_and_resume(bootstrap, each):
     assert sum(committed) == each, f"committed {committed}"
 
 
+async def members_come_and_go(bootstrap, each):
+    """A second member joins and the first one leaves; nothing is read twice, nothing is left."""
+    work = Workload(CLIENT, "none", each)
+    group = f"scaled-{CLIENT}"
+    owned, overlaps = {}, []
+
+    class Listener(ConsumerRebalanceListener):
+        def __init__(self, name, reader):
+            self.name, self.reader = name, reader
+
+        async def on_partitions_revoked(self, revoked):
+            # What was read is committed before another one has the partition.
+            if revoked:
+                await self.reader.commit()
+            for partition in revoked:
+                owned.pop(partition, None)
+
+        async def on_partitions_assigned(self, assigned):
+            for partition in assigned:
+                if partition in owned:
+                    overlaps.append(f"{self.name} is given what {owned[partition]} has")
+                owned[partition] = self.name
+
+    async def member(name):
+        reader = await consumer(bootstrap, group)
+        reader.subscribe([work.topic], listener=Listener(name, reader))
+        return reader
+
+    members = [await member("first")]
+    end = time.monotonic() + 120
+    both = False
+    while len(work.seen) < each:
+        assert time.monotonic() < end, f"only {len(work.seen)} of {each} records, owned: {owned}"
+        if len(members) == 1 and not both and len(work.seen) > each // 10:
+            members.append(await member("second"))
+        both = both or len(set(owned.values())) == 2
+        if len(members) == 2 and both and len(work.seen) > each // 2:
+            first = members.pop(0)
+            await first.commit()
+            await first.stop()
+            # Nobody is told when a consumer stops.
+            for partition in [p for p, name in owned.items() if name == "first"]:
+                owned.pop(partition)
+        # Slowly, until both are there.
+        for reader in members:
+            found = await reader.getmany(timeout_ms=50, max_records=500 if both else 20)
+            for records in found.values():
+                for r in records:
+                    work.check(r.partition, r.offset, r.timestamp, r.key, r.value, list(r.headers))
+    for reader in members:
+        await reader.stop()
+    assert both, "the members never shared the topic"
+    assert not overlaps, overlaps
+
+
+async def transactions(bootstrap, each):
+    """Consumes, transforms and produces in transactions, some of which are aborted."""
+    source, out, group = f"clients-{CLIENT}-none", f"txn-{CLIENT}", f"txn-{CLIENT}"
+    await create(bootstrap, out)
+    total = min(each, 5_000)
+    partitions = [TopicPartition(source, p) for p in range(PARTITIONS)]
+    reader = await consumer(bootstrap, group)
+    reader.assign(partitions)
+    for partition in partitions:
+        reader.seek(partition, 0)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"txn-{CLIENT}")
+    await producer.start()
+    done, turn = 0, 0
+    end = time.monotonic() + 120
+    while done < total:
+        assert time.monotonic() < end, f"only {done} of {total} records"
+        before = {p: await reader.position(p) for p in partitions}
+        found = await reader.getmany(timeout_ms=1000, max_records=min(500, total - done))
+        records = [r for some in found.values() for r in some]
+        if not records:
+            continue
+        await producer.begin_transaction()
+        for r in records:
+            await producer.send(out, key=r.key, value=r.value or b"", partition=r.partition)
+        offsets = {p: await reader.position(p) for p in partitions}
+        await producer.send_offsets_to_transaction(offsets, group)
+        turn += 1
+        if turn % 3 == 2:
+            await producer.abort_transaction()
+            for partition, offset in before.items():
+                reader.seek(partition, offset)
+        else:
+            await producer.commit_transaction()
+            done += len(records)
+    await producer.stop()
+    committed = [await reader.committed(p) for p in partitions]
+    await reader.stop()
+    assert sum(committed) == total, f"committed {committed}"
+    reader = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
+    )
+    await reader.start()
+    reader.assign([TopicPartition(out, p) for p in range(PARTITIONS)])
+    await reader.seek_to_beginning()
+    read_back, quiet = 0, 0
+    while quiet < 2:
+        assert time.monotonic() < end, f"read_committed sees {read_back} of {total} records"
+        found = await reader.getmany(timeout_ms=500)
+        count = sum(len(some) for some in found.values())
+        read_back += count
+        quiet = quiet + 1 if read_back >= total and not count else 0
+    await reader.stop()
+    assert read_back == total, f"read_committed sees {read_back} records instead of {total}"
+
+
 def main():
     bootstrap, records = sys.argv[1], int(sys.argv[2])
     each = records // len(CODECS)
@@ -127,7 +238,12 @@ def main():
         )
         for c in CODECS
     ]
-    tests.append(("commit-and-resume", lambda: asyncio.run(commit_and_resume(bootstrap, each))))
+    for name, body in (
+        ("commit-and-resume", commit_and_resume),
+        ("members-come-and-go", members_come_and_go),
+        ("transactions", transactions),
+    ):
+        tests.append((name, lambda body=body: asyncio.run(body(bootstrap, each))))
     run(CLIENT, sys.argv[3] if len(sys.argv) > 3 else None, tests)
 
 

@@ -36,6 +36,9 @@ const HEADWAY: u64 = 200;
 /// How long nothing may come out: detection, election, sessions and transactions that time out.
 const OUTAGE_MAX: Duration = Duration::from_secs(90);
 
+/// As long may the first records take: JVMs are slow to start on a busy machine.
+const START_MAX: Duration = Duration::from_secs(180);
+
 /// Faults show soon, and internal topics are small.
 const CONFIGS: [(&str, &str); 11] = [
     ("transaction.state.log.num.partitions", "3"),
@@ -51,7 +54,7 @@ const CONFIGS: [(&str, &str); 11] = [
     ("group.consumer.heartbeat.interval.ms", "1000"),
     ("group.consumer.min.heartbeat.interval.ms", "1000"),
     ("group.min.session.timeout.ms", "6000"),
-    ("num.partitions", "3"),
+    ("klamm.metrics.listeners", ""),
 ];
 
 pub fn run(args: &[String]) -> Result<()> {
@@ -232,7 +235,7 @@ impl Scenario {
             0,
             program("exactly-once-load", "load.log", &more),
         )?;
-        load.wait_for_progress(0, HEADWAY, OUTAGE_MAX)
+        load.wait_for_progress(0, HEADWAY, START_MAX)
             .map_err(|e| format!("{e}{}", nodes.logs()))?;
         Ok(Scenario {
             nodes,

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 const (
@@ -24,8 +25,13 @@ const (
 
 // A client for requests one by one, which asks again soon.
 func (o options) asker() (*kgo.Client, error) {
+	// The last versions of OffsetCommit and OffsetFetch that name topics.
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(8, 9)
+	versions.SetMaxKeyVersion(9, 9)
 	return kgo.NewClient(
 		kgo.SeedBrokers(o.bootstrap),
+		kgo.MaxVersions(versions),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 2 * time.Millisecond }),
 		kgo.RequestRetries(1_000_000),
 		kgo.RetryTimeout(3*time.Minute),
@@ -394,42 +400,52 @@ func fillOffsets(ctx context.Context, o options) (map[string]float64, error) {
 		})
 }
 
-// Ends when the offsets of fillOffsets are told again, those of the first and of the last groups.
+// Ends when the offsets of fillOffsets are told again, those of the first and of the last groups,
+// which all partitions of the topic of offsets have some of.
 func offsetsReady(ctx context.Context, o options) (map[string]float64, error) {
 	cl, err := o.asker()
 	if err != nil {
 		return nil, err
 	}
 	defer cl.Close()
-	groups := o.records / offsetsPerCommit
+	req := kmsg.NewPtrOffsetFetchRequest()
+	groups := map[string]int{}
+	for n := range min(o.records/offsetsPerCommit, 25) {
+		for _, group := range []int{n, o.records/offsetsPerCommit - 1 - n} {
+			groups[filled(group)] = group
+		}
+	}
+	for name := range groups {
+		one := kmsg.NewOffsetFetchRequestGroup()
+		one.Group = name
+		req.Groups = append(req.Groups, one)
+	}
 	begun := time.Now()
-	for n := range min(groups, 50) {
-		for _, group := range []int{n, groups - 1 - n} {
-			req := kmsg.NewPtrOffsetFetchRequest()
-			one := kmsg.NewOffsetFetchRequestGroup()
-			one.Group = filled(group)
-			req.Groups = append(req.Groups, one)
-			resp, err := req.RequestWith(ctx, cl)
-			if err != nil {
-				return nil, err
-			}
-			told := 0
-			for _, g := range resp.Groups {
-				if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
-					return nil, err
-				}
-				for _, topic := range g.Topics {
-					for _, partition := range topic.Partitions {
-						if partition.Offset == int64(group) {
-							told++
-						}
+	for {
+		resp, err := req.RequestWith(ctx, cl)
+		if err != nil {
+			return nil, err
+		}
+		told := 0
+		for _, g := range resp.Groups {
+			for _, topic := range g.Topics {
+				for _, partition := range topic.Partitions {
+					if partition.Offset == int64(groups[g.Group]) {
+						told++
 					}
 				}
 			}
-			if told != offsetsPerCommit {
-				return nil, fmt.Errorf("group %d is told %d offsets", group, told)
+		}
+		if told == offsetsPerCommit*len(groups) {
+			return map[string]float64{"seconds": time.Since(begun).Seconds()}, nil
+		}
+		for _, g := range resp.Groups {
+			// While a coordinator loads it says so; offsets that are missing are lost.
+			if err := kerr.ErrorForCode(g.ErrorCode); err != nil && !kerr.IsRetriable(err) {
+				return nil, err
+			} else if err == nil && len(g.Topics) == 0 {
+				return nil, fmt.Errorf("group %s has no offsets", g.Group)
 			}
 		}
 	}
-	return map[string]float64{"seconds": time.Since(begun).Seconds()}, nil
 }
