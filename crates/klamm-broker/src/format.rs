@@ -19,7 +19,6 @@ use klamm_records::Uuid;
 
 use crate::controller::has_dynamic_quorum;
 use crate::membership::new_id;
-use crate::quorum::FEATURES_TO_COME;
 
 /// Who votes first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -351,9 +350,6 @@ fn levels(config: &BrokerConfig, format: &Format) -> Result<BTreeMap<String, i16
         None => {}
     }
     let mut levels = features::levels_of_release(release);
-    for name in FEATURES_TO_COME {
-        levels.remove(name);
-    }
     for (name, level) in wanted {
         check_level(&name, level)?;
         levels.insert(name, level);

@@ -1,10 +1,13 @@
 //! The cluster's metadata and configurations, as the group coordinator asks for them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use klamm_config::{BrokerConfig, GroupConfig};
-use klamm_coordinator::group::{Cluster, ConsumerGroupSettings, ShareGroupSettings, TopicsView};
+use klamm_coordinator::group::{
+    Cluster, ConsumerGroupSettings, ShareGroupSettings, StreamsGroupSettings, TopicsView,
+};
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage, ResourceType};
 use klamm_protocol::ByteStr;
 use klamm_records::Uuid;
@@ -13,9 +16,10 @@ use tracing::warn;
 use crate::shares::ShareConfig;
 
 /// Dynamic broker configurations that take effect at once.
-pub(crate) const DYNAMIC_CONFIGS: [&str; 2] = [
+pub(crate) const DYNAMIC_CONFIGS: [&str; 3] = [
     "group.consumer.assignment.interval.ms",
     "group.share.assignment.interval.ms",
+    "group.streams.assignment.interval.ms",
 ];
 
 /// What the group coordinator sees of the cluster, kept up to date by the metadata follower.
@@ -76,6 +80,13 @@ impl Cluster for GroupCluster {
         self.share_config(group_id).membership
     }
 
+    fn streams_settings(&self, group_id: &str) -> StreamsGroupSettings {
+        let config = self.config.load();
+        let image = self.image.load();
+        let overrides = image.config(&ConfigResource::new(ResourceType::Group, group_id));
+        streams_settings(group_id, overrides, &config)
+    }
+
     fn consumer_settings(&self, group_id: &str) -> ConsumerGroupSettings {
         let config = self.config.load();
         let image = self.image.load();
@@ -108,6 +119,40 @@ impl Cluster for GroupCluster {
             heartbeat_interval_ms: value("heartbeat.interval.ms", "heartbeat.interval.ms"),
             assignment_interval_ms: value("assignment.interval.ms", "assignment.interval.ms"),
         }
+    }
+}
+
+/// The settings of a streams group with these overrides. A value that this broker's bounds do not
+/// allow counts as the nearest that they do, as in Kafka.
+fn streams_settings(
+    group_id: &str,
+    overrides: &BTreeMap<String, String>,
+    config: &BrokerConfig,
+) -> StreamsGroupSettings {
+    let of_group = match GroupConfig::resolve(overrides, config) {
+        Ok(values) => Some(values),
+        Err(refused) => {
+            warn!(group = group_id, error = %refused, "a group's configuration cannot be read");
+            None
+        }
+    };
+    let value = |name: &str| {
+        let name = format!("streams.{name}");
+        let own = of_group.as_ref().filter(|_| overrides.contains_key(&name));
+        own.map_or_else(|| config.int(&format!("group.{name}")), |of| of.int(&name))
+    };
+    let bounded = |kind: &str| {
+        let min = config.int(&format!("group.streams.min.{kind}"));
+        let max = config.int(&format!("group.streams.max.{kind}"));
+        value(kind).max(min).min(max)
+    };
+    let standbys_max = config.int("group.streams.max.standby.replicas");
+    StreamsGroupSettings {
+        session_timeout_ms: bounded("session.timeout.ms"),
+        heartbeat_interval_ms: bounded("heartbeat.interval.ms"),
+        assignment_interval_ms: bounded("assignment.interval.ms"),
+        initial_rebalance_delay_ms: value("initial.rebalance.delay.ms"),
+        num_standby_replicas: value("num.standby.replicas").min(standbys_max),
     }
 }
 
@@ -154,5 +199,42 @@ impl TopicsView for Topics {
         for topic in self.image.topics().iter() {
             visit(topic.name());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_a_streams_group_go_over_the_brokers_within_bounds() {
+        let config = BrokerConfig::from_pairs([
+            ("node.id", "1"),
+            ("group.streams.session.timeout.ms", "50000"),
+        ]);
+        let config = config.unwrap();
+        let plain = streams_settings("g", &BTreeMap::new(), &config);
+        let expected = StreamsGroupSettings {
+            session_timeout_ms: 50_000,
+            ..StreamsGroupSettings::default()
+        };
+        assert_eq!(plain, expected);
+        let overrides = [
+            ("streams.session.timeout.ms", "55000"),
+            ("streams.heartbeat.interval.ms", "6000"),
+            ("streams.assignment.interval.ms", "20000"),
+            ("streams.initial.rebalance.delay.ms", "0"),
+            ("streams.num.standby.replicas", "1"),
+        ];
+        let overrides = overrides.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let own = streams_settings("g", &overrides.into_iter().collect(), &config);
+        let expected = StreamsGroupSettings {
+            session_timeout_ms: 55_000,
+            heartbeat_interval_ms: 6_000,
+            assignment_interval_ms: 15_000,
+            initial_rebalance_delay_ms: 0,
+            num_standby_replicas: 1,
+        };
+        assert_eq!(own, expected);
     }
 }

@@ -48,6 +48,7 @@ mod settings;
 mod shared;
 mod shares;
 mod start;
+mod streams;
 mod supervise;
 mod upkeep;
 

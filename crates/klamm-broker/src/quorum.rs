@@ -21,9 +21,6 @@ use crate::error::BrokerError;
 use crate::listeners::{Opened, advertised};
 use crate::membership;
 
-/// Features that Klamm knows and does not serve yet; new clusters start without them.
-pub(crate) const FEATURES_TO_COME: [&str; 1] = ["streams.version"];
-
 /// Starts the controller of this node, or the way to those of others.
 pub(crate) async fn start(
     config: &BrokerConfig,
@@ -145,10 +142,6 @@ fn controller_config(
                 port: endpoint.port,
                 security_protocol: endpoint.protocol.id(),
             })
-            .collect(),
-        features: FEATURES_TO_COME
-            .iter()
-            .map(|name| ((*name).to_owned(), 0))
             .collect(),
         settings: klamm_controller::Settings {
             default_replication_factor: i16::try_from(config.default_replication_factor())

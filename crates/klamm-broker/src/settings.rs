@@ -192,6 +192,7 @@ pub(crate) fn group_config(config: &BrokerConfig) -> GroupCoordinatorConfig {
             .unwrap_or_default(),
         consumer_regex_refresh_interval_ms: config.int("group.consumer.regex.refresh.interval.ms"),
         share_max_size: positive(config.int("group.share.max.size")),
+        streams_max_size: positive(config.int("group.streams.max.size")),
         share_retry_ms: config
             .int("group.share.initialize.retry.interval.ms")
             .into(),

@@ -22,6 +22,7 @@ use crate::peers::{Line, Peers};
 use crate::producer_ids::ProducerIds;
 use crate::settings::Settings;
 use crate::shares::{Persister, SharePartitions};
+use crate::streams::InternalTopics;
 use crate::supervise::Supervisor;
 
 /// What the request handlers work with.
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) persister: Arc<Persister>,
     /// Deliveries to share groups of partitions this broker leads.
     pub(crate) shares: SharePartitions,
+    /// Internal topics of streams groups on their way.
+    pub(crate) internal_topics: InternalTopics,
     /// Ids for idempotent producers.
     pub(crate) producer_ids: ProducerIds,
     /// Move replicas between log directories.

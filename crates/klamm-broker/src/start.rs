@@ -48,6 +48,7 @@ use crate::service::KafkaService;
 use crate::settings::{self, Settings};
 use crate::shared::Shared;
 use crate::shares::{self, Persister, SharePartitions};
+use crate::streams::InternalTopics;
 use crate::supervise::Supervisor;
 use crate::upkeep::Upkeep;
 
@@ -311,6 +312,7 @@ fn compose(
         share_states: Arc::new(share_states),
         persister: Arc::new(Persister::default()),
         shares: SharePartitions::new(settings::share_sessions_max(config)),
+        internal_topics: InternalTopics::default(),
         producer_ids: ProducerIds::default(),
         metrics,
         broker_epoch,

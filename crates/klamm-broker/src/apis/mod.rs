@@ -75,6 +75,8 @@ mod share_fetch;
 mod share_group_describe;
 mod share_group_heartbeat;
 mod share_group_state;
+mod streams_group_describe;
+mod streams_group_heartbeat;
 mod sync_group;
 mod transactional_writes;
 mod txn_offset_commit;
@@ -157,6 +159,8 @@ const BROKER_APIS: &[Entry] = &[
     entry::<DescribeShareGroupOffsetsRequest>(),
     entry::<AlterShareGroupOffsetsRequest>(),
     entry::<DeleteShareGroupOffsetsRequest>(),
+    entry::<StreamsGroupHeartbeatRequest>(),
+    entry::<StreamsGroupDescribeRequest>(),
 ];
 
 /// What brokers and tools are offered on controller listeners.
@@ -228,6 +232,15 @@ fn consumer_groups_are_on(broker: &Shared) -> bool {
 /// Whether the cluster has share groups turned on (`share.version`).
 fn share_groups_are_on(broker: &Shared) -> bool {
     broker.image().features().level("share.version") >= 1
+}
+
+/// Whether streams groups are turned on, in the cluster (`streams.version`) and in this broker
+/// (`group.coordinator.rebalance.protocols`).
+fn streams_groups_are_on(broker: &Shared) -> bool {
+    let config = broker.config();
+    let protocols = config.list("group.coordinator.rebalance.protocols");
+    broker.image().features().level("streams.version") >= 1
+        && protocols.iter().any(|protocol| protocol == "streams")
 }
 
 /// The APIs of a listener, by key.

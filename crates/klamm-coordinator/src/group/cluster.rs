@@ -75,6 +75,33 @@ impl Default for ShareGroupSettings {
     }
 }
 
+/// The settings of one streams group: its own configuration over the broker's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamsGroupSettings {
+    /// `streams.session.timeout.ms`
+    pub session_timeout_ms: i32,
+    /// `streams.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: i32,
+    /// `streams.assignment.interval.ms`: how soon after a target assignment the next is made.
+    pub assignment_interval_ms: i32,
+    /// `streams.initial.rebalance.delay.ms`: how long a new group waits for more members.
+    pub initial_rebalance_delay_ms: i32,
+    /// `streams.num.standby.replicas`
+    pub num_standby_replicas: i32,
+}
+
+impl Default for StreamsGroupSettings {
+    fn default() -> Self {
+        StreamsGroupSettings {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            assignment_interval_ms: 1_000,
+            initial_rebalance_delay_ms: 3_000,
+            num_standby_replicas: 0,
+        }
+    }
+}
+
 /// The cluster as a group coordinator sees it. Each question is answered as of now.
 pub trait Cluster: Debug + Send + Sync {
     /// The topics.
@@ -85,6 +112,9 @@ pub trait Cluster: Debug + Send + Sync {
 
     /// The settings of a share group.
     fn share_settings(&self, group_id: &str) -> ShareGroupSettings;
+
+    /// The settings of a streams group.
+    fn streams_settings(&self, group_id: &str) -> StreamsGroupSettings;
 }
 
 /// A topic of a [`TopicList`].
@@ -150,6 +180,7 @@ impl TopicsView for TopicList {
 pub struct FixedCluster {
     topics: Mutex<Arc<TopicList>>,
     settings: Mutex<ConsumerGroupSettings>,
+    streams: Mutex<StreamsGroupSettings>,
 }
 
 impl FixedCluster {
@@ -162,6 +193,11 @@ impl FixedCluster {
     /// Sets what every group is set to.
     pub fn set(&self, settings: ConsumerGroupSettings) {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// Sets what every streams group is set to.
+    pub fn set_streams(&self, settings: StreamsGroupSettings) {
+        *self.streams.lock().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }
 
@@ -182,5 +218,9 @@ impl Cluster for FixedCluster {
             heartbeat_interval_ms: settings.heartbeat_interval_ms,
             assignment_interval_ms: settings.assignment_interval_ms,
         }
+    }
+
+    fn streams_settings(&self, _group_id: &str) -> StreamsGroupSettings {
+        *self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

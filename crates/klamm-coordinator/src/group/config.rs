@@ -24,6 +24,8 @@ pub struct GroupCoordinatorConfig {
     pub consumer_regex_refresh_interval_ms: i32,
     /// `group.share.max.size`
     pub share_max_size: usize,
+    /// `group.streams.max.size`
+    pub streams_max_size: usize,
     /// `group.share.initialize.retry.interval.ms`: how long share state may take to be made before
     /// it is asked for again.
     pub share_retry_ms: i64,
@@ -68,6 +70,7 @@ impl Default for GroupCoordinatorConfig {
             consumer_migration_policy: MigrationPolicy::default(),
             consumer_regex_refresh_interval_ms: 10 * 60 * 1_000,
             share_max_size: 200,
+            streams_max_size: i32::MAX as usize,
             share_retry_ms: 30_000,
             new_member_join_timeout_ms: 5 * 60 * 1_000,
             offset_metadata_max_size: 4_096,

@@ -61,8 +61,19 @@ pub(super) fn list<'a>(
             Group::Classic(group) => group.listed(),
             Group::Consumer(group) => group.listed(),
             Group::Share(group) => group.listed(),
-            Group::Foreign(group) => group.listed(),
+            Group::Streams(group) => group.listed(),
         })
-        .filter(|listed| passes(&states, &listed.group_state) && passes(&types, &listed.group_type))
+        .filter(|listed| {
+            passes(&states, state_to_filter(listed)) && passes(&types, &listed.group_type)
+        })
         .collect()
+}
+
+/// What filters call a state. Kafka has one name with a `_` that its own tools do not know of, which
+/// therefore find no group in that state.
+fn state_to_filter(listed: &ListedGroup) -> &str {
+    match &*listed.group_state {
+        "NotReady" => "not_ready",
+        state => state,
+    }
 }

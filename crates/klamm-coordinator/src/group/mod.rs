@@ -5,14 +5,14 @@
 //!                        (facade)                                      |- classic/   members
 //!         <-response--            <--GroupResponse--                   |- consumer/  members
 //!                                                                      |- share/     members
-//!                                                                      |- offsets/   progress
-//!                                                                      '- foreign    others
+//!                                                                      |- streams/   members
+//!                                                                      '- offsets/   progress
 //! ```
 //!
 //! - [`GroupCoordinator`] checks what needs no state, finds the partition, and gives every
 //!   version of a request its form.
 //! - [`GroupShard`] is the state over one partition of `__consumer_offsets`: pure, one folder per
-//!   protocol (`classic`, `consumer`, `share`), one for offsets.
+//!   protocol (`classic`, `consumer`, `share`, `streams`), one for offsets.
 //! - [`GroupRecord`] is what it writes, in Kafka's bytes.
 
 pub mod classic;
@@ -23,12 +23,12 @@ mod context;
 mod coordinator;
 mod describe;
 mod errors;
-mod foreign;
 mod java;
 pub mod offsets;
 mod record;
 mod shard;
 pub mod share;
+pub mod streams;
 mod versions;
 
 #[cfg(test)]
@@ -37,14 +37,13 @@ mod testing;
 mod tests;
 
 pub use cluster::{
-    Cluster, ConsumerGroupSettings, FixedCluster, ListedTopic, ShareGroupSettings, TopicList,
-    TopicsView,
+    Cluster, ConsumerGroupSettings, FixedCluster, ListedTopic, ShareGroupSettings,
+    StreamsGroupSettings, TopicList, TopicsView,
 };
 pub use config::GroupCoordinatorConfig;
 pub use context::{RequestContext, TopicLookup};
 pub use coordinator::{EndOffsets, GroupCoordinator};
 pub(crate) use errors::client_error;
-pub use foreign::{ForeignGroup, ForeignKey, ForeignProtocol};
 pub use java::{client_host, partition_for};
 
 pub use offsets::DeletedTopic;

@@ -1,8 +1,7 @@
 //! The records of `__consumer_offsets`, in Kafka's bytes.
 //!
-//! The classic protocol and offsets use two of the 24 record types, consumer groups seven,
-//! share groups six. The others belong to streams groups; of those only the group, the member and
-//! the kind are read here.
+//! The classic protocol and offsets use two of the record types, consumer groups seven, share groups
+//! and streams groups six each. Those of types that are not known are passed over.
 
 use bytes::Bytes;
 use klamm_protocol::group_records::{
@@ -10,11 +9,11 @@ use klamm_protocol::group_records::{
     OffsetCommitKey, OffsetCommitValue,
 };
 use klamm_protocol::record_frame::{decode_pair, encode_pair, record_type};
-use klamm_protocol::{ByteStr, DecodeError, Decoder, RecordKey};
+use klamm_protocol::{ByteStr, DecodeError, RecordKey};
 
 use super::consumer::ConsumerRecord;
-use super::foreign::ForeignKey;
 use super::share::ShareGroupRecord;
+use super::streams::StreamsRecord;
 use crate::runtime::{CoordinatorRecord, EncodedRecord, RecordError};
 
 /// The version in which Kafka 4.3 writes group metadata.
@@ -45,10 +44,14 @@ pub enum GroupRecord {
     Consumer(Box<ConsumerRecord>),
     /// A share group (types 10 to 15).
     Share(Box<ShareGroupRecord>),
-    /// A record of another group protocol (types 17 to 23) or of a type that is not known.
-    Foreign {
-        /// What the key says, as far as it is read.
-        key: ForeignKey,
+    /// A streams group (types 17 and 19 to 23).
+    Streams(Box<StreamsRecord>),
+    /// A record of a type that is not known.
+    Unknown {
+        /// The record type.
+        kind: i16,
+        /// The key as it is.
+        key: Bytes,
         /// The value as it is; none if the record was deleted.
         value: Option<Bytes>,
     },
@@ -96,9 +99,8 @@ impl CoordinatorRecord for GroupRecord {
             }
             GroupRecord::Consumer(record) => (record.kind(), record.encode()),
             GroupRecord::Share(record) => (record.kind(), record.encode()),
-            GroupRecord::Foreign { key, value } => {
-                (key.kind, Ok((key.bytes.clone(), value.clone())))
-            }
+            GroupRecord::Streams(record) => (record.kind(), record.encode()),
+            GroupRecord::Unknown { kind, key, value } => (*kind, Ok((key.clone(), value.clone()))),
         };
         let (key, value) = encoded.map_err(|source| RecordError::Unwritable { kind, source })?;
         Ok(EncodedRecord { key, value })
@@ -132,9 +134,12 @@ fn decode_newer(kind: i16, key: Bytes, value: Option<Bytes>) -> Result<GroupReco
     if let Some(decoded) = ConsumerRecord::decode(kind, key.clone(), value.clone()) {
         return decoded.map(GroupRecord::from);
     }
-    match ShareGroupRecord::decode(kind, key.clone(), value.clone()) {
+    if let Some(decoded) = ShareGroupRecord::decode(kind, key.clone(), value.clone()) {
+        return decoded.map(GroupRecord::from);
+    }
+    match StreamsRecord::decode(kind, key.clone(), value.clone()) {
         Some(decoded) => decoded.map(GroupRecord::from),
-        None => decode_foreign(kind, key, value),
+        None => Ok(GroupRecord::Unknown { kind, key, value }),
     }
 }
 
@@ -155,22 +160,4 @@ fn decode_legacy_offset(key: Bytes, value: Option<Bytes>) -> Result<GroupRecord,
             ..OffsetCommitValue::default()
         }),
     })
-}
-
-/// Every known key begins with the group's name; those of members have the member's id next.
-fn decode_foreign(kind: i16, key: Bytes, value: Option<Bytes>) -> Result<GroupRecord, DecodeError> {
-    let mut key = ForeignKey {
-        kind,
-        group_id: None,
-        member_id: None,
-        bytes: key,
-    };
-    if key.protocol().is_some() {
-        let mut decoder = Decoder::new(key.bytes.slice(2..));
-        key.group_id = Some(decoder.string()?);
-        if key.is_member_metadata() {
-            key.member_id = Some(decoder.string()?);
-        }
-    }
-    Ok(GroupRecord::Foreign { key, value })
 }

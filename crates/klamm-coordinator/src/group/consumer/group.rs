@@ -11,6 +11,7 @@ use super::Refusal;
 use super::member::{ConsumerMember, MemberState, OwnedPartitions, Partitions};
 use super::subscription::{ResolvedRegex, SubscriptionCounts};
 use crate::group::java;
+use crate::group::streams::{StreamsMember, Topology};
 
 /// The epoch that a group and its assignment have before the first member joins.
 const INITIAL_EPOCH: i32 = 1;
@@ -394,17 +395,43 @@ pub enum CommitCheck {
         /// The epoch of the request.
         epoch: i32,
     },
+    /// The same of a streams group's member: for tasks that it has had since then.
+    OlderTasks {
+        /// Which task reads which topic.
+        topology: Arc<Topology>,
+        /// Who commits.
+        member: Arc<StreamsMember>,
+        /// The epoch of the request.
+        epoch: i32,
+    },
 }
 
 impl CommitCheck {
     /// Checks one partition. A refusal is one of the whole request.
-    pub fn check(&self, topic_id: Uuid, partition: i32) -> Result<(), ErrorCode> {
-        let CommitCheck::Older { member, epoch } = self else {
-            return Ok(());
+    pub fn check(&self, topic: &str, topic_id: Uuid, partition: i32) -> Result<(), ErrorCode> {
+        let (since, epoch, refusal) = match self {
+            CommitCheck::Passed => return Ok(()),
+            CommitCheck::Older { member, epoch } => (
+                member.assignment_epoch(topic_id, partition),
+                *epoch,
+                stale(member.uses_classic_protocol()),
+            ),
+            CommitCheck::OlderTasks {
+                topology,
+                member,
+                epoch,
+            } => {
+                let part = topology.reader_of(topic);
+                let since = part.and_then(|part| {
+                    let assigned = member.assigned.active_since(part, partition);
+                    assigned.or_else(|| member.pending_revocation.active_since(part, partition))
+                });
+                (since, *epoch, ErrorCode::StaleMemberEpoch)
+            }
         };
-        match member.assignment_epoch(topic_id, partition) {
-            Some(since) if *epoch >= since => Ok(()),
-            _ => Err(stale(member.uses_classic_protocol())),
+        match since {
+            Some(since) if epoch >= since => Ok(()),
+            _ => Err(refusal),
         }
     }
 }

@@ -8,6 +8,7 @@ mod admin;
 mod members;
 mod offsets;
 mod shares;
+mod streams;
 mod transactions;
 
 pub use shares::EndOffsets;

@@ -77,11 +77,17 @@ impl GroupShard {
                     context.api_version,
                 );
             }
-            // Members of these groups commit through their own protocol's coordinator.
-            Some(Group::Foreign(group)) if generation < 0 && group.is_empty() => Ok(()),
+            Some(Group::Streams(group)) => {
+                return group.validate_offset_commit(
+                    &request.member_id,
+                    request.group_instance_id.as_ref(),
+                    generation,
+                    false,
+                    context.api_version,
+                );
+            }
             // Share groups keep their progress elsewhere.
             Some(Group::Share(_)) => Err(ErrorCode::GroupIdNotFound),
-            Some(Group::Foreign(_)) => Err(ErrorCode::UnknownMemberId),
             // A consumer that only keeps its offsets here: its record will make the group.
             None if generation < 0 => Ok(()),
             None if context.api_version >= GROUP_NOT_FOUND_FROM => Err(ErrorCode::GroupIdNotFound),
@@ -100,7 +106,7 @@ impl GroupShard {
         for topic in &request.topics {
             for partition in &topic.partitions {
                 if !self.is_too_large(partition) {
-                    check.check(topic.topic_id, partition.partition_index)?;
+                    check.check(&topic.name, topic.topic_id, partition.partition_index)?;
                 }
             }
         }

@@ -36,9 +36,6 @@ impl GroupShard {
                 return refuse(out, token, ErrorCode::NonEmptyGroup);
             }
             Some(Group::Share(_)) => return refuse(out, token, ErrorCode::GroupIdNotFound),
-            Some(Group::Foreign(group)) if !group.is_empty() => {
-                return refuse(out, token, ErrorCode::NonEmptyGroup);
-            }
             Some(group) => group,
         };
         let mut topics = Vec::with_capacity(request.topics.len());

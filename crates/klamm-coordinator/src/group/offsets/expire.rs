@@ -4,7 +4,7 @@
 //! |---|---|
 //! | empty, with a protocol type | the retention since the group became empty |
 //! | empty, no protocol type (offsets only) | the retention since the commit |
-//! | consumer group | the retention since the commit, if nobody subscribes to the topic |
+//! | consumer group, streams group | the retention since the commit, if nobody subscribes to the topic |
 //! | stable classic consumers with known subscriptions | the retention since the commit, if nobody subscribes to the topic |
 //! | any other | never |
 //!
@@ -93,9 +93,8 @@ enum RetentionBase {
 fn retention_base(group: &Group) -> Option<RetentionBase> {
     match group {
         Group::Classic(group) => classic_retention_base(group),
-        Group::Consumer(_) => Some(RetentionBase::Commit),
-        Group::Foreign(group) if group.is_empty() => Some(RetentionBase::Commit),
-        Group::Share(_) | Group::Foreign(_) => None,
+        Group::Consumer(_) | Group::Streams(_) => Some(RetentionBase::Commit),
+        Group::Share(_) => None,
     }
 }
 

@@ -24,10 +24,13 @@ impl GroupShard {
         require_stable: bool,
         token: ReplyToken,
     ) -> GroupEffects {
-        if let Some(Group::Consumer(group)) = self.groups.get(&request.group_id)
-            && let Err(error) =
-                group.validate_offset_fetch(request.member_id.as_deref(), request.member_epoch)
-        {
+        let (member_id, epoch) = (request.member_id.as_deref(), request.member_epoch);
+        let allowed = match self.groups.get(&request.group_id) {
+            Some(Group::Consumer(group)) => group.validate_offset_fetch(member_id, epoch),
+            Some(Group::Streams(group)) => group.validate_offset_fetch(member_id, epoch),
+            _ => Ok(()),
+        };
+        if let Err(error) = allowed {
             let mut out = GroupEffects::default();
             out.reply(token, GroupResponse::Refused(error));
             return out;

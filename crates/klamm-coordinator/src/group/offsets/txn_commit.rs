@@ -68,10 +68,14 @@ impl GroupShard {
                     .validate_offset_commit(member_id, instance_id, generation, true, 0)
                     .map_err(unstale);
             }
-            Some(Group::Foreign(group)) if generation < 0 && group.is_empty() => Ok(()),
+            Some(Group::Streams(group)) => {
+                let member_id = &request.member_id;
+                return group
+                    .validate_offset_commit(member_id, instance_id, generation, true, 0)
+                    .map_err(unstale);
+            }
             // Share groups keep their progress elsewhere.
             Some(Group::Share(_)) => Err(ErrorCode::GroupIdNotFound),
-            Some(Group::Foreign(_)) => Err(ErrorCode::UnknownMemberId),
             // The record will make the group.
             None if generation < 0 => Ok(()),
             None => Err(ErrorCode::IllegalGeneration),
@@ -92,10 +96,11 @@ impl GroupShard {
         for topic in &request.topics {
             let id = topics.topic_id(&topic.name);
             let id = id.ok_or(ErrorCode::IllegalGeneration)?;
+            let name = &topic.name;
             for partition in &topic.partitions {
                 if !self.has_too_much_metadata(partition) {
                     check
-                        .check(id, partition.partition_index)
+                        .check(name, id, partition.partition_index)
                         .map_err(unstale)?;
                 }
             }

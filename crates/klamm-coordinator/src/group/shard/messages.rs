@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use klamm_protocol::messages::alter_share_group_offsets_response::AlterShareGroupOffsetsResponseTopic;
 use klamm_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
+use klamm_protocol::messages::create_topics_request::CreatableTopic;
 use klamm_protocol::messages::delete_groups_response::DeletableGroupResult;
 use klamm_protocol::messages::describe_groups_response::DescribedGroup;
 use klamm_protocol::messages::leave_group_request::MemberIdentity;
@@ -12,12 +13,14 @@ use klamm_protocol::messages::list_groups_response::ListedGroup;
 use klamm_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use klamm_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use klamm_protocol::messages::share_group_describe_response::DescribedGroup as DescribedShareGroup;
+use klamm_protocol::messages::streams_group_describe_response::DescribedGroup as DescribedStreamsGroup;
 use klamm_protocol::messages::{
     AlterShareGroupOffsetsRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
     DeleteShareGroupOffsetsRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse,
     ListGroupsRequest, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
     OffsetDeleteResponse, ShareGroupHeartbeatRequest, ShareGroupHeartbeatResponse,
-    SyncGroupRequest, SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    StreamsGroupHeartbeatRequest, StreamsGroupHeartbeatResponse, SyncGroupRequest,
+    SyncGroupResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use klamm_protocol::{ByteStr, ErrorCode};
 use klamm_records::Uuid;
@@ -27,12 +30,12 @@ use crate::group::classic::{ClassicCompletion, ClassicGroup, ClassicTimer};
 use crate::group::consumer::{
     self, ConsumerGroup, ConsumerTimer, ConsumerUndo, DowngradeCompletion,
 };
-use crate::group::foreign::{ForeignGroup, ForeignKey};
 use crate::group::offsets::{DeletedTopic, OffsetUndo, PendingUndo};
 use crate::group::record::GroupRecord;
 use crate::group::share::{
     self, DeletedOffsets, OffsetsToInitialize, ShareGroup, ShareGroupUndo, ShareStates,
 };
+use crate::group::streams::{self, StreamsGroup, StreamsTimer, StreamsUndo};
 use crate::runtime::ReplyToken;
 
 /// What a group shard is asked.
@@ -82,6 +85,10 @@ pub enum GroupRequest {
     ShareOffsetsDeleted(ByteStr, Vec<Uuid>),
     /// Key 42, what has to go before the share groups among these.
     BeginDeleteShareGroups(Vec<ByteStr>),
+    /// Key 88, its form checked.
+    StreamsHeartbeat(RequestContext, Box<StreamsGroupHeartbeatRequest>),
+    /// Key 89, the groups of this partition.
+    DescribeStreamsGroups(Vec<ByteStr>),
 }
 
 /// What a group shard answers.
@@ -129,6 +136,10 @@ pub enum GroupResponse {
     DeleteShareOffsets(DeletedOffsets),
     /// Share groups, each with what is to be deleted before it.
     DoomedShareGroups(Vec<(ByteStr, DeletedOffsets)>),
+    /// To a StreamsGroupHeartbeat; with internal topics that are to be made.
+    StreamsHeartbeat(Box<StreamsGroupHeartbeatResponse>, Vec<CreatableTopic>),
+    /// To a StreamsGroupDescribe.
+    DescribeStreamsGroups(Vec<DescribedStreamsGroup>),
     /// A request about a share group is refused.
     ShareRefused(consumer::Refusal),
     /// Done, nothing to say.
@@ -146,6 +157,8 @@ pub enum GroupTimer {
     Consumer(ByteStr, ConsumerTimer),
     /// The session of a share group's member.
     ShareSession(ByteStr, ByteStr),
+    /// One of a streams group's.
+    Streams(ByteStr, StreamsTimer),
     /// The next look at expired offsets.
     Expiration,
 }
@@ -163,6 +176,8 @@ pub enum GroupCompletion {
     Downgraded(ByteStr, DowngradeCompletion),
     /// The removal of a member from a share group.
     ShareFenced(ByteStr, ByteStr),
+    /// The removal of a member from a streams group.
+    StreamsFenced(ByteStr, ByteStr),
 }
 
 /// The making of a group, and what to go back to if it fails.
@@ -192,6 +207,8 @@ pub enum GroupUndo {
     Consumer(ByteStr, ConsumerUndo),
     /// Part of a share group changed.
     Share(ByteStr, ShareGroupUndo),
+    /// Part of a streams group changed.
+    Streams(ByteStr, StreamsUndo),
     /// Nothing changed.
     Nothing,
 }
@@ -205,8 +222,8 @@ pub enum Group {
     Consumer(Box<ConsumerGroup>),
     /// Share groups.
     Share(Box<ShareGroup>),
-    /// Another protocol, not served here.
-    Foreign(Box<ForeignGroup>),
+    /// Streams groups.
+    Streams(Box<StreamsGroup>),
 }
 
 impl Group {
@@ -215,7 +232,7 @@ impl Group {
             Group::Classic(group) => group.is_empty(),
             Group::Consumer(group) => group.is_empty(),
             Group::Share(group) => group.is_empty(),
-            Group::Foreign(group) => group.is_empty(),
+            Group::Streams(group) => group.is_empty(),
         }
     }
 
@@ -225,7 +242,7 @@ impl Group {
             Group::Classic(_) => true,
             Group::Consumer(group) => group.is_empty(),
             Group::Share(_) => false,
-            Group::Foreign(group) => group.may_become_classic(),
+            Group::Streams(group) => group.is_empty(),
         }
     }
 
@@ -235,7 +252,7 @@ impl Group {
             Group::Classic(group) => group.is_subscribed_to(topic),
             Group::Consumer(group) => group.is_subscribed_to(topic),
             Group::Share(group) => group.is_subscribed_to(topic),
-            Group::Foreign(_) => false,
+            Group::Streams(group) => group.is_subscribed_to(topic),
         }
     }
 
@@ -248,25 +265,7 @@ impl Group {
             }],
             Group::Consumer(group) => consumer::tombstones(group),
             Group::Share(group) => share::share_tombstones(group),
-            Group::Foreign(group) => foreign_tombstones(group_id, group),
+            Group::Streams(group) => streams::streams_tombstones(group),
         }
     }
-}
-
-fn foreign_tombstones(group_id: &ByteStr, group: &ForeignGroup) -> Vec<GroupRecord> {
-    group
-        .keys()
-        .map(|key| GroupRecord::Foreign {
-            key: ForeignKey {
-                kind: i16::from_be_bytes([
-                    key.first().copied().unwrap_or(0),
-                    key.get(1).copied().unwrap_or(0),
-                ]),
-                group_id: Some(group_id.clone()),
-                member_id: None,
-                bytes: key.clone(),
-            },
-            value: None,
-        })
-        .collect()
 }

@@ -8,6 +8,7 @@ mod membership;
 mod messages;
 mod replay;
 mod shares;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -233,6 +234,17 @@ impl Shard for GroupShard {
                 &request,
             ))),
             GroupRequest::TopicsDeleted(topics) => self.topics_deleted(&topics, token),
+            GroupRequest::StreamsHeartbeat(context, request) => {
+                self.streams_heartbeat(&context, &request, token, now)
+            }
+            // The answer waits for what it shows to be committed.
+            GroupRequest::DescribeStreamsGroups(group_ids) => GroupEffects {
+                deferred: Some((
+                    token,
+                    GroupResponse::DescribeStreamsGroups(self.describe_streams_groups(&group_ids)),
+                )),
+                ..GroupEffects::default()
+            },
             request => self.handle_share(request, token, now),
         }
     }
@@ -252,6 +264,9 @@ impl Shard for GroupShard {
             }
             GroupTimer::Consumer(group_id, timer) => {
                 Some(self.consumer_timer_fired(&group_id, &timer, now))
+            }
+            GroupTimer::Streams(group_id, timer) => {
+                Some(self.streams_timer_fired(&group_id, &timer, now))
             }
             GroupTimer::ShareSession(group_id, member_id) => {
                 Some(self.share_session_over(&group_id, &member_id))
@@ -277,6 +292,7 @@ impl Shard for GroupShard {
             }
             self.consumer_loaded(&group_id, now);
             self.share_loaded(&group_id, now);
+            self.streams_loaded(&group_id, now);
         }
         all
     }
@@ -295,7 +311,11 @@ impl Shard for GroupShard {
             }
             GroupRecord::Consumer(record) => self.replay_consumer(record),
             GroupRecord::Share(record) => self.replay_share(record, now),
-            GroupRecord::Foreign { key, value } => self.replay_foreign(key, value.is_some()),
+            GroupRecord::Streams(record) => self.replay_streams(record),
+            GroupRecord::Unknown { kind, .. } => {
+                tracing::debug!(kind, "passed over a record of an unknown type");
+                GroupUndo::Nothing
+            }
         }
     }
 
@@ -306,10 +326,11 @@ impl Shard for GroupShard {
             }
             GroupRecord::GroupMetadata { .. }
             | GroupRecord::Consumer(_)
-            | GroupRecord::Share(_) => {
+            | GroupRecord::Share(_)
+            | GroupRecord::Streams(_)
+            | GroupRecord::Unknown { .. } => {
                 self.replay(origin, record, now);
             }
-            GroupRecord::Foreign { key, value } => self.apply_foreign(key, value.is_some()),
         }
     }
 
@@ -371,6 +392,11 @@ impl Shard for GroupShard {
                     group.undo(undo);
                 }
             }
+            GroupUndo::Streams(group_id, undo) => {
+                if let Some(Group::Streams(group)) = self.groups.get_mut(&group_id) {
+                    group.undo(undo);
+                }
+            }
             GroupUndo::Nothing => {}
         }
     }
@@ -405,6 +431,10 @@ impl Shard for GroupShard {
             }
             GroupCompletion::ShareFenced(group_id, member_id) => {
                 self.share_fence_written(group_id, member_id, outcome, now);
+                GroupEffects::default()
+            }
+            GroupCompletion::StreamsFenced(group_id, member_id) => {
+                self.streams_fence_written(group_id, member_id, outcome, now);
                 GroupEffects::default()
             }
         }

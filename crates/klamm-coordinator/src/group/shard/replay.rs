@@ -6,7 +6,6 @@ use klamm_protocol::group_records::{OffsetCommitKey, OffsetCommitValue};
 use super::messages::{Group, GroupUndo};
 use super::{GroupEffects, GroupShard};
 use crate::group::consumer::{ConsumerGroup, ConsumerRecord};
-use crate::group::foreign::{ForeignGroup, ForeignKey};
 use crate::group::offsets::CommittedOffset;
 use crate::runtime::{Now, RecordOrigin};
 
@@ -98,47 +97,5 @@ impl GroupShard {
         let group = Group::Consumer(Box::new(group));
         let previous = self.groups.insert(group_id.clone(), group);
         GroupUndo::Group(group_id, previous)
-    }
-
-    /// A record of another protocol while serving, which is rare: the whole group is kept for
-    /// the undo.
-    pub(super) fn replay_foreign(&mut self, key: &ForeignKey, present: bool) -> GroupUndo {
-        let Some(group_id) = key.group_id.as_ref().map(ByteStr::detached) else {
-            return GroupUndo::Nothing;
-        };
-        let previous = match self.groups.get(&group_id) {
-            Some(Group::Foreign(group)) => Some(Group::Foreign(group.clone())),
-            _ => None,
-        };
-        self.apply_foreign(key, present);
-        match previous {
-            Some(previous) => GroupUndo::Group(group_id, Some(previous)),
-            None => GroupUndo::Nothing,
-        }
-    }
-
-    pub(super) fn apply_foreign(&mut self, key: &ForeignKey, present: bool) {
-        let (Some(group_id), Some(protocol)) = (&key.group_id, key.protocol()) else {
-            tracing::debug!(kind = key.kind, "passed over a record of an unknown type");
-            return;
-        };
-        match self.groups.get_mut(group_id) {
-            Some(Group::Foreign(group)) => {
-                group.replay(key, present);
-                if group.is_gone() {
-                    self.groups.remove(group_id);
-                }
-            }
-            // The end of a group whose name a classic one took over.
-            _ if !present => {}
-            // A classic group was converted. Its tombstone came first, but an offset in between
-            // may have made it known again.
-            _ => {
-                let mut group = ForeignGroup::new(group_id.detached(), protocol);
-                group.replay(key, present);
-                let group = Group::Foreign(Box::new(group));
-                self.groups.insert(group_id.detached(), group);
-            }
-        }
     }
 }

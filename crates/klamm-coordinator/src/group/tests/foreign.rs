@@ -2,27 +2,40 @@
 //! groups are made and deleted.
 
 use bytes::Bytes;
+use klamm_protocol::group_records::{
+    StreamsGroupMemberMetadataKey, StreamsGroupMemberMetadataValue, StreamsGroupMetadataKey,
+    StreamsGroupMetadataValue,
+};
 use klamm_protocol::messages::ListGroupsRequest;
 use klamm_protocol::{ByteStr, ErrorCode};
 
 use crate::group::classic::ClassicState;
+use crate::group::streams::StreamsRecord;
 use crate::group::testing::{Bench, Commit, GROUP, Join, Writes, code};
 use crate::group::{GroupRecord, GroupRequest, GroupResponse};
 use crate::runtime::{CoordinatorRecord, RecordOrigin, ReplyToken, Shard, WriteOutcome};
 
-const GROUP_METADATA: i16 = 17;
-const MEMBER_METADATA: i16 = 19;
 const SHARE_METADATA: u8 = 11;
 
-/// A record of a newer protocol: its group, and the member if it has one.
-fn record(kind: i16, member: Option<&str>, present: bool) -> GroupRecord {
-    let mut key = kind.to_be_bytes().to_vec();
-    for text in [Some(GROUP), member].into_iter().flatten() {
-        key.extend((text.len() as i16).to_be_bytes());
-        key.extend(text.as_bytes());
-    }
-    let value = present.then(|| Bytes::from_static(&[0, 0, 1]));
-    GroupRecord::decode(Some(key.into()), value).unwrap()
+/// A record of a streams group, or of one of its members.
+fn record(member: Option<&str>, present: bool) -> GroupRecord {
+    let group_id = ByteStr::from(GROUP);
+    let record = match member {
+        None => {
+            let value = present.then(StreamsGroupMetadataValue::default);
+            StreamsRecord::Group(StreamsGroupMetadataKey { group_id }, value)
+        }
+        Some(member_id) => {
+            let member_id = member_id.into();
+            let key = StreamsGroupMemberMetadataKey {
+                group_id,
+                member_id,
+            };
+            let value = present.then(StreamsGroupMemberMetadataValue::default);
+            StreamsRecord::Member(key, value)
+        }
+    };
+    record.into()
 }
 
 fn load(records: &[GroupRecord]) -> Bench {
@@ -39,10 +52,7 @@ fn load(records: &[GroupRecord]) -> Bench {
 }
 
 fn with_member() -> Bench {
-    load(&[
-        record(GROUP_METADATA, None, true),
-        record(MEMBER_METADATA, Some("m"), true),
-    ])
+    load(&[record(None, true), record(Some("m"), true)])
 }
 
 fn listed(bench: &mut Bench) -> Vec<(String, String, String)> {
@@ -88,7 +98,7 @@ fn a_group_with_members_takes_no_classic_ones() {
     );
     assert_eq!(delete(&mut bench), ErrorCode::NonEmptyGroup);
     assert_eq!(bench.log.len(), 2);
-    let seen = ("streams".into(), "Stable".into(), "streams".into());
+    let seen = ("streams".into(), "NotReady".into(), "streams".into());
     assert_eq!(listed(&mut bench), [seen]);
 }
 
@@ -110,7 +120,7 @@ fn a_group_of_another_protocol_is_no_classic_group_to_describe() {
 
 #[test]
 fn its_offsets_are_kept_and_an_empty_one_takes_commits() {
-    let mut bench = load(&[record(GROUP_METADATA, None, true)]);
+    let mut bench = load(&[record(None, true)]);
     assert_eq!(bench.commit_error(Commit::simple(5)), ErrorCode::None);
     assert_eq!(bench.fetch(false), Some(Ok(5)));
     assert_eq!(listed(&mut bench)[0].0, "streams");
@@ -120,7 +130,7 @@ fn its_offsets_are_kept_and_an_empty_one_takes_commits() {
 fn an_empty_one_is_deleted_with_every_record_it_has() {
     let mut bench = with_member();
     bench.log.clear();
-    let tombstone = record(MEMBER_METADATA, Some("m"), false);
+    let tombstone = record(Some("m"), false);
     let origin = RecordOrigin {
         offset: 2,
         producer_id: -1,
@@ -128,12 +138,23 @@ fn an_empty_one_is_deleted_with_every_record_it_has() {
     bench.shard.replay_committed(origin, &tombstone, bench.now);
     assert_eq!(delete(&mut bench), ErrorCode::None);
     assert_eq!(bench.shard.group_ids().count(), 0);
-    assert_eq!(bench.log, [record(GROUP_METADATA, None, false)]);
+    let key = || klamm_protocol::group_records::StreamsGroupTargetAssignmentMetadataKey {
+        group_id: GROUP.into(),
+    };
+    let topology = klamm_protocol::group_records::StreamsGroupTopologyKey {
+        group_id: GROUP.into(),
+    };
+    let gone = [
+        StreamsRecord::Assignment(key(), None).into(),
+        record(None, false),
+        StreamsRecord::Topology(topology, None).into(),
+    ];
+    assert_eq!(bench.log, gone);
 }
 
 #[test]
 fn a_deletion_that_is_not_written_keeps_it() {
-    let mut bench = load(&[record(GROUP_METADATA, None, true)]);
+    let mut bench = load(&[record(None, true)]);
     bench.writes = Writes::Fail(ErrorCode::NotEnoughReplicas);
     assert_eq!(delete(&mut bench), ErrorCode::NotEnoughReplicas);
     assert_eq!(listed(&mut bench).len(), 1);
@@ -143,7 +164,7 @@ fn a_deletion_that_is_not_written_keeps_it() {
 
 #[test]
 fn a_classic_member_takes_the_name_of_an_empty_one_over() {
-    let mut bench = load(&[record(GROUP_METADATA, None, true)]);
+    let mut bench = load(&[record(None, true)]);
     let token = bench.join(Join::new().id("zz"));
     assert_eq!(
         code(bench.join_answer(token).error_code),
@@ -151,14 +172,14 @@ fn a_classic_member_takes_the_name_of_an_empty_one_over() {
     );
     let id = bench.stable();
     assert!(bench.group().member(&id).is_some());
-    assert!(bench.log.contains(&record(GROUP_METADATA, None, false)));
+    assert!(bench.log.contains(&record(None, false)));
     let reloaded = bench.reload();
     assert_eq!(reloaded.state(), ClassicState::Stable);
 }
 
 #[test]
 fn a_takeover_that_is_not_written_did_not_happen() {
-    let mut bench = load(&[record(GROUP_METADATA, None, true)]);
+    let mut bench = load(&[record(None, true)]);
     bench.writes = Writes::Fail(ErrorCode::NotEnoughReplicas);
     let token = bench.join(Join::old());
     let answer = bench.join_answer(token);
@@ -192,7 +213,7 @@ fn an_old_tombstone_does_not_touch_the_classic_group_of_that_name() {
         offset: 9,
         producer_id: -1,
     };
-    let tombstone = record(GROUP_METADATA, None, false);
+    let tombstone = record(None, false);
     bench.shard.replay_committed(origin, &tombstone, bench.now);
     assert_eq!(bench.state(), ClassicState::Stable);
 }
