@@ -6,6 +6,7 @@ mod franz_go;
 mod handover;
 mod quorum;
 mod shares;
+mod streams;
 
 use crate::broker::{Against, Broker, Spec, cluster_id};
 use crate::report::{Outcome, Report};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 20] = [
+const SUITES: [&str; 21] = [
     "tools",
     "versions",
     "compaction",
@@ -42,6 +43,7 @@ const SUITES: [&str; 20] = [
     "quorum",
     "share-groups",
     "franz-go-tests",
+    "streams-groups",
 ];
 const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
 const SUITE_LIMIT: Duration = Duration::from_secs(600);
@@ -91,6 +93,9 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     if run.wants("franz-go-tests") {
         run.franz_go_tests()?;
+    }
+    if run.wants("streams-groups") {
+        run.streams_groups()?;
     }
     // Against Kafka alone there is nobody to hand over to.
     if run.wants("handover") && against == Against::Klamm {

@@ -31,6 +31,10 @@ const SUITES: &[(&str, &[&str])] = &[
         "share-restarted",
         &["interop/java/src/klamm/interop/ShareSuite.java"],
     ),
+    (
+        "streams-groups",
+        &["interop/java/src/klamm/interop/StreamsSuite.java"],
+    ),
     ("dump", &["interop/java/src/klamm/interop/DumpTools.java"]),
     ("librdkafka", &["interop/python/suite_librdkafka.py"]),
     ("aiokafka", &["interop/python/suite_aiokafka.py"]),

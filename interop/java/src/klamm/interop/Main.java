@@ -46,6 +46,7 @@ public final class Main {
             case "transactions" -> TransactionSuite.add(suite, options);
             case "share-groups" -> ShareSuite.add(suite, options);
             case "share-restarted" -> ShareSuite.addRestarted(suite, options);
+            case "streams-groups" -> StreamsSuite.add(suite, options);
             case "cross" -> ClientSuite.addCross(suite, options);
             default -> throw new IllegalArgumentException("unknown suite " + name);
         }

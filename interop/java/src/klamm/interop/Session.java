@@ -3,7 +3,9 @@ package klamm.interop;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.regex.Pattern;
@@ -24,6 +26,7 @@ final class Session {
     private final Options options;
     private final String name;
     private final StringBuilder transcript = new StringBuilder();
+    private final Map<String, String> masks = new LinkedHashMap<>();
 
     Session(Options options, String name) {
         this.options = options;
@@ -168,11 +171,19 @@ final class Session {
         text = text.replace(options.get("log-dir", "\0"), "<log-dir>");
         text = text.replace(options.get("work-dir", "\0"), "<work-dir>");
         text = text.replace(options.get("cluster-id", "\0"), "<cluster-id>");
+        for (Map.Entry<String, String> mask : masks.entrySet()) {
+            text = text.replace(mask.getKey(), mask.getValue());
+        }
         text = ADDRESS.matcher(text).replaceAll("<address>");
         text = UUID_HEX.matcher(text).replaceAll("<uuid>");
         text = TOPIC_ID.matcher(text).replaceAll("$1<id>");
         text = MILLIS.matcher(text).replaceAll("<ms>");
         return text;
+    }
+
+    /** Shows something that is another each time under a name. */
+    void mask(String text, String name) {
+        masks.put(text, name);
     }
 
     /** Leaves out of the transcript the lines that match: what only one of the brokers has. */

@@ -37,6 +37,10 @@ final class Tool {
                             "kafka-share-groups",
                             "org.apache.kafka.tools.consumer.group.ShareGroupCommand"),
                     Map.entry("kafka-transactions", "org.apache.kafka.tools.TransactionsCommand"),
+                    Map.entry("kafka-groups", "org.apache.kafka.tools.GroupsCommand"),
+                    Map.entry(
+                            "kafka-streams-groups",
+                            "org.apache.kafka.tools.streams.StreamsGroupCommand"),
                     Map.entry("kafka-log-dirs", "org.apache.kafka.tools.LogDirsCommand"),
                     Map.entry("kafka-dump-log", "org.apache.kafka.tools.DumpLogSegments"),
                     Map.entry("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
