@@ -153,7 +153,10 @@ async fn create(broker: Arc<Shared>, topics: Vec<CreatableTopic>, told_ms: u64) 
 }
 
 fn failures(response: &CreateTopicsResponse) -> Vec<(ByteStr, String)> {
-    let failed = response.topics.iter().filter(|topic| topic.error_code != 0);
+    // One that is there already was made by another coordinator: the metadata is on its way.
+    let fine = [ErrorCode::None, ErrorCode::TopicAlreadyExists].map(i16::from);
+    let failed = response.topics.iter();
+    let failed = failed.filter(|topic| !fine.contains(&topic.error_code));
     let failed = failed.map(|topic| {
         let own = topic
             .error_message
@@ -201,6 +204,27 @@ mod tests {
         assert_eq!(begun(&topics, &["a", "b"], 99), ["a"]);
         assert_eq!(begun(&topics, &["b"], 100), ["b"]);
         assert_eq!(topics.failures(&names), None);
+    }
+
+    #[test]
+    fn a_topic_that_is_there_already_is_no_failure() {
+        use klamm_protocol::messages::create_topics_response::CreatableTopicResult;
+        let result = |name: &str, error: ErrorCode| CreatableTopicResult {
+            name: name.into(),
+            error_code: error.into(),
+            ..CreatableTopicResult::default()
+        };
+        let response = CreateTopicsResponse {
+            topics: vec![
+                result("a", ErrorCode::None),
+                result("b", ErrorCode::TopicAlreadyExists),
+                result("c", ErrorCode::InvalidReplicationFactor),
+            ],
+            ..CreateTopicsResponse::default()
+        };
+        let failed = failures(&response);
+        let message = ErrorCode::InvalidReplicationFactor.message();
+        assert_eq!(failed, [("c".into(), message.to_owned())]);
     }
 
     #[test]
