@@ -66,6 +66,8 @@ impl Java {
     /// A run of one of Kafka's own classes.
     pub fn class(&self, class: &str) -> Command {
         let mut java = self.java();
+        // They do little: what the better compiler would gain, it costs.
+        java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
         java.arg("-Dklamm.log=/dev/null")
             .args(["-cp", &self.classpath, class]);
         java
