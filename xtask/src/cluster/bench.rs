@@ -129,6 +129,8 @@ impl<'a> Bench<'a> {
             folder,
             loads: Vec::new(),
         };
+        // What Kafka's own scripts give it.
+        scenario.nodes.heap = "1g";
         scenario.nodes.start()?;
         let bench = Bench {
             against,

@@ -63,8 +63,8 @@ impl Extent {
         kills: 2,
         pauses: 1,
         rolls: 1,
-        cuts: 0,
-        disks: 0,
+        cuts: 1,
+        disks: 1,
         growths: 0,
     };
 }
@@ -126,7 +126,7 @@ pub fn suite(against: Against, extent: Extent, folder: &Path, report: &mut Repor
         Err(e) => report.tell("cluster.full-disk", Outcome::Skip(e.to_string()), None),
     }
     report.test("cluster.reassignment", || scenario.reassign());
-    if extent.disks > 0 {
+    if extent.growths > 0 {
         report.test("cluster.log-directories", || scenario.move_between_dirs());
     }
     for round in 1..=extent.growths {

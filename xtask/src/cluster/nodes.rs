@@ -35,6 +35,8 @@ pub struct Nodes {
     nodes: BTreeMap<i32, Broker>,
     /// Configs of all.
     set: Vec<(String, String)>,
+    /// Kafka's heaps.
+    pub heap: &'static str,
     /// Ended behind the nodes.
     pub net: Option<Net>,
     pub disk: Option<SmallDisk>,
@@ -49,6 +51,7 @@ impl Nodes {
             folder: folder.into(),
             nodes: BTreeMap::new(),
             set: set.collect(),
+            heap: "320m",
             net: None,
             disk: None,
         }
@@ -96,7 +99,7 @@ impl Nodes {
 
     fn spec(&mut self, id: i32) -> Result<Spec> {
         let mut spec = Spec::new(self.folder.join(format!("node-{id}")))?;
-        spec.heap = "320m".into();
+        spec.heap = self.heap.into();
         if let Some(net) = &mut self.net {
             net.add(id)?;
             spec.host = net.address(id);
