@@ -50,6 +50,21 @@ impl EpochCache {
         Ok(cache)
     }
 
+    /// The epochs of which it is known that the checkpoint of a directory holds them.
+    pub(crate) fn known(
+        fs: Arc<dyn Fs>,
+        dir: &std::path::Path,
+        epochs: &[(i32, i64)],
+    ) -> EpochCache {
+        EpochCache {
+            epochs: epochs.iter().copied().collect(),
+            dirty: false,
+            unused: false,
+            fs,
+            path: dir.join(LEADER_EPOCH_CHECKPOINT),
+        }
+    }
+
     pub(crate) fn set_dir(&mut self, dir: &std::path::Path) {
         self.path = dir.join(LEADER_EPOCH_CHECKPOINT);
     }
@@ -166,6 +181,14 @@ impl EpochCache {
         if let Some(epoch) = self.epoch_of(start) {
             self.epochs = self.epochs.split_off(&epoch);
             self.dirty |= self.epochs.insert(epoch, start) != Some(start);
+        }
+    }
+
+    /// Puts other epochs in the place of all there are.
+    pub(crate) fn replace(&mut self, epochs: &[(i32, i64)]) {
+        self.clear();
+        for &(epoch, start) in epochs {
+            self.insert(epoch, start);
         }
     }
 

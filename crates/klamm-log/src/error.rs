@@ -243,6 +243,9 @@ pub enum BatchFault {
     /// Offsets that no batch can have: negative, or below those of the batch or segment before.
     #[error("offset {0} is out of place")]
     Offset(i64),
+    /// An offset too far from the segment's for an index. Recovery and compaction split the segment.
+    #[error("offset {0} is too far from its segment's")]
+    Unindexable(i64),
     /// A control batch whose record cannot be read.
     #[error("its control record is unreadable")]
     ControlRecord,

@@ -170,9 +170,22 @@ impl Clean<'_> {
         let cleaned = self.log.create_cleaned(self.view, group)?;
         let result = self
             .fill(&cleaned, group, legacy_horizon_ms, transactions)
-            .and_then(|()| self.log.replace_segments(self.view, group, &cleaned));
+            .and_then(|()| {
+                let cleaned = std::slice::from_ref(&cleaned);
+                self.log.replace_segments(self.view, group, cleaned)
+            });
         if result.is_err() {
             self.log.discard_cleaned(&cleaned);
+        }
+        if let Err(CleanError::Log(LogError::Corrupt {
+            reason: BatchFault::Unindexable(_),
+            ..
+        })) = &result
+            && let [segment] = group
+            && self.log.split_segment(self.view, segment)?
+        {
+            // The next clean finds the parts.
+            return Err(CleanError::Disturbed);
         }
         result?;
         self.report.segments_read += group.len();
@@ -273,7 +286,9 @@ impl Copy<'_> {
         while at < self.out.len() {
             let meta = BatchMeta::parse(&self.out[at..]).map_err(|fault| self.corrupt(fault))?;
             if !fits(self.to.base_offset, meta.last_offset) {
-                return Err(self.corrupt(BatchFault::Offset(meta.last_offset)).into());
+                return Err(self
+                    .corrupt(BatchFault::Unindexable(meta.last_offset))
+                    .into());
             }
             at += meta.size;
             metas.push(meta);

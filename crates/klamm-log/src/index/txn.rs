@@ -70,6 +70,22 @@ impl AbortedTxn {
     }
 }
 
+/// The entries of an index of the segment that begins at `base_offset`. A torn last entry counts as
+/// absent.
+pub(crate) fn parse(bytes: &[u8], base_offset: i64) -> Result<Vec<AbortedTxn>, FileProblem> {
+    let mut after = base_offset;
+    let entries = bytes.chunks_exact(ENTRY_LEN).zip(1..);
+    let entry = |(bytes, line)| {
+        let txn = AbortedTxn::decode(bytes)?;
+        if !txn.is_possible(after) {
+            return Err(FileProblem::Line(line));
+        }
+        after = txn.last_offset + 1;
+        Ok(txn)
+    };
+    entries.map(entry).collect()
+}
+
 /// The index of one segment. Entries are written at once and read when asked for.
 #[derive(Debug)]
 pub(crate) struct TxnIndex {
@@ -144,24 +160,10 @@ impl TxnIndex {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             result => result.at("read", &path)?,
         };
-        let mut after = self.base_offset;
-        bytes
-            .chunks_exact(ENTRY_LEN)
-            .zip(1..)
-            .map(|(bytes, line)| {
-                let txn = AbortedTxn::decode(bytes)?;
-                if txn.is_possible(after) {
-                    after = txn.last_offset + 1;
-                    Ok(txn)
-                } else {
-                    Err(FileProblem::Line(line))
-                }
-            })
-            .collect::<Result<_, _>>()
-            .map_err(|problem| LogError::MalformedFile {
-                file: path,
-                problem,
-            })
+        parse(&bytes, self.base_offset).map_err(|problem| LogError::MalformedFile {
+            file: path,
+            problem,
+        })
     }
 
     /// Adds the transactions that reach into `from..to` to `found`. Returns whether the search is

@@ -14,6 +14,10 @@
 //! 4. The old indexes become `.deleted`, the new ones get their names. A start does the same: an
 //!    index without a `.log` is removed, one that is `.swap` takes its place.
 //!
+//! A segment that is split becomes several, from the last to the first in step 2: those that are
+//! `.swap` lie above those that are still `.cleaned`, by which a start knows that it is to remove
+//! them.
+//!
 //! Readers take no lock. While segments are replaced `layout` is counted up, before the first
 //! name changes and when the new segment is in the map; a reader that sees it move looks again.
 //! Old segments are retired first: their files are not opened by name any more, those that are
@@ -38,6 +42,14 @@ const KINDS: [FileKind; 4] = [
     FileKind::Index,
     FileKind::Log,
 ];
+
+/// The files that a segment has.
+fn kinds_of(segment: &Segment) -> impl Iterator<Item = FileKind> + use<> {
+    let has_txn_index = segment.txn_index().exists();
+    KINDS
+        .into_iter()
+        .filter(move |kind| *kind != FileKind::TxnIndex || has_txn_index)
+}
 
 /// A log as a clean found it.
 #[derive(Debug)]
@@ -228,12 +240,30 @@ impl Log {
         }
     }
 
-    /// Puts a compacted segment, whose files are durable, in the place of `old`.
+    /// Makes several segments of one whose offsets are too far apart. Returns whether it did: one
+    /// that is damaged cannot be split.
+    pub(crate) fn split_segment(
+        &self,
+        view: &CleaningView,
+        segment: &Arc<Segment>,
+    ) -> Result<bool, CleanError> {
+        let beside = self.dir.get().for_cleaned();
+        let Some(parts) = segment.split(&beside, &view.config, &self.env)? else {
+            return Ok(false);
+        };
+        let replaced = self.replace_segments(view, std::slice::from_ref(segment), &parts);
+        if replaced.is_err() {
+            parts.iter().for_each(|part| self.discard_cleaned(part));
+        }
+        replaced.map(|()| true)
+    }
+
+    /// Puts compacted segments, whose files are durable, in the place of `old`.
     pub(crate) fn replace_segments(
         &self,
         view: &CleaningView,
         old: &[Arc<Segment>],
-        cleaned: &Segment,
+        cleaned: &[Segment],
     ) -> Result<(), CleanError> {
         self.dir.sync()?;
         let mut state = self.open_state().map_err(|_| CleanError::Disturbed)?;
@@ -261,18 +291,17 @@ impl Log {
         &self,
         state: &mut State,
         old: &[Arc<Segment>],
-        cleaned: &Segment,
+        cleaned: &[Segment],
     ) -> Result<(), LogError> {
-        let base_offset = cleaned.base_offset;
-        let has_txn_index = cleaned.txn_index().exists();
-        let kinds = KINDS
-            .into_iter()
-            .filter(|kind| *kind != FileKind::TxnIndex || has_txn_index);
-        cleaned.release();
-        for kind in kinds.clone() {
-            self.rename(base_offset, kind, CLEANED_SUFFIX, SWAP_SUFFIX)?;
+        // From the end on, each durable before the next: a start takes those for finished that lie
+        // below the first which is not.
+        for part in cleaned.iter().rev() {
+            part.release();
+            for kind in kinds_of(part) {
+                self.rename(part.base_offset, kind, CLEANED_SUFFIX, SWAP_SUFFIX)?;
+            }
+            self.dir.sync()?;
         }
-        self.dir.sync()?;
         self.layout.fetch_add(1, Ordering::SeqCst);
         for segment in old {
             segment.retire();
@@ -286,31 +315,41 @@ impl Log {
         for segment in old {
             removed.extend(segment.mark_file_deleted(FileKind::Log)?);
         }
-        self.rename(base_offset, FileKind::Log, SWAP_SUFFIX, "")?;
+        for part in cleaned {
+            self.rename(part.base_offset, FileKind::Log, SWAP_SUFFIX, "")?;
+        }
         self.dir.sync()?;
         for segment in old {
             removed.extend(segment.mark_indexes_deleted()?);
-            if segment.base_offset != base_offset {
+            if cleaned
+                .iter()
+                .all(|part| part.base_offset != segment.base_offset)
+            {
                 removed.extend(state.producers.mark_snapshot_deleted(segment.base_offset));
             }
         }
         state.removals.push((due_ms, removed));
-        for kind in kinds.filter(|kind| *kind != FileKind::Log) {
-            self.rename(base_offset, kind, SWAP_SUFFIX, "")?;
+        let mut new = Vec::with_capacity(cleaned.len());
+        for part in cleaned {
+            for kind in kinds_of(part).filter(|kind| *kind != FileKind::Log) {
+                self.rename(part.base_offset, kind, SWAP_SUFFIX, "")?;
+            }
+            new.push(Segment::unloaded(
+                &self.dir.get(),
+                part.base_offset,
+                part.size(),
+                part.txn_index().exists(),
+                &state.config,
+                &self.env,
+            ));
         }
-        let segment = Segment::unloaded(
-            &self.dir.get(),
-            base_offset,
-            cleaned.size(),
-            has_txn_index,
-            &state.config,
-            &self.env,
-        );
         self.edit_segments(|segments| {
             for segment in old {
                 segments.remove(&segment.base_offset);
             }
-            segments.insert(base_offset, Arc::new(segment));
+            for segment in new {
+                segments.insert(segment.base_offset, Arc::new(segment));
+            }
             // Within the lock of the map, so that whoever sees the new segments sees this.
             self.layout.fetch_add(1, Ordering::SeqCst);
         });

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::epoch_cache::EpochCache;
-use crate::error::{IoContext, LogError};
+use crate::error::{BatchFault, IoContext, LogError};
+use crate::log::KnownLog;
 use crate::log::open::{Damage, LogOpen, RecoveryReport, Truncation};
 use crate::log::tidy::{Found, tidy};
-use crate::names::FileKind;
+use crate::names::{FileKind, SWAP_SUFFIX};
 use crate::producer_state::{ProducerStates, marker};
 use crate::segment::{RecoveryState, Segment, SegmentRecovery, scan};
 use crate::storage::LogDir;
@@ -27,7 +28,52 @@ pub(super) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(open: &'a LogOpen, dir: Arc<LogDir>) -> Result<Self, LogError> {
+    /// A log as its files tell.
+    pub(super) fn load(open: &'a LogOpen, dir: Arc<LogDir>) -> Result<Self, LogError> {
+        loop {
+            let mut loader = Loader::new(open, dir.clone())?;
+            match loader.load_files() {
+                Err(LogError::Corrupt {
+                    offset: base_offset,
+                    reason: BatchFault::Unindexable(_),
+                    ..
+                }) => loader.split(base_offset)?,
+                loaded => return loaded.map(|()| loader),
+            }
+        }
+    }
+
+    /// Writes what a segment is to become beside it, for the next look at the directory to put it in
+    /// place. Indexes are made then.
+    fn split(&mut self, base_offset: i64) -> Result<(), LogError> {
+        let path = self.dir.file(base_offset, FileKind::Log);
+        let size = self.dir.fs.metadata(&path).at("inspect", &path)?.len;
+        let (config, env) = (&self.open.config, &self.open.env);
+        let segment = Segment::unloaded(&self.dir, base_offset, size, false, config, env);
+        let beside = self.dir.for_cleaned();
+        let parts = segment.split(&beside, config, env)?.unwrap_or_default();
+        segment.release();
+        for part in &parts {
+            part.release();
+            for kind in [FileKind::Index, FileKind::TimeIndex, FileKind::TxnIndex] {
+                beside.remove_if_exists(&beside.file(part.base_offset, kind))?;
+            }
+        }
+        self.dir.sync()?;
+        // From the end on, each durable before the next: a start takes those for finished that lie
+        // below the first which is not.
+        for part in parts.iter().rev() {
+            let from = beside.file(part.base_offset, FileKind::Log);
+            let to = self
+                .dir
+                .file_with(part.base_offset, FileKind::Log, SWAP_SUFFIX);
+            self.dir.fs.rename(&from, &to).at("rename", &from)?;
+            self.dir.sync()?;
+        }
+        Ok(())
+    }
+
+    fn new(open: &'a LogOpen, dir: Arc<LogDir>) -> Result<Self, LogError> {
         let found = tidy(open, &dir)?;
         let producers = ProducerStates::new(
             dir.clone(),
@@ -47,7 +93,43 @@ impl<'a> Loader<'a> {
         })
     }
 
-    pub(super) fn load(&mut self) -> Result<(), LogError> {
+    /// A log that is as an orderly shutdown left it. None if that is not to be relied on.
+    pub(super) fn resume(
+        open: &'a LogOpen,
+        dir: Arc<LogDir>,
+        known: &KnownLog,
+    ) -> Result<Option<Self>, LogError> {
+        let noted = (open.recovery_point, open.log_start_offset);
+        if noted.0 != known.end || noted.1 > known.end || !known.is_of(&*dir.fs, &open.dir) {
+            return Ok(None);
+        }
+        let segments: Vec<Arc<Segment>> = known
+            .segments
+            .iter()
+            .map(|known| Segment::known(&dir, known, &open.config, &open.env))
+            .map(Arc::new)
+            .collect();
+        for segment in &segments {
+            if !segment.has_sound_txn_index()? {
+                return Ok(None);
+            }
+        }
+        let snapshots = known.snapshots.iter().copied().collect();
+        let expiration_ms = open.config.producer_id_expiration_ms;
+        Ok(Some(Loader {
+            epochs: EpochCache::known(dir.fs.clone(), &open.dir, &known.epochs),
+            producers: ProducerStates::new(dir.clone(), snapshots, expiration_ms),
+            open,
+            dir,
+            segments,
+            report: RecoveryReport::default(),
+            found: Found::default(),
+            end: known.end,
+            open_ended: false,
+        }))
+    }
+
+    fn load_files(&mut self) -> Result<(), LogError> {
         self.load_segments()?;
         if !self.open.clean {
             self.recover_unflushed()?;
@@ -66,6 +148,32 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
+    /// Brings the producers to the end of the log; `known` is what is known of the log, if it is
+    /// as it was left.
+    pub(super) fn load_producers(
+        &mut self,
+        known: Option<&KnownLog>,
+        (start, end): (i64, i64),
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        let bases: Vec<i64> = self.segments.iter().map(|s| s.base_offset).collect();
+        self.producers.remove_stray_snapshots(&bases)?;
+        let noted = known.and_then(|known| known.producers.as_deref());
+        if let Some(noted) = noted
+            && self.producers.resume(noted, (start, end), now_ms)?
+        {
+            return Ok(());
+        }
+        rebuild_producers(
+            &mut self.producers,
+            &self.segments,
+            start,
+            end,
+            now_ms,
+            self.open.clean,
+        )
+    }
+
     /// Reads the end of the log off the last segment. If its index is damaged in spite of a clean
     /// shutdown the segment is recovered; the indexes of others are looked at when they are used.
     fn find_end(&mut self) -> Result<(), LogError> {
@@ -75,6 +183,11 @@ impl<'a> Loader<'a> {
         };
         let clean = self.open.clean;
         let noted = self.open.recovery_point;
+        if clean && last.size() == 0 && noted <= last.base_offset && !self.open_ended {
+            self.end = last.base_offset;
+            self.segments.push(last);
+            return Ok(());
+        }
         // Of a clean shutdown all is on disk, and the recovery point is the end.
         let synced_to = if clean && noted == 0 { i64::MAX } else { noted };
         let read = match last.read_next_offset() {
@@ -94,6 +207,10 @@ impl<'a> Loader<'a> {
         if self.open_ended {
             // The offsets of what is damaged are not given to other records.
             self.end = self.end.max(self.least_end());
+        }
+        if clean && !last.has_changed() {
+            // It may not be used for long, and there may be thousands.
+            last.release();
         }
         self.segments.push(last);
         Ok(())

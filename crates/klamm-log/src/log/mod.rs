@@ -2,6 +2,7 @@
 //!
 //! - [`open`]: opening a directory; [`tidy`] finishes what a crash interrupted in it, [`loader`]
 //!   recovers segments and producers.
+//! - [`known`]: what is kept of a log from its orderly end to the next start.
 //! - [`append`]: the leader's and the follower's way in.
 //! - [`read`]: slices of files out.
 //! - [`offsets`]: finding offsets by time and epoch, stable offsets, aborted transactions.
@@ -19,6 +20,7 @@
 mod append;
 mod clean;
 mod durability;
+mod known;
 mod loader;
 mod offsets;
 mod open;
@@ -54,6 +56,8 @@ use place::Place;
 pub use append::AppendInfo;
 pub(crate) use clean::{CleaningView, LastRecord};
 pub(crate) use durability::Attachment;
+pub(crate) use known::{KnownLog, KnownSegment};
+pub(crate) use offsets::first_record_in;
 pub use offsets::{OffsetAndTimestamp, UNKNOWN_LEADER_EPOCH};
 pub(crate) use open::LOCK_FILE;
 pub use open::{Damage, LogOpen, RecoveryReport, Truncation};
@@ -409,5 +413,7 @@ impl Log {
 
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod split_tests;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 use klamm_records::legacy::Message;
 use klamm_records::{BatchView, Scratch};
 
-use crate::batch::verify_checksum;
+use crate::batch::{BatchMeta, verify_checksum};
 use crate::epoch_cache::EpochEnd;
 use crate::error::{BatchFault, LogError};
 use crate::index::txn::AbortedTxn;
@@ -172,32 +172,45 @@ fn first_record(
     wanted: impl Fn(i64, i64) -> bool,
 ) -> Result<Option<OffsetAndTimestamp>, LogError> {
     let bytes = segment.read_batch(&span)?;
-    let damaged = |reason| LogError::Corrupt {
+    first_record_in(&bytes, &span.meta, wanted).map_err(|reason| LogError::Corrupt {
         file: segment.path(),
         position: span.position,
         offset: span.meta.base_offset,
         reason,
-    };
-    let corrupt = || damaged(BatchFault::Records);
+    })
+}
+
+/// As [`first_record`], of the bytes of a batch.
+pub(crate) fn first_record_in(
+    bytes: &[u8],
+    meta: &BatchMeta,
+    wanted: impl Fn(i64, i64) -> bool,
+) -> Result<Option<OffsetAndTimestamp>, BatchFault> {
     // An offset that is made of damaged records would be taken for good: nobody sees the batch.
-    verify_checksum(&bytes, span.meta.magic).map_err(damaged)?;
+    verify_checksum(bytes, meta.magic)?;
     let hit = |offset, timestamp| {
         Some(OffsetAndTimestamp {
             offset,
             timestamp,
-            leader_epoch: span.meta.leader_epoch,
+            leader_epoch: meta.leader_epoch,
         })
     };
+    let corrupt = |_| BatchFault::Records;
     let mut scratch = Scratch::new();
-    if span.meta.magic < 2 {
-        let message = Message::parse(&bytes).map_err(|_| corrupt())?;
-        let records = message.records(&mut scratch).map_err(|_| corrupt())?;
+    if meta.magic < 2 {
+        let message = Message::parse(bytes).map_err(|_| BatchFault::Records)?;
+        let records = message
+            .records(&mut scratch)
+            .map_err(|_| BatchFault::Records)?;
         let found = records.iter().find(|r| wanted(r.offset, r.timestamp));
         return Ok(found.and_then(|record| hit(record.offset, record.timestamp)));
     }
-    let view = BatchView::parse(&bytes).map_err(|_| corrupt())?;
-    for record in view.records(&mut scratch).map_err(|_| corrupt())? {
-        let record = record.map_err(|_| corrupt())?;
+    let view = BatchView::parse(bytes).map_err(|_| BatchFault::Records)?;
+    for record in view
+        .records(&mut scratch)
+        .map_err(|_| BatchFault::Records)?
+    {
+        let record = record.map_err(corrupt)?;
         if wanted(record.offset, record.timestamp) {
             return Ok(hit(record.offset, record.timestamp));
         }

@@ -11,7 +11,8 @@ use crate::checkpoints;
 use crate::config::LogConfig;
 use crate::error::{BatchFault, IoContext, LogError};
 use crate::files::OpenFiles;
-use crate::log::loader::{Loader, rebuild_producers};
+use crate::log::KnownLog;
+use crate::log::loader::Loader;
 use crate::log::place::Place;
 use crate::log::{Log, State, Status};
 use crate::storage::LogDir;
@@ -135,9 +136,19 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::open`].
-    pub fn open_among(mut open: LogOpen, files: &OpenFiles) -> Result<Log, LogError> {
+    pub fn open_among(open: LogOpen, files: &OpenFiles) -> Result<Log, LogError> {
+        Log::open_known(open, None, files)
+    }
+
+    /// As [`Log::open_among`], of a log of which something is known.
+    pub(crate) fn open_known(
+        mut open: LogOpen,
+        known: Option<&KnownLog>,
+        files: &OpenFiles,
+    ) -> Result<Log, LogError> {
         let fs = open.env.fs.clone();
-        let new = !fs.exists(&open.dir).at("inspect", &open.dir)?;
+        let known = known.filter(|_| open.clean && !open.standalone);
+        let new = known.is_none() && !fs.exists(&open.dir).at("inspect", &open.dir)?;
         if new {
             fs.create_dir_all(&open.dir).at("create", &open.dir)?;
             // Others keep files beside a log that stands alone, and rely on its directory. The
@@ -161,7 +172,16 @@ impl Log {
         if !open.clean {
             dir.note_new_file();
         }
-        let topic_id = match (partition_metadata::read(&*fs, &open.dir)?, open.topic_id) {
+        let resumed = match known {
+            Some(known) => Loader::resume(&open, dir.clone(), known)?,
+            None => None,
+        };
+        let known = known.filter(|_| resumed.is_some());
+        let topic_id = match known {
+            Some(known) => known.topic_id,
+            None => partition_metadata::read(&*fs, &open.dir)?,
+        };
+        let topic_id = match (topic_id, open.topic_id) {
             (Some(found), Some(expected)) if found != expected => {
                 return Err(LogError::InconsistentTopicId {
                     dir: open.dir,
@@ -171,8 +191,10 @@ impl Log {
             }
             (found, expected) => found.or(expected).map(|id| (id, found.is_none())),
         };
-        let mut loader = Loader::new(&open, dir.clone())?;
-        loader.load()?;
+        let mut loader = match resumed {
+            Some(loader) => loader,
+            None => Loader::load(&open, dir.clone())?,
+        };
         let now_ms = open.env.clock.wall_ms();
         let first = loader
             .segments
@@ -193,16 +215,7 @@ impl Log {
         loader.epochs.write_if_dirty()?;
         loader.epochs.truncate_from_end(end);
         loader.epochs.truncate_from_start(open.log_start_offset);
-        let bases: Vec<i64> = loader.segments.iter().map(|s| s.base_offset).collect();
-        loader.producers.remove_stray_snapshots(&bases)?;
-        rebuild_producers(
-            &mut loader.producers,
-            &loader.segments,
-            start,
-            end,
-            now_ms,
-            open.clean,
-        )?;
+        loader.load_producers(known, (start, end), now_ms)?;
         let snapshots_removed = loader.producers.take_removed();
         if !open.clean && open.recovery_point >= end && active.size() > 0 {
             // Once the segment is rolled, its indexes, which were just made, lie below the

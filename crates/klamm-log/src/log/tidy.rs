@@ -113,6 +113,9 @@ fn finish_swap(
             replaced.push((offset + 1, next_offset(dir, offset, "")?));
         }
     }
+    if let Some((min, _)) = &mut waiting {
+        *min = overlapping(dir, *min)?.unwrap_or(*min);
+    }
     replaced.extend(waiting);
     for name in list(dir)? {
         if let Some((offset, kind, "")) = names::parse_file_name(&name)
@@ -130,6 +133,22 @@ fn finish_swap(
         dir.fs.rename(&from, &to).at("rename", &from)?;
     }
     dir.fs.sync_dir(&open.dir).at("sync", &open.dir)
+}
+
+/// The base offset of a segment below `offset` that reaches beyond: what was split begins there,
+/// though the first part need not.
+fn overlapping(dir: &LogDir, offset: i64) -> Result<Option<i64>, LogError> {
+    let bases = list(dir)?;
+    let bases = bases
+        .iter()
+        .filter_map(|name| match names::parse_file_name(name) {
+            Some((base, FileKind::Log, "")) if base < offset => Some(base),
+            _ => None,
+        });
+    match bases.max() {
+        Some(base) if next_offset(dir, base, "")? > offset => Ok(Some(base)),
+        _ => Ok(None),
+    }
 }
 
 /// The offset after the last batch of a segment's file.

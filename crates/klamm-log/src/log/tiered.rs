@@ -54,6 +54,40 @@ impl Log {
         Some((segment, next.base_offset))
     }
 
+    /// Removes everything and goes on at `offset`, behind what is in the remote tier: from `start`
+    /// on the log is there, with these leader epochs, and these producers (the content of a
+    /// snapshot at `offset`).
+    ///
+    /// # Errors
+    /// [`LogError::MalformedFile`] for a damaged snapshot, before anything is done; or the disk's,
+    /// and the log is offline.
+    pub(crate) fn start_behind_tier(
+        &self,
+        offset: i64,
+        start: i64,
+        epochs: &[(i32, i64)],
+        producers: Option<&[u8]>,
+    ) -> Result<(), LogError> {
+        let mut state = self.open_state()?;
+        let snapshot = producers.map(|bytes| state.producers.parse(bytes, offset));
+        let snapshot = snapshot.transpose()?;
+        // Written with the new beginning, for which they are kept.
+        state.epochs.replace(epochs);
+        let result = self
+            .start_anew(&mut state, offset, Some(start.min(offset)))
+            .and_then(|()| {
+                let now_ms = self.env.clock.wall_ms();
+                if let Some(snapshot) = snapshot {
+                    state.producers.restore(snapshot, offset, now_ms)?;
+                    state.sync_snapshot(offset, &*self.dir.fs)?;
+                    self.dir.sync()?;
+                }
+                self.publish_transactions(&state);
+                Ok(())
+            });
+        self.offline_if_failed(result)
+    }
+
     pub(crate) fn env(&self) -> &Env {
         &self.env
     }

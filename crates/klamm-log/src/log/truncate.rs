@@ -93,7 +93,7 @@ impl Log {
         Ok(())
     }
 
-    fn start_anew(
+    pub(super) fn start_anew(
         &self,
         state: &mut State,
         offset: i64,

@@ -1,7 +1,7 @@
 //! All logs of a broker, over one or more log directories.
 //!
 //! - [`directory`]: one log directory: its lock, identity, marker and checkpoints.
-//! - [`open`]: opening directories and the logs in them.
+//! - [`open`]: opening directories and the logs in them; [`manifest`]: what spares most of it.
 //! - [`cleaning`]: which log is compacted next, and what became of it.
 //! - [`placement`]: which directory a new log goes to, and cordoned ones.
 //! - [`moves`]: logs that move from one directory to another.
@@ -12,6 +12,7 @@
 mod cleaning;
 mod directory;
 mod error;
+mod manifest;
 mod moves;
 mod open;
 mod placement;

@@ -11,8 +11,9 @@ use crate::clean_shutdown;
 use crate::config::LogConfig;
 use crate::error::{IoContext, LogError};
 use crate::files::OpenFiles;
-use crate::log::{Log, LogOpen};
+use crate::log::{KnownLog, Log, LogOpen};
 use crate::manager::directory::{Directory, Written};
+use crate::manager::manifest;
 use crate::manager::{LogManager, LogManagerConfig, ManagerError, Placed, Upkeep};
 use crate::names::PartitionDir;
 use crate::storage::lock;
@@ -31,6 +32,8 @@ struct Job {
     high_watermark: i64,
     cleaned_to: Option<i64>,
     clean: bool,
+    /// What is known of it from the last orderly shutdown.
+    known: Option<KnownLog>,
 }
 
 impl LogManager {
@@ -200,6 +203,7 @@ fn scan(
     ignored: &mut Vec<PathBuf>,
 ) -> Result<Option<i64>, LogError> {
     let fs = &*env.fs;
+    let mut manifest = manifest::take(fs, directory.path())?;
     let marker = clean_shutdown::take(fs, directory.path())?;
     let Written {
         recovery_points,
@@ -232,6 +236,7 @@ fn scan(
             high_watermark: offset_in(&high_watermarks),
             cleaned_to: cleaned.get(&partition).copied(),
             clean: marker.is_some(),
+            known: manifest.remove(&entry.name),
             partition,
             dir,
             directory: index,
@@ -266,7 +271,7 @@ fn open_logs(
             clean: job.clean,
             standalone: false,
         };
-        let log = Log::open_among(opening, files)?;
+        let log = Log::open_known(opening, job.known.as_ref(), files)?;
         if let Some(offset) = job.cleaned_to {
             log.set_cleaned_to(offset);
         }

@@ -385,6 +385,7 @@ fn a_directory_that_cannot_be_read_is_left_offline() {
     let online: Vec<bool> = manager.directories().iter().map(|d| d.online).collect();
     assert_eq!(online, [true, false]);
     assert_eq!(manager.logs().len(), 1);
+    drop(manager);
 
     let alone = Fixture {
         dirs: vec![f.dirs[1].clone()],

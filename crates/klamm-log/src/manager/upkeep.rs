@@ -8,8 +8,9 @@ use crate::checkpoints::PartitionOffsets;
 use crate::clean_shutdown;
 use crate::error::{IoContext, LogError};
 use crate::flusher::Flusher;
-use crate::log::Log;
+use crate::log::{KnownLog, Log};
 use crate::manager::directory::{Change, Checkpoint, Directory};
+use crate::manager::manifest::{self, Manifest};
 use crate::manager::{LogManager, ManagerError, Placed};
 use crate::storage::lock;
 
@@ -21,6 +22,9 @@ struct Due {
     /// Directories to remove.
     removals: Vec<PathBuf>,
 }
+
+/// What became of a log that was closed: its entry in the manifest, if it has one.
+type Closed = Result<(String, KnownLog), LogError>;
 
 /// What turned out to be due for the checkpoints of one directory.
 #[derive(Clone, Copy, Debug)]
@@ -235,9 +239,17 @@ impl LogManager {
                 first_error.get_or_insert(error);
             }
         }
-        for (directory, error) in self.close_logs() {
-            clean[directory] = false;
-            first_error.get_or_insert(error);
+        let mut manifests = vec![Manifest::new(); self.directories.len()];
+        for (index, closed) in self.close_logs() {
+            match closed {
+                Ok((name, known)) => {
+                    manifests[index].insert(name, known);
+                }
+                Err(error) => {
+                    clean[index] = false;
+                    first_error.get_or_insert(error);
+                }
+            }
         }
         for (index, directory) in self.directories.iter().enumerate() {
             if !directory.is_online() {
@@ -254,26 +266,37 @@ impl LogManager {
                         Ok(())
                     }
                 });
-            if let Err(error) = result {
-                first_error.get_or_insert(error);
+            match result {
+                // Without it the next start takes longer, and that is all.
+                Ok(()) if clean[index] => {
+                    let _ = manifest::write(&*self.env.fs, directory.path(), &manifests[index]);
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
             }
             directory.unlock();
         }
         first_error.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Closes all logs, several at a time, since each waits for the disk. Returns the failures with
-    /// their directories.
-    fn close_logs(&self) -> Vec<(usize, LogError)> {
+    /// Closes all logs, several at a time, since each waits for the disk. Returns for each, with its
+    /// directory, what is to be known of it at the next start, or the failure.
+    fn close_logs(&self) -> Vec<(usize, Closed)> {
         let mut placed = self.placed();
         placed.retain(|placed| self.directories[placed.directory].is_online());
         let next = AtomicUsize::new(0);
-        let failures = Mutex::new(Vec::new());
+        let closed = Mutex::new(Vec::new());
         let close = || {
             while let Some(placed) = placed.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match placed.log.close() {
-                    Ok(()) | Err(LogError::Closed { .. }) => {}
-                    Err(error) => lock(&failures).push((placed.directory, error)),
+                let told = match placed.log.close() {
+                    Ok(()) => known_of(&placed.log).map(Ok),
+                    Err(LogError::Closed { .. }) => None,
+                    Err(error) => Some(Err(error)),
+                };
+                if let Some(told) = told {
+                    lock(&closed).push((placed.directory, told));
                 }
             }
         };
@@ -287,9 +310,7 @@ impl LogManager {
                 }
             });
         }
-        failures
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
+        closed.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does one piece of the background work on this thread: for a manager without threads of its
@@ -374,6 +395,14 @@ impl LogManager {
             Err(_) => {}
         }
     }
+}
+
+/// The entry of the manifest for a log that was just closed.
+fn known_of(log: &Log) -> Option<(String, KnownLog)> {
+    let name = log.dir().file_name()?.to_str()?.to_owned();
+    // What could not be looked at is looked at by the next start.
+    let known = log.known().ok().flatten()?;
+    Some((name, known))
 }
 
 fn recovery_point_of(log: &Log) -> Change {

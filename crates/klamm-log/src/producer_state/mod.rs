@@ -2,6 +2,7 @@
 //! and their open transactions.
 //!
 //! - [`entry`]: one producer.
+//! - [`origin`]: where appends come from.
 //! - [`pending`]: the effect of one append, checked before it is written and committed after.
 //! - [`snapshot`]: the `.snapshot` file.
 //! - [`marker`]: the record of a transaction's end.
@@ -12,6 +13,7 @@
 
 pub(crate) mod entry;
 pub(crate) mod marker;
+mod origin;
 pub(crate) mod pending;
 pub(crate) mod snapshot;
 pub(crate) mod verification;
@@ -28,64 +30,9 @@ use crate::names::{DELETED_SUFFIX, FileKind};
 use crate::storage::LogDir;
 
 pub(crate) use entry::{BatchNote, ProducerEntry};
+pub use origin::AppendOrigin;
 pub(crate) use pending::{CompletedTxn, PendingUpdate};
 pub(crate) use verification::Verifications;
-
-/// Where an append comes from, which decides how strictly producers are checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppendOrigin {
-    /// A client: sequences and epochs are checked, duplicates recognised.
-    Client,
-    /// A client whose transaction was verified: see [`Log::begin_verification`].
-    ///
-    /// [`Log::begin_verification`]: crate::Log::begin_verification
-    VerifiedClient {
-        /// What the verification gave.
-        guard: u64,
-    },
-    /// The group coordinator: epochs are checked.
-    Coordinator,
-    /// The group coordinator, for a transaction that was verified.
-    VerifiedCoordinator {
-        /// What the verification gave.
-        guard: u64,
-    },
-    /// The transaction coordinator, writing markers under this `transaction.version`: epochs are
-    /// checked; from version 2 on a marker's epoch must be above the one seen.
-    TxnMarkers {
-        /// The feature level that the transaction ran under.
-        transaction_version: i16,
-    },
-    /// The leader, whose checks count: nothing is checked again.
-    Replication,
-}
-
-impl AppendOrigin {
-    pub(crate) fn is_client(self) -> bool {
-        matches!(
-            self,
-            AppendOrigin::Client | AppendOrigin::VerifiedClient { .. }
-        )
-    }
-
-    /// Whether records come from outside of the log and must belong to an open transaction if
-    /// they say that they belong to one.
-    pub(crate) fn is_verified(self) -> bool {
-        self.is_client()
-            || matches!(
-                self,
-                AppendOrigin::Coordinator | AppendOrigin::VerifiedCoordinator { .. }
-            )
-    }
-
-    pub(crate) fn guard(self) -> Option<u64> {
-        match self {
-            AppendOrigin::VerifiedClient { guard }
-            | AppendOrigin::VerifiedCoordinator { guard } => Some(guard),
-            _ => None,
-        }
-    }
-}
 
 /// A producer as `DescribeProducers` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,11 +311,7 @@ impl ProducerStates {
         log_end: i64,
         now_ms: i64,
     ) -> Result<(), LogError> {
-        for offset in self.snapshot_offsets() {
-            if offset > log_end || offset <= log_start {
-                self.remove_snapshot(offset)?;
-            }
-        }
+        self.remove_snapshots_outside(log_start, log_end)?;
         if log_end == self.map_end {
             self.on_log_start(log_start);
             return Ok(());
@@ -379,19 +322,87 @@ impl ProducerStates {
         self.load_newest(log_start, now_ms)
     }
 
+    fn remove_snapshots_outside(&mut self, start: i64, end: i64) -> Result<(), LogError> {
+        for offset in self.snapshot_offsets() {
+            if offset > end || offset <= start {
+                self.remove_snapshot(offset)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The content of a snapshot of this state, if it is no longer than `bytes_max`.
+    pub(crate) fn encode(&self, bytes_max: usize) -> Option<Vec<u8>> {
+        (snapshot::len(&self.producers) <= bytes_max).then(|| snapshot::encode(&self.producers))
+    }
+
+    /// Takes over what [`encode`](Self::encode) gave at the end of the log. Returns false, and has
+    /// changed nothing, if it is damaged.
+    ///
+    /// # Errors
+    /// The disk's, which removes or writes snapshots.
+    pub(crate) fn resume(
+        &mut self,
+        content: &[u8],
+        (start, end): (i64, i64),
+        now_ms: i64,
+    ) -> Result<bool, LogError> {
+        let Ok(producers) = snapshot::decode(content) else {
+            return Ok(false);
+        };
+        self.remove_snapshots_outside(start, end)?;
+        self.adopt(producers, now_ms);
+        self.map_end = end;
+        self.snapshot_end = self.latest_snapshot().unwrap_or(start);
+        self.take_snapshot()?;
+        Ok(true)
+    }
+
+    /// The producers of a snapshot from elsewhere, which is to become the one at `offset`.
+    ///
+    /// # Errors
+    /// [`LogError::MalformedFile`].
+    pub(crate) fn parse(
+        &self,
+        content: &[u8],
+        offset: i64,
+    ) -> Result<BTreeMap<i64, ProducerEntry>, LogError> {
+        snapshot::decode(content).map_err(|problem| LogError::MalformedFile {
+            file: self.dir.file(offset, FileKind::Snapshot),
+            problem,
+        })
+    }
+
+    /// Goes on with these producers at the end of a log without batches, and writes a snapshot.
+    pub(crate) fn restore(
+        &mut self,
+        producers: BTreeMap<i64, ProducerEntry>,
+        offset: i64,
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        self.adopt(producers, now_ms);
+        self.map_end = offset;
+        self.take_snapshot().map(drop)
+    }
+
+    /// Takes over the producers of a snapshot, but for those that were idle for too long since.
+    fn adopt(&mut self, producers: BTreeMap<i64, ProducerEntry>, now_ms: i64) {
+        for (producer_id, entry) in producers {
+            if !entry.is_expired(now_ms, self.expiration_ms) {
+                if let Some(first) = entry.txn_first_offset {
+                    self.ongoing.insert(first, producer_id);
+                }
+                self.producers.insert(producer_id, entry);
+            }
+        }
+    }
+
     fn load_newest(&mut self, log_start: i64, now_ms: i64) -> Result<(), LogError> {
         while let Some(offset) = self.latest_snapshot() {
             let path = self.dir.file(offset, FileKind::Snapshot);
             match snapshot::read(&*self.dir.fs, &path) {
                 Ok(producers) => {
-                    for (producer_id, entry) in producers {
-                        if !entry.is_expired(now_ms, self.expiration_ms) {
-                            if let Some(first) = entry.txn_first_offset {
-                                self.ongoing.insert(first, producer_id);
-                            }
-                            self.producers.insert(producer_id, entry);
-                        }
-                    }
+                    self.adopt(producers, now_ms);
                     self.map_end = offset;
                     self.snapshot_end = offset;
                     return Ok(());

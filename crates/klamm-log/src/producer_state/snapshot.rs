@@ -34,8 +34,13 @@ pub(crate) fn read(fs: &dyn Fs, path: &Path) -> Result<BTreeMap<i64, ProducerEnt
     })
 }
 
-fn encode(producers: &BTreeMap<i64, ProducerEntry>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_LEN + producers.len() * ENTRY_LEN);
+/// Bytes of the snapshot of so many producers.
+pub(super) fn len(producers: &BTreeMap<i64, ProducerEntry>) -> usize {
+    HEADER_LEN + producers.len() * ENTRY_LEN
+}
+
+pub(super) fn encode(producers: &BTreeMap<i64, ProducerEntry>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len(producers));
     bytes.extend_from_slice(&VERSION.to_be_bytes());
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&(producers.len() as i32).to_be_bytes());
@@ -55,7 +60,7 @@ fn encode(producers: &BTreeMap<i64, ProducerEntry>) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Result<BTreeMap<i64, ProducerEntry>, FileProblem> {
+pub(super) fn decode(bytes: &[u8]) -> Result<BTreeMap<i64, ProducerEntry>, FileProblem> {
     if bytes.len() < HEADER_LEN {
         return Err(FileProblem::Size(bytes.len()));
     }

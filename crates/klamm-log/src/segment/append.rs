@@ -110,6 +110,7 @@ impl Segment {
     /// was written since the last one, before this batch.
     fn note(&self, state: &mut SegmentState, span: BatchSpan) {
         let meta = span.meta;
+        state.sealed = false;
         if span.position == 0 {
             state.first_timestamp = Some(meta.max_timestamp);
         }
@@ -157,6 +158,7 @@ impl Segment {
             found => found?.map(|span| span.position),
         };
         let mut state = lock(&self.state);
+        state.sealed = false;
         self.offsets_in(&mut state)?.truncate_to_offset(offset)?;
         self.times_in(&mut state)?.truncate_to_offset(offset)?;
         self.txn_index().truncate_to_offset(offset)?;

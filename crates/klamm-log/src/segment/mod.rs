@@ -6,6 +6,7 @@
 //! - [`recover`]: verifying the file.
 //! - [`rebuild`]: making the indexes from the batches.
 //! - [`scan`]: walking batches.
+//! - [`split`]: cutting one whose offsets are too far apart.
 //!
 //! A segment may be read while it is appended to: `size` is published after the bytes are written,
 //! and what lies below it does not change unless the log is truncated.
@@ -15,6 +16,7 @@ mod lookup;
 mod rebuild;
 mod recover;
 pub(crate) mod scan;
+mod split;
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,6 +32,7 @@ use crate::files::LazyFile;
 use crate::index::offset::{OffsetIndex, fits};
 use crate::index::time::{TimeIndex, TimestampOffset};
 use crate::index::txn::TxnIndex;
+use crate::log::KnownSegment;
 use crate::names::{DELETED_SUFFIX, FileKind};
 use crate::storage::{LogDir, lock, sync_file};
 
@@ -72,6 +75,8 @@ struct SegmentState {
     max_timestamp: Option<TimestampOffset>,
     /// Whether it was taken from batches, or held against them.
     max_is_certain: bool,
+    /// Whether the time index has the largest timestamp, as after [`Segment::seal`].
+    sealed: bool,
     /// Timestamp of the first batch, by which the segment ages.
     first_timestamp: Option<i64>,
     created_ms: i64,
@@ -141,6 +146,7 @@ impl Segment {
                 bytes_since_entry: 0,
                 max_timestamp: None,
                 max_is_certain: false,
+                sealed: false,
                 first_timestamp: None,
                 created_ms: env.clock.wall_ms(),
                 recent: VecDeque::new(),
@@ -148,6 +154,30 @@ impl Segment {
             }),
             txn: Mutex::new(TxnIndex::new(dir.clone(), base_offset, has_txn_index)),
         }
+    }
+
+    /// A segment that is as an orderly shutdown left it. Nothing is opened.
+    pub(crate) fn known(
+        dir: &Arc<LogDir>,
+        known: &KnownSegment,
+        config: &LogConfig,
+        env: &Env,
+    ) -> Segment {
+        let (base_offset, size) = (known.base_offset, known.size);
+        let mut segment = Self::unloaded(dir, base_offset, size, known.has_txn_index, config, env);
+        let state = segment
+            .state
+            .get_mut()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.max_timestamp = known.max_timestamp;
+        state.sealed = true;
+        segment
+    }
+
+    /// The largest timestamp, if it is known without looking for it and in the time index.
+    pub(crate) fn noted_max_timestamp(&self) -> Option<TimestampOffset> {
+        let state = lock(&self.state);
+        state.max_timestamp.filter(|_| state.sealed)
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -273,14 +303,15 @@ impl Segment {
     pub(crate) fn seal(&self) -> Result<(), LogError> {
         let mut state = lock(&self.state);
         let loaded = state.times.is_some();
-        if loaded || state.max_timestamp.is_some() {
+        if !state.sealed && (loaded || state.max_timestamp.is_some()) {
             let max = self.max_timestamp_in(&mut state)?;
             let times = self.times_in(&mut state)?;
             times.maybe_append(max);
             times.write_tail()?;
-        }
-        if let Some(index) = &mut state.offsets {
-            index.write_tail()?;
+            if let Some(index) = &mut state.offsets {
+                index.write_tail()?;
+            }
+            state.sealed = true;
         }
         drop(state);
         if self.preallocate {

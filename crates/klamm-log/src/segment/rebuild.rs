@@ -60,6 +60,7 @@ impl IndexBuilder {
         state.bytes_since_entry = 0;
         state.max_timestamp = Some(self.max);
         state.max_is_certain = true;
+        state.sealed = false;
         state.first_timestamp = self.first_timestamp;
         state.offsets = Some(self.offsets);
         state.times = Some(self.times);

@@ -40,6 +40,9 @@ impl Segment {
     /// `synced_to`, ends the segment: the file is cut before the first damaged batch. Below it
     /// everything had been on disk, so damage there came later, and what lies behind it is as
     /// good as before: it stays, and so do the damaged bytes. The segment must not be in use.
+    ///
+    /// # Errors
+    /// [`BatchFault::Unindexable`] of a segment that is to be split first, or the disk's.
     pub(crate) fn recover(
         &self,
         mut with: RecoveryState<'_>,
@@ -73,6 +76,9 @@ impl Segment {
                             continue;
                         }
                         Err(fault) => {
+                            if span.meta.last_offset >= found.next_offset {
+                                self.check_splittable(&span.meta)?;
+                            }
                             scan.seek(&span, found.next_offset);
                             fault
                         }

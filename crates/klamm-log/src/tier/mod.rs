@@ -2,7 +2,8 @@
 //! indexes, and what is no longer on the local disk is read back through it.
 //!
 //! - [`RemoteStorage`] is where bytes go, [`RemoteMetadata`] where it is written down which segments
-//!   are there: the two plug-ins, under Kafka's terms. [`MemoryTier`] is both, for tests.
+//!   are there: the two plug-ins, under Kafka's terms. [`DirectoryTier`] is both, in a directory;
+//!   [`MemoryTier`] is both, for tests.
 //! - [`TierState`] is what is known of one log's remote segments: pure, no I/O.
 //! - [`RemoteLog`] drives a [`Log`](crate::Log) with them: uploads, reads, retention.
 //!
@@ -19,6 +20,8 @@
 //! that the log's own history has at the offset, and stops where the segment's records are of
 //! another history.
 
+mod directory;
+mod lookup;
 mod memory;
 mod remote_log;
 mod state;
@@ -30,6 +33,7 @@ use klamm_records::Uuid;
 
 use crate::log::LogSlice;
 
+pub use directory::DirectoryTier;
 pub use memory::MemoryTier;
 pub use remote_log::{RemoteLog, RemoteRead};
 pub use state::{InvalidTransition, TierState};

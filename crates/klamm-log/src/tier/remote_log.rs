@@ -19,7 +19,7 @@ use crate::tier::{
 };
 
 /// Least bytes that are fetched at a time.
-const FETCH_BYTES_MIN: u64 = 64 << 10;
+pub(super) const FETCH_BYTES_MIN: u64 = 64 << 10;
 /// Bytes of an entry of an offset index.
 const ENTRY_LEN: usize = 8;
 
@@ -37,12 +37,12 @@ pub struct RemoteRead {
 /// A log and its remote tier. All calls but those that only ask for offsets block on the tier.
 #[derive(Debug)]
 pub struct RemoteLog {
-    log: Arc<Log>,
-    storage: Arc<dyn RemoteStorage>,
+    pub(super) log: Arc<Log>,
+    pub(super) storage: Arc<dyn RemoteStorage>,
     metadata: Arc<dyn RemoteMetadata>,
     state: Mutex<TierState>,
     /// Held by whoever uploads or deletes.
-    working: Mutex<()>,
+    pub(super) working: Mutex<()>,
 }
 
 impl RemoteLog {
@@ -93,10 +93,23 @@ impl RemoteLog {
     }
 
     /// Tells the log how far it is in the tier.
-    fn tell_log(&self) {
+    pub(super) fn tell_log(&self) {
         let (history, end) = (self.log.epochs(), self.log.log_end_offset());
         let highest = lock(&self.state).highest_offset(&history, end);
         self.log.set_highest_tiered_offset(highest.unwrap_or(-1));
+    }
+
+    /// Reads anew what is written down of the remote segments.
+    pub(super) fn reload(&self) -> Result<(), TierError> {
+        let segments = self.metadata.list()?;
+        *lock(&self.state) = TierState::load(segments);
+        self.tell_log();
+        Ok(())
+    }
+
+    /// The log that the tier belongs to.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
     }
 
     /// Notes a segment in a state, first where it lasts and then here.
@@ -351,7 +364,7 @@ fn epoch_text(history: &[(i32, i64)]) -> Vec<u8> {
 }
 
 /// The position of the last entry at or below a relative offset.
-fn position_in(index: &[u8], relative: i64) -> u64 {
+pub(super) fn position_in(index: &[u8], relative: i64) -> u64 {
     let mut position = 0;
     for entry in index.chunks_exact(ENTRY_LEN) {
         if i64::from(i32_at(entry, 0)) > relative {
@@ -363,7 +376,7 @@ fn position_in(index: &[u8], relative: i64) -> u64 {
 }
 
 /// The header of the batch in front, if all of it is there and its checksum holds.
-fn whole_batch(
+pub(super) fn whole_batch(
     bytes: &[u8],
     segment: &RemoteSegment,
     position: u64,

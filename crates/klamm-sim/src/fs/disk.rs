@@ -96,9 +96,11 @@ impl Disk {
     }
 
     fn change_names(&mut self, op: DirOp) {
+        let now_ms = self.clock.wall_ms();
         op.apply(|dir, edit| {
             if let Some(Inode::Dir(node)) = self.inodes.get_mut(&dir) {
                 edit(&mut node.current);
+                node.modified_ms = now_ms;
             }
         });
         self.dir_ops.push(op);
@@ -308,6 +310,9 @@ impl Disk {
         drop(keys);
         let mut chosen = chosen.into_iter();
         let inodes = &mut self.inodes;
+        if let Some(Inode::Dir(node)) = inodes.get_mut(&dir) {
+            node.durable_modified_ms = node.modified_ms;
+        }
         self.dir_ops.retain(|op| {
             let durable = chosen.next().unwrap_or(false);
             if durable {
@@ -328,10 +333,10 @@ impl Disk {
                 is_dir: false,
                 modified_ms: file.modified_ms,
             },
-            Some(Inode::Dir(_)) => Metadata {
+            Some(Inode::Dir(dir)) => Metadata {
                 len: 0,
                 is_dir: true,
-                modified_ms: 0,
+                modified_ms: dir.modified_ms,
             },
             None => return Err(io::ErrorKind::NotFound.into()),
         })
@@ -468,7 +473,10 @@ impl Disk {
         for node in self.inodes.values_mut() {
             match node {
                 Inode::File(file) => file.crash(&self.rng),
-                Inode::Dir(dir) => dir.current.clone_from(&dir.durable),
+                Inode::Dir(dir) => {
+                    dir.current.clone_from(&dir.durable);
+                    dir.modified_ms = dir.durable_modified_ms;
+                }
             }
         }
         forget_unreachable(&mut self.inodes, ROOT);

@@ -33,6 +33,9 @@ pub(super) struct FileNode {
 pub(super) struct DirNode {
     pub(super) current: BTreeMap<String, u64>,
     pub(super) durable: BTreeMap<String, u64>,
+    /// When a name was last changed, and what the disk says of that.
+    pub(super) modified_ms: i64,
+    pub(super) durable_modified_ms: i64,
 }
 
 #[derive(Debug)]
