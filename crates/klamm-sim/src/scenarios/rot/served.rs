@@ -11,7 +11,8 @@
 //! Source: KIP-98's and Kafka's checksums, which consumers verify; what Kafka leaves to luck (a
 //! length that leads astray, an index entry that is wrong, a recovery that cuts what was synced) is
 //! held to the same here. Known false positives: the leader epoch of a batch is covered by nothing
-//! and may be anything.
+//! and may be anything. Nor is the base offset: where two batches were hit, and one has got the base
+//! offset of the other by that, it is served in the other's place, and nothing could tell.
 
 use std::ops::Range;
 
@@ -25,6 +26,8 @@ use crate::SimRng;
 
 /// Where a batch keeps its leader epoch.
 const EPOCH: Range<usize> = 12..16;
+/// Where a batch keeps its base offset.
+const BASE_OFFSET: Range<usize> = 0..8;
 
 fn violation(detail: String) -> Violation {
     Violation::new("served", detail)
@@ -57,6 +60,20 @@ fn is_seen_through(batch: &Written, bytes: &[u8]) -> bool {
     header.base_offset != batch.base || header.size() > bytes.len() || view.verify_crc().is_err()
 }
 
+/// Whether the bytes are those of another batch that was hit, too, and has this one's base offset
+/// by that.
+fn is_misplaced(model: &Model, batch: &Written, bytes: &[u8]) -> bool {
+    let hit = |other: &&Written| other.base != batch.base && model.hit.contains(&other.base);
+    let mut others = model.batches.iter().filter(hit);
+    let behind = BASE_OFFSET.end;
+    others.any(|other| {
+        let mut placed = other.bytes.clone();
+        placed[BASE_OFFSET].copy_from_slice(&batch.bytes[BASE_OFFSET]);
+        let end = placed.len().min(bytes.len());
+        placed[..end] == bytes[..end] && end > behind
+    })
+}
+
 /// Whether the two differ in their leader epoch at most.
 fn same_but_epoch(batch: &Written, bytes: &[u8]) -> bool {
     bytes.len() == batch.bytes.len()
@@ -75,6 +92,7 @@ pub fn batches(log: &Log, model: &Model) -> Result<(), Violation> {
                 return Err(violation(format!("{at} was not hit and reads differently")));
             }
             Ok(bytes) if is_seen_through(batch, &bytes) || same_but_epoch(batch, &bytes) => {}
+            Ok(bytes) if is_misplaced(model, batch, &bytes) => {}
             Ok(_) => {
                 return Err(violation(format!(
                     "{at} is served damaged as if it were good"
@@ -85,6 +103,22 @@ pub fn batches(log: &Log, model: &Model) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// Whether a record is one of a batch that was hit and stands in the place of another that was.
+fn is_displaced(model: &Model, (offset, timestamp): (i64, i64)) -> bool {
+    let hit = || {
+        model
+            .batches
+            .iter()
+            .filter(|batch| model.hit.contains(&batch.base))
+    };
+    let places: Vec<i64> = hit().map(|batch| batch.base).collect();
+    hit().any(|batch| {
+        let mut records = batch.records.iter();
+        records
+            .any(|&(own, time)| time == timestamp && places.contains(&(offset - own + batch.base)))
+    })
 }
 
 /// Looks offsets up by timestamps.
@@ -109,7 +143,9 @@ pub fn timestamps(log: &Log, model: &Model, rng: &SimRng) -> Result<(), Violatio
             Some(found) => {
                 let all = model.batches.iter().flat_map(|batch| &batch.records);
                 let real = all.into_iter().any(|record| *record == found);
-                real && found.1 >= time && surely.is_none_or(|surely| found.0 <= surely.0)
+                (real || is_displaced(model, found))
+                    && found.1 >= time
+                    && surely.is_none_or(|surely| found.0 <= surely.0)
             }
         };
         match log.offset_for_timestamp(time) {

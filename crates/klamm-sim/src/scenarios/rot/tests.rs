@@ -63,6 +63,25 @@ fn another_batch_with_a_checksum_that_holds_is_seen() {
 }
 
 #[test]
+fn a_batch_that_was_hit_may_stand_in_the_place_of_another() {
+    let (fs, log, mut model) = log();
+    let names = fs.read_dir(std::path::Path::new("/log")).unwrap();
+    let file = names.iter().find(|entry| entry.name.ends_with(".log"));
+    let path = std::path::Path::new("/log").join(&file.unwrap().name);
+    let second = model.batches[0].bytes.len() as u64;
+    // The second gets the base offset of the third, which is not a batch any more.
+    fs.rot(&path, second + 7, 1 ^ 2).unwrap();
+    fs.rot(&path, 2 * second + 16, 1).unwrap();
+    model.hit.insert(2);
+    assert!(
+        served::batches(&log, &model).is_err(),
+        "the second was not hit"
+    );
+    model.hit.insert(1);
+    assert_eq!(served::batches(&log, &model), Ok(()));
+}
+
+#[test]
 fn wrong_times_and_transactions_are_seen() {
     let (_, log, mut model) = log();
     let rng = SimRng::new(3);
