@@ -104,6 +104,12 @@ impl Broker {
         &self.shared.metrics
     }
 
+    /// Waits until the broker has lost its last log directory and can serve no longer: its health is
+    /// then `failed`. Kafka ends its process at once, which is up to whoever embeds this one.
+    pub async fn lost(&self) {
+        self.shared.directories_lost.notified().await;
+    }
+
     /// Stops in order: hands leadership away, lets requests finish, flushes the logs and leaves
     /// the mark of a clean shutdown, so that the next start need not look at them.
     pub async fn shutdown(mut self) {

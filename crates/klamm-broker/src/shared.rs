@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) movers: Movers,
     /// Told when the state of a log directory changes, which the controller is to hear soon.
     pub(crate) directories_changed: Arc<Notify>,
+    /// Told when no log directory is left.
+    pub(crate) directories_lost: Arc<Notify>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Given by the controller at registration.

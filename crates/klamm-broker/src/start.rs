@@ -303,6 +303,7 @@ fn compose(
         settings,
         movers: Movers::new(replicas.clone(), dynamic.clone(), env.clock.clone()),
         directories_changed: Arc::default(),
+        directories_lost: Arc::default(),
         config: dynamic,
         controller,
         replicas,
@@ -370,6 +371,7 @@ fn start_cleaner(shared: &Arc<Shared>) -> Result<CleanerThreads, BrokerError> {
 fn on_failed_directories(shared: &Arc<Shared>) -> impl Fn(Vec<Uuid>) + Send + Sync + use<> {
     let (replicas, metrics) = (shared.replicas.clone(), shared.metrics.clone());
     let changed = shared.directories_changed.clone();
+    let lost = shared.directories_lost.clone();
     move |dirs: Vec<Uuid>| {
         changed.notify_one();
         for dir in dirs {
@@ -378,6 +380,7 @@ fn on_failed_directories(shared: &Arc<Shared>) -> impl Fn(Vec<Uuid>) + Send + Sy
         if replicas.logs().directories().iter().all(|dir| !dir.online) {
             error!("no log directory is left");
             metrics.set_health(Health::Failed);
+            lost.notify_one();
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     /// What is wrong was printed.
     #[error("there are problems with the directories")]
     Problems,
+    #[error("no log directory is left; ending without closing the logs")]
+    NoDirectories,
     #[error("no answer from {address}: {source}")]
     NoHealth { address: String, source: io::Error },
     #[error("{address} is not ready: {answer}")]

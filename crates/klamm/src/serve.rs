@@ -64,7 +64,10 @@ async fn serve(config: BrokerConfig, started: Start) -> Result<(), Failure> {
     };
     announce(&broker, &config, started);
 
-    let name = signals.next().await;
+    let name = tokio::select! {
+        name = signals.next() => name,
+        () = broker.lost() => return Err(Failure::NoDirectories),
+    };
     info!(signal = name, "shutting down");
     tokio::select! {
         () = broker.shutdown() => info!("stopped"),

@@ -1,5 +1,5 @@
-//! Ten thousand partitions on one node: what they take to make, to hold, to write to and to open
-//! again. Takes minutes with Kafka, so it runs only if it is asked for.
+//! Ten thousand partitions on one node, of ten topics or of a thousand: what they take to make, to
+//! hold, to write to and to open again. Takes minutes with Kafka, so it runs only if it is asked for.
 
 use super::results::Metric;
 use super::session::Session;
@@ -10,34 +10,53 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub const CASE: &str = "10k-partitions";
-const TABLE: &str = "Ten thousand partitions";
+/// How the partitions are shared among topics.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub case: &'static str,
+    table: &'static str,
+    topics: usize,
+    partitions_each: i32,
+}
+
 /// Kafka refuses a request for a topic of ten thousand.
-const TOPICS: usize = 10;
-const PARTITIONS_EACH: i32 = 1_000;
+pub const LARGE_TOPICS: Shape = Shape {
+    case: "10k-partitions",
+    table: "Ten thousand partitions",
+    topics: 10,
+    partitions_each: 1_000,
+};
+pub const MANY_TOPICS: Shape = Shape {
+    case: "1k-topics",
+    table: "A thousand topics of ten partitions",
+    topics: 1_000,
+    partitions_each: 10,
+};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Makes them, writes to all, looks at the idle broker, and starts it again after an orderly end
 /// and after a kill.
-pub fn partitions(session: &mut Session) -> Result<()> {
-    session.case(TABLE, "made, a record in each", |session| {
+pub fn partitions(session: &mut Session, shape: Shape) -> Result<()> {
+    let table = shape.table;
+    session.case(table, "made, a record in each", |session| {
         let begun = Instant::now();
-        for n in 0..TOPICS {
+        for n in 0..shape.topics {
             let code = Connection::open(session.broker.spec.port)?.create_topic(
                 &topic(n),
-                PARTITIONS_EACH,
+                shape.partitions_each,
                 &[],
             )?;
             if code != 0 {
-                return Err(format!("no topic of {PARTITIONS_EACH}: error {code}").into());
+                let each = shape.partitions_each;
+                return Err(format!("no topic of {each}: error {code}").into());
             }
         }
         session.note(Metric::less("answered", "ms"), None, ms(begun));
-        write_to_all(session, begun)?;
+        write_to_all(session, shape, begun)?;
         session.note(Metric::less("all written to", "ms"), None, ms(begun));
         holding(session)
     })?;
-    session.case(TABLE, "written to by a client", |session| {
+    session.case(table, "written to by a client", |session| {
         let flags = [
             ("records", "100000".to_string()),
             ("size", "1000".to_string()),
@@ -50,7 +69,7 @@ pub fn partitions(session: &mut Session) -> Result<()> {
         session.note(Metric::less("CPU", "s/GB"), None, cpu);
         Ok(())
     })?;
-    session.case(TABLE, "idle", |session| {
+    session.case(table, "idle", |session| {
         // Long enough for what is done about files that fell idle.
         sleep(Duration::from_secs(150));
         let (cpu, begun) = (session.broker.cpu()?, Instant::now());
@@ -59,14 +78,14 @@ pub fn partitions(session: &mut Session) -> Result<()> {
         session.note(Metric::less("CPU", "ms/s"), None, cpu * 1e3);
         holding(session)
     })?;
-    session.case(TABLE, "ended in order and started again", |session| {
+    session.case(table, "ended in order and started again", |session| {
         let end = session.broker.stop()?;
         session.note(Metric::less("end", "ms"), None, end.as_secs_f64() * 1e3);
-        again(session)
+        again(session, shape)
     })?;
-    session.case(TABLE, "killed and started again", |session| {
+    session.case(table, "killed and started again", |session| {
         session.broker.kill()?;
-        again(session)
+        again(session, shape)
     })
 }
 
@@ -89,7 +108,7 @@ fn holding(session: &mut Session) -> Result<()> {
 }
 
 /// Starts the broker and writes to all partitions.
-fn again(session: &mut Session) -> Result<()> {
+fn again(session: &mut Session, shape: Shape) -> Result<()> {
     let begun = Instant::now();
     session.broker.spawn()?;
     let port = session.broker.spec.port;
@@ -104,18 +123,18 @@ fn again(session: &mut Session) -> Result<()> {
     }
     session.note(Metric::less("ready", "ms"), None, ms(begun));
     holding(session)?;
-    write_to_all(session, begun)?;
+    write_to_all(session, shape, begun)?;
     session.note(Metric::less("all written to", "ms"), None, ms(begun));
     Ok(())
 }
 
 /// One record to each partition, one after the other; those that are not there yet are tried again.
-fn write_to_all(session: &Session, begun: Instant) -> Result<()> {
+fn write_to_all(session: &Session, shape: Shape, begun: Instant) -> Result<()> {
     let batch = batch::build(Producer::NONE, now_ms(), &[b"one record".to_vec()]);
     let mut connection = Connection::open(session.broker.spec.port)?;
-    for n in 0..TOPICS {
+    for n in 0..shape.topics {
         let topic = topic(n);
-        for partition in 0..PARTITIONS_EACH {
+        for partition in 0..shape.partitions_each {
             while connection.produce(&topic, partition, 1, &batch)?.error != 0 {
                 give_up_after(begun)?;
                 sleep(Duration::from_millis(5));

@@ -50,9 +50,10 @@ const DURABLE_BESIDE: [(&str, &str); 2] = [
 ];
 
 /// Cases that are not loads of as many records as go.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "startup",
-    many::CASE,
+    many::LARGE_TOPICS.case,
+    many::MANY_TOPICS.case,
     groups::CASE,
     "connections",
     "catch-up",
@@ -88,7 +89,8 @@ impl Settings {
 
     /// Whether anything but starts and ends is measured.
     fn wants_load(&self) -> bool {
-        let without = ["startup", "recovery", many::CASE, groups::CASE];
+        let many = [many::LARGE_TOPICS.case, many::MANY_TOPICS.case];
+        let without = ["startup", "recovery", many[0], many[1], groups::CASE];
         self.only.is_empty() || self.only.iter().any(|o| !without.contains(&o.as_str()))
     }
 
@@ -239,8 +241,10 @@ fn turn(session: &mut Session, calibrates: bool) -> Result<()> {
     if session.settings.asks_for(groups::CASE) {
         groups::coordinators(session)?;
     }
-    if session.settings.asks_for(many::CASE) {
-        many::partitions(session)?;
+    for shape in [many::LARGE_TOPICS, many::MANY_TOPICS] {
+        if session.settings.asks_for(shape.case) {
+            many::partitions(session, shape)?;
+        }
     }
     Ok(())
 }
