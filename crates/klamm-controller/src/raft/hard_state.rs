@@ -19,6 +19,9 @@ use super::types::{LogId, NodeId, Vote};
 const FILE_NAME: &str = "hard-state";
 /// Slots lie in blocks of their own, so that tearing one cannot harm the other.
 const SLOT_LEN: u64 = 4096;
+/// Directories that hold a name which may be new: of this file, of the directory of the Raft log, of
+/// that of the metadata log. Nothing is promised before the first save, so that it is early enough.
+const NEW_DIRS: usize = 3;
 const MAGIC: &[u8; 8] = b"KLAMMHS1";
 
 /// The state, as it was saved last.
@@ -34,7 +37,7 @@ pub(super) struct HardStateFile {
     file: Arc<dyn File>,
     serial: u64,
     state: HardState,
-    /// The directory to be made durable with the first save.
+    /// The directory to be made durable, with its name, with the first save.
     dir: Option<(Arc<dyn Fs>, PathBuf)>,
 }
 
@@ -83,7 +86,9 @@ impl HardStateFile {
         match self.dir.take() {
             Some((fs, dir)) => {
                 self.file.sync_all()?;
-                fs.sync_dir(&dir)?;
+                for dir in dir.ancestors().take(NEW_DIRS) {
+                    fs.sync_dir(dir)?;
+                }
             }
             None => self.file.sync_data()?,
         }

@@ -59,7 +59,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use klamm_env::{Env, FileExt, FsExt, OpenMode};
+use klamm_env::{Env, FsExt};
 use klamm_log::meta_properties::MetaProperties;
 use klamm_metadata::MetadataImage;
 use klamm_records::Uuid;
@@ -452,12 +452,9 @@ pub(crate) fn cluster_id(
                 .or_else(|| given.map(str::to_owned))
                 .unwrap_or_else(new);
             env.fs.create_dir_all(&dir)?;
-            // Whole or not there, but not durable: a crash before anything else is durable leaves
-            // a directory without records, and its id is given or found again.
-            let partial = dir.join(format!("{CLUSTER_ID_FILE}.tmp"));
-            let file = env.fs.open(&partial, OpenMode::Truncate)?;
-            file.write_all_at(id.as_bytes(), 0)?;
-            env.fs.rename(&partial, &path)?;
+            // Durably: a name that outlives a crash without its content would be that of a cluster
+            // which does not exist, and this node would never start again.
+            env.fs.write_atomically(&path, id.as_bytes())?;
             Ok(Ok(id))
         }
     }
