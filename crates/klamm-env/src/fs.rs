@@ -111,7 +111,7 @@ pub trait File: Debug + Send + Sync {
     }
     /// Starts writing dirty pages of a range to the device without waiting for them.
     fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()>;
-    /// Whether the range is in memory, so that reading it won't wait for a device. A guess:
+    /// Whether the range is in memory and read, so that reading it won't wait for a device. A guess:
     /// `true` where the system cannot tell.
     fn is_resident(&self, offset: u64, len: u64) -> io::Result<bool>;
     /// As [`File::read_at`], but only as far as the range is in memory: `None` if already its

@@ -291,6 +291,10 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
+/// What Linux reads ahead at once, unless told otherwise (`read_ahead_kb`).
+#[cfg(target_os = "linux")]
+const READ_AHEAD_BYTES: usize = 128 * 1024;
+
 #[cfg(target_os = "linux")]
 fn start_writeback(file: &fs::File, offset: u64, len: u64) -> io::Result<()> {
     let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else {
@@ -313,9 +317,35 @@ fn start_writeback(file: &fs::File, _offset: u64, _len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks `cachestat(2)` (Linux 6.5 and later); older kernels answer ENOSYS and count as resident.
+/// Whether all pages are there, and have been read: those of a read-ahead that is still under way are
+/// there from its beginning, and whoever touches one waits for the device.
 #[cfg(target_os = "linux")]
 fn is_resident(file: &fs::File, offset: u64, len: u64) -> io::Result<bool> {
+    Ok(has_pages(file, offset, len) && is_filled(file, offset, len))
+}
+
+/// Tries a byte here and there without waiting. Read-ahead comes in pieces no smaller than
+/// [`READ_AHEAD_BYTES`].
+#[cfg(target_os = "linux")]
+fn is_filled(file: &fs::File, offset: u64, len: u64) -> bool {
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    let Some(last) = len.checked_sub(1).map(|last| offset + last) else {
+        return true;
+    };
+    let is_filled_at = |at: u64| {
+        let mut byte = [0];
+        let mut bufs = [io::IoSliceMut::new(&mut byte)];
+        let read = preadv2(file, &mut bufs, at, ReadWriteFlags::NOWAIT);
+        // Other errors are those of a file system that cannot tell, or show again when it is read.
+        read != Err(Errno::AGAIN)
+    };
+    // In order and to the end: the system takes the next read for one that goes on from here.
+    (offset..last).step_by(READ_AHEAD_BYTES).all(is_filled_at) && is_filled_at(last)
+}
+
+/// Asks `cachestat(2)` (Linux 6.5 and later); older kernels answer ENOSYS and count as having them.
+#[cfg(target_os = "linux")]
+fn has_pages(file: &fs::File, offset: u64, len: u64) -> bool {
     const SYS_CACHESTAT: libc::c_long = 451;
     const PAGE_BYTES: u64 = 4096;
     let range = [offset, len];
@@ -333,11 +363,11 @@ fn is_resident(file: &fs::File, offset: u64, len: u64) -> io::Result<bool> {
         )
     };
     if result != 0 {
-        return Ok(true);
+        return true;
     }
     let first = offset / PAGE_BYTES;
     let end = (offset + len).div_ceil(PAGE_BYTES);
-    Ok(stat[0] >= end - first)
+    stat[0] >= end - first
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -362,6 +392,7 @@ mod tests {
         file.sync_data().unwrap();
         assert_eq!(fs.read(&path).unwrap(), b"hello world");
         assert!(file.is_resident(0, 11).unwrap());
+        assert!(file.is_resident(0, 0).unwrap() && file.is_resident(11, 0).unwrap());
         let mut resident = [0; 20];
         assert_eq!(file.read_resident_at(&mut resident, 6).unwrap(), Some(5));
         assert_eq!(&resident[..5], b"world");

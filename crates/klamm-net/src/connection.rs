@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BufMut as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -259,6 +260,7 @@ impl<S: Service> Connection<S> {
     async fn read(&mut self) -> Result<(), Closed> {
         let before = self.frames.pending_frame_bytes()?;
         let mut spare = self.frames.spare()?;
+        let room = spare.remaining_mut();
         let read = {
             // Asked once: that it is readable may have been wrong. A read that does not fill the
             // room spares the call that would find nothing more.
@@ -267,7 +269,7 @@ impl<S: Service> Connection<S> {
         };
         match read {
             Poll::Ready(Ok(0)) => return Err(Closed::ByClient),
-            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Ok(read)) => self.frames.note_read(read, room),
             Poll::Ready(Err(error)) => return Err(error.into()),
             Poll::Pending => return Ok(()),
         }

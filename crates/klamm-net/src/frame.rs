@@ -10,6 +10,8 @@ const FIRST_READ_BYTES: usize = 4 * 1024;
 /// Frames from this size on are read up to their last byte and no further: what came along of the
 /// next one would have to be copied to where that one is gathered.
 const LARGE_FRAME_BYTES: usize = 64 * 1024;
+/// Most that is read in the hope of further small frames.
+const AHEAD_BYTES_MAX: usize = 64 * 1024;
 /// Most that one read takes, so that one connection cannot keep a thread for long.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 const LENGTH_BYTES: usize = 4;
@@ -38,6 +40,9 @@ pub struct FrameReader {
     frame_bytes_max: usize,
     /// Size of the last frame: the next one is likely to be alike.
     last_frame_bytes: usize,
+    /// What the next read asks for at least: more than a frame where the client sends one after the
+    /// other without waiting, so that one call brings several and one call answers them.
+    ahead_bytes: usize,
 }
 
 impl FrameReader {
@@ -47,6 +52,7 @@ impl FrameReader {
             buffer: BytesMut::new(),
             frame_bytes_max,
             last_frame_bytes: 0,
+            ahead_bytes: 0,
         }
     }
 
@@ -102,7 +108,8 @@ impl FrameReader {
                 let room = trusted.saturating_sub(self.buffer.len());
                 let missing = missing.min(room).max(1);
                 if len < LARGE_FRAME_BYTES {
-                    (missing.max(FIRST_READ_BYTES), missing.max(FIRST_READ_BYTES))
+                    let wanted = missing.max(FIRST_READ_BYTES).max(self.ahead_bytes);
+                    (wanted, wanted)
                 } else {
                     (missing, missing.min(READ_BYTES_MAX))
                 }
@@ -112,11 +119,22 @@ impl FrameReader {
             None if likely >= LARGE_FRAME_BYTES => (likely + likely / 8, FIRST_READ_BYTES),
             None => {
                 let wanted = (LENGTH_BYTES + likely).max(FIRST_READ_BYTES);
+                let wanted = wanted.max(self.ahead_bytes);
                 (wanted, wanted)
             }
         };
         self.buffer.reserve(room);
         Ok((&mut self.buffer).limit(read))
+    }
+
+    /// Notes that a read brought `read` bytes where [`FrameReader::spare`] had room for `room`. One
+    /// that fills its room has probably left some, and the next asks for twice as much.
+    pub fn note_read(&mut self, read: usize, room: usize) {
+        if self.last_frame_bytes >= LARGE_FRAME_BYTES || read <= room / 4 {
+            self.ahead_bytes = 0;
+        } else if read == room {
+            self.ahead_bytes = room.saturating_mul(2).min(AHEAD_BYTES_MAX);
+        }
     }
 
     /// Whether nothing is buffered.
@@ -129,6 +147,7 @@ impl FrameReader {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
             self.last_frame_bytes = 0;
+            self.ahead_bytes = 0;
         }
     }
 }
@@ -180,6 +199,41 @@ mod tests {
             }
         }
         assert_eq!(sent, stream.len());
+    }
+
+    /// Reads once from what the client has sent; returns how many bytes came.
+    fn read_once(reader: &mut FrameReader, sent: &mut &[u8]) -> usize {
+        let mut spare = reader.spare().unwrap();
+        let room = spare.remaining_mut();
+        let read = room.min(sent.len());
+        spare.put_slice(&sent[..read]);
+        *sent = &sent[read..];
+        reader.note_read(read, room);
+        read
+    }
+
+    #[test]
+    fn a_client_that_does_not_wait_is_read_ahead() {
+        let frame = [&16_000_u32.to_be_bytes()[..], &[7; 16_000]].concat();
+        let mut reader = FrameReader::new(1 << 20);
+        let stream = frame.repeat(40);
+        let (mut sent, mut reads, mut frames) = (&stream[..], 0, 0);
+        while frames < 40 {
+            assert!(read_once(&mut reader, &mut sent) <= AHEAD_BYTES_MAX);
+            reads += 1;
+            while let Some(got) = reader.next_frame().unwrap() {
+                assert_eq!(got, frame[LENGTH_BYTES..]);
+                frames += 1;
+            }
+        }
+        assert!(reads <= 16, "{reads} reads");
+        // One that waits for each answer sends less at a time, and its buffer shrinks.
+        let ping = [0, 0, 0, 1, 7];
+        for _ in 0..2 {
+            read_once(&mut reader, &mut &ping[..]);
+            assert_eq!(reader.next_frame().unwrap().unwrap(), &ping[LENGTH_BYTES..]);
+        }
+        assert_eq!(reader.ahead_bytes, 0);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::time::Duration;
 /// An append that takes longer was held up by the disk: a copy of a whole mebibyte into memory
 /// takes a fraction of a millisecond.
 const SLOW: Duration = Duration::from_millis(20);
-/// How long appends count as slow after one was.
-const SLOW_FOR: Duration = Duration::from_secs(1);
+/// How long appends count as slow after one was. While they do, each is handed to another thread,
+/// which costs more than the append itself; so not for long after a wait that may have been one for a
+/// processor, and as long as it takes if appends go on being slow.
+const SLOW_FOR: Duration = Duration::from_millis(100);
 /// Bytes whose writeback may be due and not begun: the device does not take them as they come.
 const PENDING_MAX: u64 = 64 << 20;
 
