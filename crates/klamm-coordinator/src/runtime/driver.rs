@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::loader::Loaded;
 use super::runner::Shared;
 use super::shard::{Effects, Now, ReplyToken, Shard, WriteOutcome};
+use super::tasks::Tasks;
 use super::writing::Batch;
 
 /// How many requests go into one round at most: a limit on how long the first of them waits.
@@ -119,6 +120,7 @@ impl<S: Shard> Driver<S> {
     /// that this is not the coordinator.
     pub(super) async fn run(
         mut self,
+        tasks: &dyn Tasks,
         mut submissions: mpsc::Receiver<Submission<S>>,
         mut stop: oneshot::Receiver<()>,
         mut high_watermark: watch::Receiver<i64>,
@@ -130,8 +132,14 @@ impl<S: Shard> Driver<S> {
             self.settle().await;
             let wake = self.next_deadline_ms().map(|deadline_ms| {
                 let now_ms = self.shared.now().monotonic_ms;
-                Duration::from_millis(deadline_ms.saturating_sub(now_ms))
+                tasks.sleep(Duration::from_millis(deadline_ms.saturating_sub(now_ms)))
             });
+            let nap = async {
+                match wake {
+                    Some(wake) => wake.await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 _ = &mut stop => break,
@@ -149,7 +157,7 @@ impl<S: Shard> Driver<S> {
                     }
                     None => break,
                 },
-                () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
+                () = nap => {}
             }
         }
         self.refuse_everyone();

@@ -19,6 +19,7 @@
 //!   own ([`TransactionalProducer`]), and [`TransactionEnd`] is the marker that ends them.
 //! - [`Runtime`] starts and stops drivers as partitions come and go; `driver` is the task,
 //!   `writing` its way into the log, `loader` reads the log when a partition is won.
+//! - [`Tasks`] runs the drivers and lets them wait.
 //! - [`PartitionWriter`] and [`PartitionReader`] are the log, [`MemoryPartitions`] one in memory.
 
 mod driver;
@@ -27,6 +28,7 @@ mod memory;
 mod runner;
 mod shard;
 mod storage;
+mod tasks;
 mod timers;
 mod writing;
 
@@ -45,4 +47,5 @@ pub use storage::{
     Appended, BatchKind, BoxFuture, LogRange, PartitionReader, PartitionWriter, ReadError,
     WriteError,
 };
+pub use tasks::{Tasks, TokioTasks};
 pub use timers::Timers;

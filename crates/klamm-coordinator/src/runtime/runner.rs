@@ -13,6 +13,7 @@ use super::driver::{Driver, Submission, TransactionEnd};
 use super::loader::{self, LoadError, Loaded, Source};
 use super::shard::{Now, Shard};
 use super::storage::{PartitionReader, PartitionWriter, ReadError};
+use super::tasks::{Tasks, TokioTasks};
 use crate::metrics::RuntimeMetrics;
 
 /// How many requests may wait in front of one driver. Beyond that, whoever submits waits.
@@ -71,9 +72,11 @@ struct Led<S: Shard> {
 
 /// The coordinators of one kind on this broker: one shard per partition that it leads.
 ///
-/// Must be used inside a tokio runtime with time enabled, on which it spawns its tasks.
+/// Must be used inside a tokio runtime with time enabled, on which it spawns its tasks, unless it
+/// was given others with [`Runtime::with_tasks`].
 pub struct Runtime<S: Shard> {
     shared: Arc<Shared<S>>,
+    tasks: Arc<dyn Tasks>,
     led: Mutex<BTreeMap<i32, Led<S>>>,
 }
 
@@ -107,8 +110,21 @@ impl<S: Shard> Runtime<S> {
                 make_shard: Box::new(make_shard),
                 perform: Box::new(perform),
             }),
+            tasks: Arc::new(TokioTasks),
             led: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// The same, with its tasks on these. To be called before any partition is led.
+    #[must_use]
+    pub fn with_tasks(mut self, tasks: Arc<dyn Tasks>) -> Self {
+        self.tasks = tasks;
+        self
+    }
+
+    /// Where its tasks run.
+    pub fn tasks(&self) -> &Arc<dyn Tasks> {
+        &self.tasks
     }
 
     /// What the runtime counts.
@@ -141,17 +157,14 @@ impl<S: Shard> Runtime<S> {
         let status = Arc::new(AtomicU8::new(LOADING));
         let task = drive(
             self.shared.clone(),
+            self.tasks.clone(),
             partition,
             epoch.clone(),
             status.clone(),
             queue,
             stopped,
         );
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the runtime is the driver of its shards"
-        )]
-        tokio::spawn(task);
+        self.tasks.spawn(Box::pin(task));
         led.insert(
             partition,
             Led {
@@ -235,6 +248,7 @@ impl<S: Shard> Runtime<S> {
 
 async fn drive<S: Shard>(
     shared: Arc<Shared<S>>,
+    tasks: Arc<dyn Tasks>,
     partition: i32,
     epoch: Arc<AtomicI32>,
     status: Arc<AtomicU8>,
@@ -273,7 +287,7 @@ async fn drive<S: Shard>(
     );
     let driver = Driver::new(shard, partition, epoch, shared, loaded);
     status.store(ACTIVE, Ordering::Release);
-    driver.run(queue, stop, high_watermark).await;
+    driver.run(&*tasks, queue, stop, high_watermark).await;
 }
 
 type LoadedPartition<S> = (

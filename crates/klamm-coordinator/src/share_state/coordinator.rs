@@ -24,7 +24,7 @@ use super::shard::{
 use super::{NOT_GIVEN, ShareState, StateBatch};
 use crate::group::{Cluster, client_error, partition_for};
 use crate::metrics::RuntimeMetrics;
-use crate::runtime::{BoxFuture, PartitionReader, PartitionWriter, Runtime, RuntimeOptions};
+use crate::runtime::{BoxFuture, PartitionReader, PartitionWriter, Runtime, RuntimeOptions, Tasks};
 
 /// Deletes the beginning of partitions of `__share_group_state`.
 pub trait LogPruner: Send + Sync + 'static {
@@ -86,6 +86,14 @@ impl ShareStateCoordinator {
             is_active: AtomicBool::new(true),
             actions: Mutex::new(actions),
         }
+    }
+
+    /// The same, with its tasks on these in place of tokio's runtime. To be called before any
+    /// partition is led.
+    #[must_use]
+    pub fn with_tasks(mut self, tasks: Arc<dyn Tasks>) -> Self {
+        self.runtime = self.runtime.with_tasks(tasks);
+        self
     }
 
     /// Does what shards ask for: deletes what is not needed from their logs. To be spawned once;

@@ -24,7 +24,7 @@ use super::offsets::DeletedTopic;
 use super::shard::{GroupRequest, GroupResponse, GroupShard};
 use super::{Cluster, GroupCoordinatorConfig, errors, java};
 use crate::metrics::{GroupMetrics, RuntimeMetrics};
-use crate::runtime::{PartitionReader, PartitionWriter, Runtime, RuntimeOptions};
+use crate::runtime::{PartitionReader, PartitionWriter, Runtime, RuntimeOptions, Tasks};
 use crate::share_state::SharePersister;
 
 /// The group coordinator of a broker.
@@ -94,6 +94,14 @@ impl GroupCoordinator {
             is_active: AtomicBool::new(true),
             persister: Persister::default(),
         }
+    }
+
+    /// The same, with its tasks on these in place of tokio's runtime. To be called before any
+    /// partition is led.
+    #[must_use]
+    pub fn with_tasks(mut self, tasks: Arc<dyn Tasks>) -> Self {
+        self.runtime = self.runtime.with_tasks(tasks);
+        self
     }
 
     /// The partition of `__consumer_offsets` that keeps a group.

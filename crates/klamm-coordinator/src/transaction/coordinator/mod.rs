@@ -22,7 +22,7 @@ use super::{
 };
 use crate::group::{client_error, partition_for};
 use crate::metrics::RuntimeMetrics;
-use crate::runtime::{BoxFuture, PartitionReader, PartitionWriter, Runtime, RuntimeOptions};
+use crate::runtime::{BoxFuture, PartitionReader, PartitionWriter, Runtime, RuntimeOptions, Tasks};
 
 /// Where producer ids come from.
 pub trait ProducerIdSource: Send + Sync + 'static {
@@ -92,12 +92,16 @@ impl TransactionCoordinator {
         }
     }
 
+    /// The same, with its tasks on these in place of tokio's runtime. To be called before any
+    /// partition is led.
+    #[must_use]
+    pub fn with_tasks(mut self, tasks: Arc<dyn Tasks>) -> Self {
+        self.runtime = self.runtime.with_tasks(tasks);
+        self
+    }
+
     /// Does what shards ask for: writes markers, fetches producer ids. To be spawned once; never
     /// returns.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the driver of what shards ask for"
-    )]
     pub async fn run(
         self: Arc<Self>,
         markers: Arc<dyn MarkerWriter>,
@@ -109,6 +113,7 @@ impl TransactionCoordinator {
                 return;
             };
             let coordinator = self.clone();
+            let tasks = self.runtime.tasks();
             match action {
                 TransactionAction::WriteMarkers {
                     transactional_id,
@@ -116,19 +121,19 @@ impl TransactionCoordinator {
                 } => {
                     work.end.coordinator_epoch = leader_epoch;
                     let writer = markers.clone();
-                    tokio::spawn(async move {
+                    tasks.spawn(Box::pin(async move {
                         coordinator
                             .write_markers(partition, transactional_id, work, &*writer)
                             .await;
-                    });
+                    }));
                 }
                 TransactionAction::AllocateProducerId { transactional_id } => {
                     let ids = ids.clone();
-                    tokio::spawn(async move {
+                    tasks.spawn(Box::pin(async move {
                         coordinator
                             .abort_timed_out(partition, transactional_id, &*ids)
                             .await;
-                    });
+                    }));
                 }
             }
         }
@@ -154,7 +159,8 @@ impl TransactionCoordinator {
                 Ok(TransactionResponse::Remaining(partitions)) => work.partitions = partitions,
                 _ => return,
             }
-            tokio::time::sleep(Duration::from_millis(self.config.marker_retry_ms)).await;
+            let pause = Duration::from_millis(self.config.marker_retry_ms);
+            self.runtime.tasks().sleep(pause).await;
         }
     }
 
