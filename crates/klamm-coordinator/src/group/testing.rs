@@ -150,6 +150,11 @@ impl Bench {
         })
     }
 
+    /// The wall clock goes back, as it does when a broker takes over whose clock is behind.
+    pub(super) fn turn_back_ms(&mut self, ms: i64) {
+        self.now.wall_ms -= ms;
+    }
+
     /// Moves the clock, running what falls due on the way.
     pub(super) fn advance_ms(&mut self, ms: u64) {
         let end_ms = self.now.monotonic_ms + ms;

@@ -170,11 +170,14 @@ impl<'a> Work<'a> {
         (epoch, Arc::new(own.map(|(_, own)| own).unwrap_or_default()))
     }
 
-    /// Whether the last target is old enough to be replaced (KIP-1263).
+    /// Whether the last target is old enough to be replaced (KIP-1263). One from the future was
+    /// made by a coordinator whose clock was ahead: to wait until that time (as Kafka does) would
+    /// leave the group as it is for as long as the clocks are apart.
     fn may_assign(&self) -> bool {
         let made_ms = self.group.assignment_timestamp_ms;
         let interval_ms = i64::from(self.settings.assignment_interval_ms);
-        made_ms == 0 || interval_ms == 0 || self.now.wall_ms >= made_ms.saturating_add(interval_ms)
+        let age_ms = self.now.wall_ms.saturating_sub(made_ms);
+        made_ms == 0 || !(0..interval_ms).contains(&age_ms)
     }
 
     /// What the last target gives the member, or the one it takes the place of.

@@ -74,6 +74,26 @@ fn a_member_says_goodbye_at_once_to_what_it_unsubscribes_from() {
     );
 }
 
+/// Found by the simulator: the target of a coordinator whose clock was ahead kept the next one from
+/// making another until its clock was as far.
+#[test]
+fn a_target_from_the_future_is_replaced() {
+    let mut bench = two_topics();
+    bench.cluster.set(ConsumerGroupSettings {
+        assignment_interval_ms: 1_000,
+        ..ConsumerGroupSettings::default()
+    });
+    bench.beat(&Beat::join("a", &["t"]));
+    bench.turn_back_ms(60_000);
+    bench.beat(&Beat::join("b", &["t"]));
+    let group = bench.consumers();
+    assert_eq!(group.assignment_epoch(), group.epoch());
+    // By this clock it is too early for another one.
+    bench.beat(&Beat::join("c", &["t"]));
+    let group = bench.consumers();
+    assert_eq!(group.assignment_epoch() + 1, group.epoch());
+}
+
 #[test]
 fn new_and_deleted_topics_make_a_new_epoch() {
     let mut bench = two_topics();
