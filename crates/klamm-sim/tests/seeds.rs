@@ -10,6 +10,7 @@ fn seeds(scenario: &Scenario) -> u64 {
         "log-history" | "log-rot" | "log-tier" => 500,
         // A minute of a cluster's life takes about a second.
         "cluster" => 8,
+        "groups" | "txn" | "share" => 70,
         _ => 100,
     }
 }

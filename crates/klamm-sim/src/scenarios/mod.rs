@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod controller;
+pub mod coordinators;
 pub mod group;
 pub mod history;
 pub mod log;
@@ -87,6 +88,9 @@ pub const SCENARIOS: &[Scenario] = &[
     group::SCENARIO,
     controller::SCENARIO,
     cluster::SCENARIO,
+    coordinators::GROUPS,
+    coordinators::TRANSACTIONS,
+    coordinators::SHARES,
 ];
 
 /// How a run ended.

@@ -1,0 +1,214 @@
+//! Consumer groups: members of the classic protocol, of the consumer protocol, and of both in one
+//! group, which moves up and down between them.
+//!
+//! - [`classic`], [`consumer`]: members, as Kafka's clients behave; [`client`]: what they share.
+//! - [`ownership`], [`offsets`], [`generations`]: the properties, over what members were told.
+
+pub(super) mod classic;
+pub(super) mod client;
+pub(super) mod consumer;
+pub(super) mod generations;
+pub(super) mod offsets;
+pub(super) mod ownership;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use klamm_env::Rng as _;
+use klamm_protocol::topic_name;
+
+use super::super::Violation;
+use super::partition::Place;
+use super::plan::Speech;
+use super::world::World;
+use crate::Process;
+use client::Client;
+
+/// The group.
+pub(super) const GROUP: &str = "group";
+
+/// Where it is coordinated.
+pub(super) fn place() -> Place {
+    World::place_of(topic_name::CONSUMER_OFFSETS, GROUP)
+}
+
+/// A client that runs.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    process: Process,
+    pub(super) instance: Option<String>,
+    paused: bool,
+    /// It is to leave in order.
+    leaving: Arc<AtomicBool>,
+    /// When its last heartbeat was answered well.
+    pub(super) well_ms: i64,
+    /// Whether it has what it was told to have.
+    pub(super) settled: bool,
+}
+
+/// What clients did and were told.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    next: usize,
+    pub(super) live: BTreeMap<usize, Live>,
+    pub(super) ownership: ownership::Ownership,
+    pub(super) offsets: offsets::Offsets,
+    pub(super) generations: generations::Generations,
+}
+
+impl History {
+    /// A client has come to its end.
+    pub(super) fn over(&mut self, id: usize) {
+        self.live.remove(&id);
+        self.ownership.gone(id);
+    }
+}
+
+/// A client comes.
+pub(super) fn come(world: &World, instance: Option<String>) {
+    let process = world.executor.new_process();
+    let speech = match world.plan.speech {
+        Speech::Mixed if world.rng.one_in(2) => Speech::Consumer,
+        // All classic members of a group must agree on a way to rebalance.
+        Speech::Mixed if world.plan.clients.is_multiple_of(2) => Speech::Eager,
+        Speech::Mixed => Speech::Cooperative,
+        speech => speech,
+    };
+    let leaving: Arc<AtomicBool> = Arc::default();
+    let id = {
+        let mut history = world.groups();
+        history.next += 1;
+        let id = history.next;
+        let live = Live {
+            process,
+            instance: instance.clone(),
+            paused: false,
+            leaving: Arc::clone(&leaving),
+            well_ms: -1,
+            settled: false,
+        };
+        history.live.insert(id, live);
+        id
+    };
+    world.note(format_args!("member {id} comes: {speech:?} {instance:?}"));
+    let client = Client::new(world, id, instance, leaving);
+    let name = format!("member {id}");
+    match speech {
+        Speech::Consumer => {
+            world
+                .executor
+                .spawn_in(process, name, consumer::consume(client));
+        }
+        speech => {
+            let cooperative = speech == Speech::Cooperative;
+            let consuming = classic::consume(client, cooperative);
+            world.executor.spawn_in(process, name, consuming);
+        }
+    }
+}
+
+pub(super) fn start(world: &World) {
+    for number in 0..world.plan.clients {
+        come(world, (number % 4 == 3).then(|| format!("static-{number}")));
+    }
+}
+
+/// Something happens to a client.
+pub(super) fn strike(world: &World) {
+    let live: Vec<(usize, Live)> = {
+        let history = world.groups();
+        let live = history.live.iter();
+        live.map(|(id, live)| (*id, live.clone())).collect()
+    };
+    let Some((id, one)) = world.rng.pick(&live).cloned() else {
+        return come(world, None);
+    };
+    match world.rng.below(8) {
+        0..2 if live.len() < world.plan.clients + 2 => {
+            let named = world.rng.one_in(3);
+            come(
+                world,
+                named.then(|| format!("static-{}", world.rng.below(3))),
+            );
+        }
+        2 => vanish(world, id, &one),
+        3 => {
+            // The machine starts anew, under its name if it has one.
+            vanish(world, id, &one);
+            come(world, one.instance);
+        }
+        4 => one.leaving.store(true, Ordering::SeqCst),
+        5..7 => pause(world, id, !one.paused),
+        _ => {}
+    }
+}
+
+fn vanish(world: &World, id: usize, live: &Live) {
+    world.note(format_args!("member {id} vanishes"));
+    world.executor.end(live.process);
+    world.groups().over(id);
+}
+
+fn pause(world: &World, id: usize, paused: bool) {
+    let mut history = world.groups();
+    if let Some(live) = history.live.get_mut(&id) {
+        live.paused = paused;
+        let process = live.process;
+        drop(history);
+        world.note(format_args!("member {id} stands still: {paused}"));
+        match paused {
+            true => world.executor.pause(process),
+            false => world.executor.resume(process),
+        }
+    }
+}
+
+/// Nothing happens to clients any more, and there are some.
+pub(super) fn calm(world: &World) {
+    let live: Vec<(usize, Live)> = {
+        let history = world.groups();
+        let live = history.live.iter();
+        live.map(|(id, live)| (*id, live.clone())).collect()
+    };
+    for (id, one) in &live {
+        // Of those that share a name all but one would be refused for ever.
+        let is_newest = |other: &(usize, Live)| other.1.instance != one.instance || other.0 <= *id;
+        if one.instance.is_some() && !live.iter().all(is_newest) {
+            vanish(world, *id, one);
+        } else {
+            pause(world, *id, false);
+        }
+    }
+    let ids: Vec<usize> = world.groups().live.keys().copied().collect();
+    for _ in ids.len()..2 {
+        come(world, None);
+    }
+}
+
+/// What is missing for the group to be well: every partition has one owner, and all members are
+/// counted in.
+pub(super) fn missing(world: &World) -> Option<String> {
+    if world.groups().live.is_empty() {
+        // Those who were about to leave have left.
+        come(world, None);
+    }
+    let history = world.groups();
+    if let Some(partition) = history.ownership.without_owner(world.plan.data_partitions) {
+        return Some(format!("partition {partition} has no owner"));
+    }
+    let now_ms = world.now_ms();
+    let late = history
+        .live
+        .iter()
+        .find(|(_, live)| !live.settled || live.well_ms + 3_000 < now_ms);
+    late.map(|(id, live)| format!("member {id} is not well: {live:?}"))
+}
+
+/// At the end, every offset that was acknowledged is there.
+pub(super) async fn last_look(world: &World) -> Result<(), Violation> {
+    let mut client = Client::new(world, 0, None, Arc::default());
+    let partitions = (0..world.plan.data_partitions).collect();
+    client.fetch(&partitions, true).await;
+    world.violation()
+}

@@ -1,0 +1,165 @@
+//! **One owner.** No partition is worked on by two members at once.
+//!
+//! Source: what a consumer group is for; KIP-848: partitions are assigned once they are revoked.
+//! A member owns a partition from when it takes it up until it gives it up, whatever the
+//! coordinator believes. Known and allowed: a member that was not heard of for as long as its
+//! session, or that did not give up partitions within its rebalance timeout, loses them without
+//! knowing; one that was replaced under its static name as well. Such a one may read an old answer
+//! and believe it: it counts again when the coordinator has answered it once more. Times are those at which requests
+//! were sent whose answers came, so that the coordinator's are later.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::super::Violation;
+
+/// Until when a member may count on what it has.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Lease {
+    pub(in super::super) session_ms: i64,
+    pub(in super::super) rebalance_ms: i64,
+}
+
+#[derive(Debug)]
+struct Owner {
+    partitions: BTreeSet<i32>,
+    instance: Option<String>,
+    lease: Lease,
+    /// When it sent the last heartbeat that was answered well.
+    beat_ms: i64,
+    /// The same, of the last after which it had nothing to give up.
+    calm_ms: i64,
+}
+
+/// Who owns what.
+#[derive(Debug, Default)]
+pub(in super::super) struct Ownership {
+    owners: BTreeMap<usize, Owner>,
+    /// The newest member that came under a name.
+    newest: BTreeMap<String, usize>,
+}
+
+impl Ownership {
+    pub(in super::super) fn came(&mut self, id: usize, instance: Option<String>, lease: Lease) {
+        if let Some(name) = &instance {
+            let newest = self.newest.entry(name.clone()).or_insert(id);
+            *newest = (*newest).max(id);
+        }
+        let owner = Owner {
+            partitions: BTreeSet::new(),
+            instance,
+            lease,
+            beat_ms: i64::MIN / 2,
+            calm_ms: i64::MIN / 2,
+        };
+        self.owners.entry(id).or_insert(owner);
+    }
+
+    pub(in super::super) fn gone(&mut self, id: usize) {
+        let gone = self.owners.remove(&id);
+        let Some(name) = gone.and_then(|owner| owner.instance) else {
+            return;
+        };
+        // The one before may have kept the name: then this one never got as far as the group.
+        let others = self.owners.iter();
+        let before = others
+            .filter(|(_, owner)| owner.instance.as_ref() == Some(&name))
+            .map(|(other, _)| *other)
+            .max();
+        match before {
+            Some(before) => self.newest.insert(name, before),
+            None => self.newest.remove(&name),
+        };
+    }
+
+    /// A heartbeat was answered well that was sent then.
+    pub(in super::super) fn beat(&mut self, id: usize, sent_ms: i64, calm: bool) {
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.beat_ms = owner.beat_ms.max(sent_ms);
+            if calm {
+                owner.calm_ms = owner.calm_ms.max(sent_ms);
+            }
+        }
+    }
+
+    pub(in super::super) fn give_up(&mut self, id: usize, partitions: &BTreeSet<i32>) {
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.partitions.retain(|p| !partitions.contains(p));
+        }
+    }
+
+    pub(in super::super) fn owns(&self, id: usize, partition: i32) -> bool {
+        let owner = self.owners.get(&id);
+        owner.is_some_and(|owner| owner.partitions.contains(&partition))
+    }
+
+    /// A member was told that it has a partition. Whoever had it may have lost it by now.
+    pub(in super::super) fn given(
+        &mut self,
+        id: usize,
+        partition: i32,
+        now_ms: i64,
+    ) -> Result<(), Violation> {
+        if self.is_lost(id, now_ms) {
+            return Ok(());
+        }
+        let holders = self.owners.iter();
+        let holders: Vec<usize> = holders
+            .filter(|(other, owner)| **other != id && owner.partitions.contains(&partition))
+            .map(|(other, _)| *other)
+            .collect();
+        for other in holders {
+            let is_lost = self.is_lost(other, now_ms);
+            let Some(owner) = self.owners.get_mut(&other) else {
+                continue;
+            };
+            if !is_lost {
+                let detail = format!("{id} is given {partition}, which {other} has: {owner:?}");
+                return Err(Violation::new("ownership", detail));
+            }
+            // All that it had is lost, and only it does not know.
+            owner.partitions.clear();
+        }
+        Ok(())
+    }
+
+    /// A member takes a partition up.
+    pub(in super::super) fn take(
+        &mut self,
+        id: usize,
+        partition: i32,
+        now_ms: i64,
+    ) -> Result<(), Violation> {
+        if self.is_lost(id, now_ms) {
+            return Ok(());
+        }
+        self.given(id, partition, now_ms)?;
+        if let Some(owner) = self.owners.get_mut(&id) {
+            owner.partitions.insert(partition);
+        }
+        Ok(())
+    }
+
+    /// Whether a member may have lost all that it has.
+    fn is_lost(&self, id: usize, now_ms: i64) -> bool {
+        let Some(owner) = self.owners.get(&id) else {
+            return true;
+        };
+        let newest = owner
+            .instance
+            .as_ref()
+            .and_then(|name| self.newest.get(name));
+        let Lease {
+            session_ms,
+            rebalance_ms,
+        } = owner.lease;
+        now_ms >= owner.beat_ms + session_ms
+            || now_ms >= owner.calm_ms + rebalance_ms
+            || newest.is_some_and(|newest| *newest != id)
+    }
+
+    /// A partition of `count` that nobody has.
+    pub(in super::super) fn without_owner(&self, count: i32) -> Option<i32> {
+        let is_owned = |p: &i32| self.owners.values().any(|o| o.partitions.contains(p));
+        (0..count).find(|partition| !is_owned(partition))
+    }
+}
