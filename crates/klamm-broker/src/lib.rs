@@ -5,7 +5,7 @@
 //!   controller, registers with it, follows the metadata, opens the listeners.
 //! - `service.rs`, `dispatch.rs`, `apis/`: a request's way in. One file per API key, one table.
 //! - `controller/`: the way to the controller that decides, in this process or another.
-//! - [`format`]: preparing directories before the first start.
+//! - [`mod@format`]: preparing directories before the first start.
 //! - `shared.rs`: what handlers work with. `settings.rs`: configuration into what the crates below
 //!   are started with. `follow.rs`: metadata into replicas and coordinators.
 //! - `peers.rs`: connections to other brokers. `fetchers.rs`: following their partitions.

@@ -13,8 +13,9 @@
 //!
 //! - `tasks`, `member`, `topology`, `group`: the data. `record`: its records; `replay`: what they do.
 //! - `configured`: from a topology to tasks; `repartition` and `copartition` decide partition counts.
-//! - `heartbeat` (`beat`), `leave`, `describe`: the requests; `checks`: what needs no state; `endpoints`: who
-//!   answers interactive queries for what. `target`, `reconcile`, `assignor`: who runs what.
+//! - `heartbeat` (`beat`), `leave`, `describe`: the requests; `checks`: what needs no state;
+//!   `endpoints`: who answers interactive queries for what. `target`, `reconcile`, `assignor`: who
+//!   runs what.
 
 mod assignor;
 mod beat;
