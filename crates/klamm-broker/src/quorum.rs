@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use klamm_config::BrokerConfig;
 use klamm_controller::{
-    Controller, ControllerConfig, ControllerListener, DynamicQuorum, KafkaConfigs, VoterEndpoint,
+    Controller, ControllerConfig, ControllerError, ControllerListener, DynamicQuorum, KafkaConfigs,
+    MetadataLogOptions, MetadataReplica, VoterEndpoint,
 };
 use klamm_env::Env;
 use klamm_log::LogManager;
@@ -14,8 +15,8 @@ use klamm_log::meta_properties::MetaProperties;
 use klamm_records::Uuid;
 
 use crate::controller::{
-    Contacts, ControllerHandle, Observer, Peers, Source, bootstrap_servers, configured_voters,
-    has_dynamic_quorum,
+    Contacts, ControllerHandle, Observer, Peers, Source, Timing, bootstrap_servers,
+    configured_voters, has_dynamic_quorum,
 };
 use crate::error::BrokerError;
 use crate::listeners::{Opened, advertised};
@@ -46,16 +47,46 @@ pub(crate) async fn start(
             config.node_id(),
             metadata_directory(config, env, logs, cluster_id)?,
         );
+        let dir = PathBuf::from(config.metadata_log_dir());
+        let replica = MetadataReplica::open(env, &dir, metadata_log(config)).await;
+        let replica = replica.map_err(ControllerError::Io)?;
+        let timing = Timing {
+            fetch_timeout: ms(config.controller_quorum_fetch_timeout_ms().into()),
+            retry_backoff: ms(config.int("controller.quorum.retry.backoff.ms").into()),
+            snapshot_log_bytes: snapshot_log_bytes(config),
+            snapshot_interval: snapshot_interval(config),
+        };
         Source::Observed(Arc::new(Observer::new(
             own,
             cluster_id,
             peers.clone(),
             contacts,
-            ms(config.controller_quorum_fetch_timeout_ms().into()),
-            ms(config.int("controller.quorum.retry.backoff.ms").into()),
+            replica,
+            timing,
         )))
     };
     Ok(ControllerHandle::new(source, peers, config))
+}
+
+/// How the metadata log is kept on disk.
+fn metadata_log(config: &BrokerConfig) -> MetadataLogOptions {
+    MetadataLogOptions {
+        segment_bytes: config.metadata_log_segment_bytes().unsigned_abs(),
+        segment_ms: config.long("metadata.log.segment.ms"),
+        retention_bytes: config.long("metadata.max.retention.bytes"),
+        retention_ms: config.long("metadata.max.retention.ms"),
+    }
+}
+
+fn snapshot_log_bytes(config: &BrokerConfig) -> u64 {
+    let bytes = config.metadata_log_max_record_bytes_between_snapshots();
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// `None` for no such limit.
+fn snapshot_interval(config: &BrokerConfig) -> Option<Duration> {
+    let interval_ms = config.metadata_log_max_snapshot_interval_ms();
+    (interval_ms > 0).then(|| ms(interval_ms))
 }
 
 fn ms(ms: i64) -> Duration {
@@ -116,7 +147,6 @@ fn controller_config(
     let metadata_dir = PathBuf::from(config.metadata_log_dir());
     let seconds = |name: &str| Duration::from_secs(u64::try_from(config.long(name)).unwrap_or(0));
     let listeners = advertised(config.advertised_controller_listeners(), opened);
-    let snapshot_ms = config.metadata_log_max_snapshot_interval_ms();
     let voters = configured_voters(config).into_iter();
     Ok(ControllerConfig {
         cluster_id: Some(cluster_id.to_owned()),
@@ -154,9 +184,13 @@ fn controller_config(
             .boolean("auto.leader.rebalance.enable")
             .then(|| seconds("leader.imbalance.check.interval.seconds")),
         unclean_election_interval: ms(config.long("unclean.leader.election.interval.ms")),
-        snapshot_log_bytes: u64::try_from(config.metadata_log_max_record_bytes_between_snapshots())
-            .unwrap_or(u64::MAX),
-        snapshot_interval: (snapshot_ms > 0).then(|| ms(snapshot_ms)),
+        snapshot_log_bytes: snapshot_log_bytes(config),
+        snapshot_interval: snapshot_interval(config),
+        snapshot_piece_bytes: usize::try_from(
+            config.int("controller.quorum.fetch.snapshot.max.bytes"),
+        )
+        .unwrap_or(1 << 20),
+        metadata_log: metadata_log(config),
         ..ControllerConfig::new(
             config.node_id(),
             metadata_dir,

@@ -2,7 +2,11 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::nodes::{Nodes, Roles, create, quorum_request, wait_for};
+use klamm_controller::{MetadataLogOptions, MetadataReplica};
+use klamm_env::Env;
 use klamm_protocol::messages::MetadataRequest;
 
 /// Controllers 1 to 3, brokers 4 and 5.
@@ -91,4 +95,57 @@ fn brokers_go_on_when_controllers_and_brokers_come_and_go() {
     });
     nodes.start_nodes(&[5]);
     assert!(nodes.image(5).topic("missed").is_some());
+}
+
+#[test]
+fn a_broker_goes_on_from_its_own_copy_of_the_metadata() {
+    let own = [
+        ("metadata.log.max.record.bytes.between.snapshots", "2000"),
+        ("metadata.max.retention.bytes", "1"),
+    ];
+    let mut nodes = Nodes::start(&[Roles::Controller, Roles::Broker], &own);
+    let mut client = nodes.client(2);
+    for n in 0..20 {
+        let name = format!("topic-{n}");
+        assert_eq!(nodes.block_on(create(&mut client, &name)), 0);
+    }
+    let dir = nodes.config(2).metadata_log_dir();
+    let dir = Path::new(&dir).join("__cluster_metadata-0");
+    let snapshots = || {
+        let entries = Env::os().fs.read_dir(&dir).unwrap();
+        let names = entries.into_iter().map(|entry| entry.name);
+        let mut names: Vec<String> = names.filter(|n| n.ends_with(".checkpoint")).collect();
+        names.sort();
+        names
+    };
+    // The broker takes snapshots by itself, and keeps the newest ones only.
+    let first = wait_for("a snapshot", || snapshots().into_iter().next());
+    for n in 20..40 {
+        let name = format!("topic-{n}");
+        assert_eq!(nodes.block_on(create(&mut client, &name)), 0);
+    }
+    wait_for("the first snapshot to go", || {
+        let now = snapshots();
+        (!now.is_empty() && !now.contains(&first)).then_some(())
+    });
+    nodes.wait_for_images("all topics", |image| image.topic("topic-39").is_some());
+    for kill in [true, false] {
+        let offset = nodes.image(2).offset();
+        if kill {
+            nodes.kill(2);
+        } else {
+            nodes.stop(2);
+        }
+        let options = MetadataLogOptions::default();
+        let env = Env::os();
+        let found = MetadataReplica::open(&env, dir.parent().unwrap(), options);
+        let found = nodes.block_on(found).unwrap();
+        // Of a broker that is killed the last may not have been taken note of.
+        assert!(found.image().offset() >= offset);
+        assert!(found.image().topic("topic-0").is_some());
+        assert!(found.image().topic("topic-39").is_some());
+        drop(found);
+        nodes.start_nodes(&[2]);
+    }
+    assert!(nodes.image(2).topic("topic-39").is_some());
 }

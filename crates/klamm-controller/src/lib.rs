@@ -20,7 +20,7 @@ pub use self::driver::{
 };
 pub use self::managers::{ApiError, Settings};
 pub use self::raft::{
-    InitialVoters, MetadataPublisher, MetadataReplica, MetadataUpdate, QuorumTransport,
-    VoterEndpoint, write_levels, write_voters,
+    IncomingSnapshot, InitialVoters, MetadataLogOptions, MetadataPublisher, MetadataReplica,
+    MetadataUpdate, QuorumTransport, VoterEndpoint, write_levels, write_voters,
 };
 pub use self::schema::{ConfigSchema, EffectiveConfig, KafkaConfigs};

@@ -106,6 +106,8 @@ fn config(node: i32, dir: &Path, net: &Arc<Net>) -> ControllerConfig {
         })),
         election_timeout: Duration::from_millis(400),
         entries_kept: 0,
+        // A snapshot takes many calls.
+        snapshot_piece_bytes: 100,
         ..ControllerConfig::new(
             node,
             dir.join(node.to_string()),

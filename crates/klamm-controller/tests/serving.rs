@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use klamm_config::BrokerConfig;
-use klamm_controller::{Controller, ControllerConfig, KafkaConfigs, MetadataReplica};
+use klamm_controller::{
+    Controller, ControllerConfig, KafkaConfigs, MetadataLogOptions, MetadataReplica,
+};
 use klamm_env::Env;
 use klamm_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use klamm_protocol::messages::fetch_response::PartitionData;
@@ -29,6 +31,13 @@ async fn start(dir: &Path) -> Controller {
     let schema = Arc::new(KafkaConfigs::new(broker));
     let config = ControllerConfig::new(1, dir, Uuid::from_bytes([9; 16]), schema);
     Controller::start(config, Env::os()).await.unwrap()
+}
+
+async fn replica(dir: &Path) -> MetadataReplica {
+    let options = MetadataLogOptions::default();
+    MetadataReplica::open(&Env::os(), dir, options)
+        .await
+        .unwrap()
 }
 
 fn request(wanted: FetchPartition) -> FetchRequest {
@@ -62,7 +71,11 @@ fn bytes(records: Option<Records>) -> bytes::Bytes {
 async fn a_replica_becomes_what_the_controller_has() {
     let dir = tempfile::tempdir().unwrap();
     let controller = start(dir.path()).await;
-    let replica = MetadataReplica::default();
+    // Everything up to the controller's own registration.
+    let again = controller.registration().clone();
+    controller.register_controller(again).await.unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let replica = replica(copy.path()).await;
     let data = fetch(&controller, FetchPartition::default()).await;
     assert_eq!((data.error_code, data.current_leader.leader_id), (0, 1));
     replica.append(&bytes(data.records)).await.unwrap();
@@ -197,11 +210,11 @@ async fn a_snapshot_is_fetched_piece_by_piece() {
         assert!((1..=200).contains(&piece.len()));
         content.extend_from_slice(&piece);
     }
-    let replica = MetadataReplica::default();
-    replica
-        .load(id.end_offset, id.epoch, &content)
-        .await
-        .unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let replica = replica(copy.path()).await;
+    let mut incoming = replica.incoming(id.end_offset, id.epoch).unwrap();
+    incoming.push(&content).unwrap();
+    replica.load(incoming).await.unwrap();
     assert_eq!(*replica.image(), *image);
 
     let beyond = fetch(id.clone(), first.size).await;

@@ -152,3 +152,50 @@ fn health_of_nobody_is_bad() {
         "{message}"
     );
 }
+
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test writes its own configuration"
+)]
+fn directories_are_formatted_in_kafkas_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (
+        dir.path().join("data"),
+        dir.path().join("server.properties"),
+    );
+    let text = format!(
+        "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER\n\
+         controller.quorum.bootstrap.servers=localhost:9093\n\
+         listeners=PLAINTEXT://:9092,CONTROLLER://localhost:9093\nlog.dirs={}\n",
+        data.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let storage = |args: &[&str]| klamm(&[&["storage"], args].concat(), &[]);
+    let id = out(&storage(&["random-uuid"]));
+    let id = id.trim();
+    assert_eq!(id.len(), 22);
+    let format = ["format", "-t", id, "-c", file];
+    let refused = storage(&format);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(err(&refused).contains("you must specify one of the following: --standalone"));
+    let both = storage(&[&format[..], &["--standalone", "--no-initial-controllers"]].concat());
+    assert_eq!(both.status.code(), Some(2));
+    let formatted = storage(&[&format[..], &["--standalone"]].concat());
+    let shown = data.display();
+    assert_eq!(
+        out(&formatted),
+        format!(
+            "Formatting dynamic metadata voter directory {shown} with metadata.version 4.3-IV0.\n"
+        )
+    );
+    let info = out(&storage(&["info", "-c", file]));
+    assert!(
+        info.starts_with(&format!(
+            "Found log directory:\n  {shown}\n\nFound metadata: {{cluster.id={id}, directory.id="
+        )),
+        "{info}"
+    );
+    assert!(info.ends_with(", node.id=1, version=1}\n\n"), "{info}");
+}

@@ -296,7 +296,7 @@ impl Growing {
         for node in &mut self.nodes {
             node.kill()?;
         }
-        for at in [0, 1] {
+        for at in [0, 1, 3] {
             let spec = &self.nodes[at].spec;
             let properties = spec.properties().display().to_string();
             let text = tool(&self.java, STORAGE_TOOL, &["info", "--config", &properties])?;

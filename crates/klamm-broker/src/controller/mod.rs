@@ -43,7 +43,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 pub(crate) use self::envelope::{client_address, without_size};
-pub(crate) use self::observer::{Contacts, Observer};
+pub(crate) use self::observer::{Contacts, Observer, Timing};
 pub(crate) use self::peers::{Peers, QUORUM_KEY, QUORUM_VERSION};
 use crate::context::RequestContext;
 
@@ -184,9 +184,9 @@ impl ControllerHandle {
 
     /// Stops the controller in this process.
     pub(crate) async fn shutdown(&self) -> Result<(), ControllerError> {
-        match self.local() {
-            Some(controller) => controller.shutdown().await,
-            None => Ok(()),
+        match &self.source {
+            Source::Local(controller) => controller.shutdown().await,
+            Source::Observed(observer) => Ok(observer.replica().close()?),
         }
     }
 

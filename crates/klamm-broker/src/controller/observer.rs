@@ -1,7 +1,8 @@
 //! The metadata as a broker has it that is no controller: fetched from the controller that leads, as
 //! Kafka's brokers do (`Fetch` of `__cluster_metadata-0`, `FetchSnapshot` where the log begins later).
 //!
-//! It is kept in memory: a broker that starts fetches the newest snapshot and what follows on it.
+//! A copy of it is kept on disk, with snapshots of this broker's own: a broker that starts goes on from
+//! there.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use klamm_protocol::messages::fetch_snapshot_request::{
 use klamm_protocol::messages::{FetchRequest, FetchSnapshotRequest};
 use klamm_protocol::{ByteStr, ErrorCode, Records, topic_name};
 use klamm_records::Uuid;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::code;
@@ -28,8 +29,6 @@ use super::peers::Peers;
 const WAIT: Duration = Duration::from_millis(500);
 /// The most that one answer should hold.
 const FETCH_BYTES: i32 = 4 << 20;
-/// The largest snapshot that is taken.
-const SNAPSHOT_BYTES_MAX: i64 = 2 << 30;
 
 /// Why a step did not bring the metadata ahead.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +96,20 @@ pub(crate) struct Observer {
     next: AtomicUsize,
     /// How long to wait for an answer.
     patience: Duration,
-    retry_backoff: Duration,
+    timing: Timing,
+}
+
+/// When what is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// `controller.quorum.fetch.timeout.ms`
+    pub(crate) fetch_timeout: Duration,
+    /// `controller.quorum.retry.backoff.ms`
+    pub(crate) retry_backoff: Duration,
+    /// `metadata.log.max.record.bytes.between.snapshots`
+    pub(crate) snapshot_log_bytes: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; `None` for no such limit.
+    pub(crate) snapshot_interval: Option<Duration>,
 }
 
 impl Observer {
@@ -106,8 +118,8 @@ impl Observer {
         cluster_id: &str,
         peers: Arc<Peers>,
         contacts: Contacts,
-        fetch_timeout: Duration,
-        retry_backoff: Duration,
+        replica: MetadataReplica,
+        timing: Timing,
     ) -> Self {
         Observer {
             node_id,
@@ -115,11 +127,11 @@ impl Observer {
             cluster_id: cluster_id.to_owned(),
             peers,
             contacts,
-            replica: MetadataReplica::default(),
+            replica,
             leader: Mutex::default(),
             next: AtomicUsize::new(0),
-            patience: fetch_timeout + WAIT,
-            retry_backoff,
+            patience: timing.fetch_timeout + WAIT,
+            timing,
         }
     }
 
@@ -165,7 +177,9 @@ impl Observer {
 
     /// Follows until the task is ended.
     pub(crate) async fn run(self: Arc<Self>) {
+        let mut last_snapshot = Instant::now();
         loop {
+            self.snapshot_if_due(&mut last_snapshot).await;
             let leader = self.leader_endpoints();
             let next = || self.contacts.get(self.next.fetch_add(1, Ordering::Relaxed));
             let Some((node, endpoints)) = leader.or_else(next) else {
@@ -181,7 +195,7 @@ impl Observer {
                 if !matches!(failed, Failed::Refused(_)) {
                     self.forget_leader();
                 }
-                sleep(self.retry_backoff).await;
+                sleep(self.timing.retry_backoff).await;
             }
         }
     }
@@ -258,25 +272,38 @@ impl Observer {
         }
     }
 
+    async fn snapshot_if_due(&self, last: &mut Instant) {
+        let bytes = self.replica.log_bytes();
+        let interval = self.timing.snapshot_interval;
+        let too_old = interval.is_some_and(|interval| bytes > 0 && last.elapsed() >= interval);
+        if bytes < self.timing.snapshot_log_bytes && !too_old {
+            return;
+        }
+        *last = Instant::now();
+        if let Err(failed) = self.replica.take_snapshot().await {
+            error!(error = %failed, "a snapshot of the metadata cannot be written");
+        }
+    }
+
     /// Fetches a snapshot piece by piece and goes on from there.
     async fn load(&self, connection: &Connection, id: &SnapshotId) -> Result<(), Failed> {
-        let mut content = Vec::new();
+        let mut incoming = self.replica.incoming(id.end_offset, id.epoch)?;
         loop {
-            let (piece, size) = self.snapshot_piece(connection, id, content.len()).await?;
-            if !(1..=SNAPSHOT_BYTES_MAX).contains(&size) || piece.is_empty() {
+            let position = incoming.position();
+            let (piece, size) = self.snapshot_piece(connection, id, position).await?;
+            if size <= 0 || piece.is_empty() {
                 return Err(Failed::Answer("a snapshot of an impossible size"));
             }
-            content.extend_from_slice(&piece);
-            if i64::try_from(content.len()).unwrap_or(i64::MAX) >= size {
+            incoming.push(&piece)?;
+            if incoming.position() >= size.unsigned_abs() {
                 break;
             }
         }
-        let replica = self.replica.clone();
-        replica.load(id.end_offset, id.epoch, &content).await?;
+        let bytes = incoming.position();
+        self.replica.load(incoming).await?;
         info!(
             end_offset = id.end_offset,
-            bytes = content.len(),
-            "loaded a metadata snapshot"
+            bytes, "loaded a metadata snapshot"
         );
         Ok(())
     }
@@ -285,7 +312,7 @@ impl Observer {
         &self,
         connection: &Connection,
         id: &SnapshotId,
-        position: usize,
+        position: u64,
     ) -> Result<(Bytes, i64), Failed> {
         let request = FetchSnapshotRequest {
             cluster_id: Some(ByteStr::from(self.cluster_id.clone())),

@@ -12,7 +12,7 @@ use klamm_records::Uuid;
 use thiserror::Error;
 
 use crate::managers::{Settings, features};
-use crate::raft::{Joining, QuorumTransport, VoterEndpoint, Voters};
+use crate::raft::{Joining, MetadataLogOptions, QuorumTransport, VoterEndpoint, Voters};
 use crate::schema::ConfigSchema;
 
 /// Where a controller can be reached by other nodes.
@@ -94,6 +94,11 @@ pub struct ControllerConfig {
     pub snapshot_log_bytes: u64,
     /// `metadata.log.max.snapshot.interval.ms`; `None` for no such limit.
     pub snapshot_interval: Option<Duration>,
+    /// `controller.quorum.fetch.snapshot.max.bytes`: snapshots go to other controllers in pieces of
+    /// that size.
+    pub snapshot_piece_bytes: usize,
+    /// How the log in Kafka's format is kept.
+    pub metadata_log: MetadataLogOptions,
 }
 
 impl ControllerConfig {
@@ -160,6 +165,8 @@ impl ControllerConfig {
             unclean_election_interval: Duration::from_secs(300),
             snapshot_log_bytes: 20 << 20,
             snapshot_interval: Some(Duration::from_secs(3600)),
+            snapshot_piece_bytes: 1 << 20,
+            metadata_log: MetadataLogOptions::default(),
         }
     }
 

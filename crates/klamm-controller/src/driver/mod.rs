@@ -111,6 +111,8 @@ impl Controller {
                 .unwrap_or_else(|| Arc::new(NoTransport)),
             election_timeout: config.election_timeout,
             entries_kept: config.entries_kept,
+            snapshot_piece_bytes: config.snapshot_piece_bytes,
+            log: config.metadata_log,
         };
         let raft = RaftNode::open(options, &env)
             .await

@@ -19,7 +19,7 @@ use klamm_records::Uuid;
 use super::batches::KRAFT_VERSION_LEVEL;
 use super::checkpoint::{self, CheckpointId};
 use super::types::{Membership, VoterEndpoint};
-use super::{members_of, projection};
+use super::{membership_of, projection};
 
 /// The snapshot from before the first record.
 const BOOTSTRAP: CheckpointId = CheckpointId {
@@ -53,7 +53,7 @@ pub(super) fn voters(fs: &dyn Fs, log_dir: &Path) -> io::Result<InitialVoters> {
     Ok(voters.as_ref().map(initial_voters).unwrap_or_default())
 }
 
-fn initial_voters(record: &VotersRecord) -> InitialVoters {
+pub(super) fn initial_voters(record: &VotersRecord) -> InitialVoters {
     let endpoint = |endpoint: &voters_record::Endpoint| VoterEndpoint {
         name: endpoint.name.to_string(),
         host: endpoint.host.to_string(),
@@ -107,9 +107,7 @@ pub fn write_voters(
     let mut delta = MetadataDelta::new(Arc::default());
     delta.set_kraft_version(KRAFT_VERSION_LEVEL);
     let image = delta.finish(before_the_first(timestamp_ms));
-    let nodes = members_of(voters);
-    let ids = nodes.keys().copied().collect();
-    let members = Membership::new(vec![ids], nodes).map_err(io::Error::other)?;
+    let members = membership_of(Some(voters.clone()))?;
     checkpoint::write(&*env.fs, &log_dir, BOOTSTRAP, &image, &members)?;
     env.fs.sync_dir(metadata_dir)
 }

@@ -158,17 +158,6 @@ pub(super) fn read_with_voters(
     replay(id, |visit| for_each_batch(&*file, visit))
 }
 
-/// Reads a snapshot that lies in memory.
-pub(super) fn parse(content: &[u8], id: CheckpointId) -> io::Result<Arc<MetadataImage>> {
-    replay(id, |visit| {
-        for batch in klamm_records::batches(content) {
-            visit(&batch.map_err(io::Error::other)?)?;
-        }
-        Ok(())
-    })
-    .map(|(image, _)| image)
-}
-
 fn replay(
     id: CheckpointId,
     each: impl FnOnce(&mut Visit<'_>) -> io::Result<()>,
@@ -195,12 +184,7 @@ fn for_each_batch(file: &dyn File, visit: &mut Visit<'_>) -> io::Result<()> {
     while position < len {
         bytes.resize(HEADER_LEN, 0);
         file.read_exact_at(&mut bytes, position)?;
-        let header = BatchHeader::parse(&bytes).map_err(io::Error::other)?;
-        let size = header.size();
-        if !(HEADER_LEN..=BATCH_LEN_MAX).contains(&size) || size as u64 > len - position {
-            let message = format!("a metadata snapshot has a batch of {size} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
+        let size = batch_size(&bytes, len - position)?;
         bytes.resize(size, 0);
         file.read_exact_at(&mut bytes, position)?;
         let batch = BatchView::parse(&bytes).map_err(io::Error::other)?;
@@ -210,15 +194,38 @@ fn for_each_batch(file: &dyn File, visit: &mut Visit<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes all snapshots but `keep`, and what an interrupted write left.
-pub(super) fn remove_others(fs: &dyn Fs, dir: &Path, keep: CheckpointId) -> io::Result<()> {
+/// The size of the batch that begins with `header`, of which `left` bytes may be there.
+fn batch_size(header: &[u8], left: u64) -> io::Result<usize> {
+    let header = BatchHeader::parse(header).map_err(io::Error::other)?;
+    let size = header.size();
+    if !(HEADER_LEN..=BATCH_LEN_MAX).contains(&size) || size as u64 > left {
+        let message = format!("a metadata snapshot has a batch of {size} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(size)
+}
+
+/// Removes what interrupted writes left.
+pub(super) fn remove_partial(fs: &dyn Fs, dir: &Path) -> io::Result<()> {
     for entry in fs.read_dir(dir)?.into_iter().filter(|entry| !entry.is_dir) {
-        let older = CheckpointId::parse(&entry.name).is_some_and(|id| id < keep);
-        if older || entry.name.ends_with(".checkpoint.part") {
+        if entry.name.ends_with(".checkpoint.part") {
             fs.remove_file(&dir.join(entry.name))?;
         }
     }
     Ok(())
+}
+
+/// The time of the last record in a snapshot, as its header tells.
+pub(super) fn last_timestamp(fs: &dyn Fs, dir: &Path, id: CheckpointId) -> io::Result<i64> {
+    let file = fs.open(&path(dir, id), OpenMode::Read)?;
+    let mut header = vec![0; HEADER_LEN];
+    file.read_exact_at(&mut header, 0)?;
+    let mut first = vec![0; batch_size(&header, file.len()?)?];
+    file.read_exact_at(&mut first, 0)?;
+    let mut delta = MetadataDelta::new(Arc::default());
+    let mut replayer = Replayer::new(&mut delta);
+    replayer.batch(&BatchView::parse(&first).map_err(io::Error::other)?)?;
+    Ok(replayer.timestamp_ms)
 }
 
 /// Path of a snapshot.

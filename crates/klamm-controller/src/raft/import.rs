@@ -1,11 +1,13 @@
-//! Taking over a metadata directory that Kafka wrote, or went on writing.
+//! Reading a metadata directory in Kafka's form: one that Kafka wrote, to take it over, or the copy of
+//! a broker.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use klamm_env::Env;
-use klamm_metadata::{MetadataDelta, MetadataImage, Provenance};
+use klamm_metadata::{MetadataDelta, MetadataImage, Provenance, TransactionFilter};
+use klamm_protocol::control_records::VotersRecord;
 use klamm_records::batches;
 
 use super::batches::Replayer;
@@ -14,15 +16,22 @@ use super::projection::Projection;
 
 const READ_BYTES: usize = 1 << 20;
 
+/// What was found.
+pub(super) struct Found {
+    pub(super) image: Arc<MetadataImage>,
+    /// Records of a metadata transaction that had not ended.
+    pub(super) filter: TransactionFilter,
+    /// The voters, where the log keeps them.
+    pub(super) voters: Option<VotersRecord>,
+}
+
 /// All that Kafka's snapshots and log in `dir` say; `None` if there is nothing.
-pub(super) fn read(
-    env: &Env,
-    dir: &Path,
-    projection: &Projection,
-) -> io::Result<Option<Arc<MetadataImage>>> {
+pub(super) fn read(env: &Env, dir: &Path, projection: &Projection) -> io::Result<Option<Found>> {
     let mut image: Arc<MetadataImage> = Arc::default();
+    let mut voters = None;
     if let Some(id) = checkpoint::list(&*env.fs, dir)?.pop() {
-        image = checkpoint::read(&*env.fs, &checkpoint::path(dir, id), id)?;
+        let path = checkpoint::path(dir, id);
+        (image, voters) = checkpoint::read_with_voters(&*env.fs, &path, id)?;
     }
     let log = projection.log();
     let (mut next, end) = (image.offset() + 1, log.log_end_offset());
@@ -58,5 +67,11 @@ pub(super) fn read(
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
     }
-    Ok((at.offset >= 0).then(|| delta.finish(at)))
+    let voters = replayer.voters.take().or(voters);
+    let filter = replayer.into_filter();
+    Ok((at.offset >= 0).then(|| Found {
+        image: delta.finish(at),
+        filter,
+        voters,
+    }))
 }

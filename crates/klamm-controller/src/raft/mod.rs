@@ -84,8 +84,9 @@ pub(crate) use self::joining::Joining;
 pub(crate) use self::leadership::Leadership;
 pub(crate) use self::network::NoTransport;
 pub use self::network::QuorumTransport;
+pub use self::projection::MetadataLogOptions;
 pub(crate) use self::reading::Found;
-pub use self::replica::MetadataReplica;
+pub use self::replica::{IncomingSnapshot, MetadataReplica};
 pub(crate) use self::state_machine::Published;
 pub use self::state_machine::{MetadataPublisher, MetadataUpdate};
 pub(crate) use self::status::QuorumMember;
@@ -117,6 +118,10 @@ pub(crate) struct RaftOptions {
     pub(crate) election_timeout: Duration,
     /// Entries kept behind a snapshot for other voters to catch up with.
     pub(crate) entries_kept: u64,
+    /// How much of a snapshot is sent to another node at once.
+    pub(crate) snapshot_piece_bytes: usize,
+    /// How the log in Kafka's format is kept.
+    pub(crate) log: MetadataLogOptions,
 }
 
 /// The voters that a new quorum begins with. One that has a log goes by that.
@@ -174,6 +179,8 @@ pub(crate) struct RaftNode {
     env: Env,
     /// Where snapshots from other nodes are put until they are taken over.
     raft_dir: PathBuf,
+    /// The one that is being received: which sending of it, and how much is there.
+    incoming: tokio::sync::Mutex<Option<(u64, u64)>>,
 }
 
 impl RaftNode {
@@ -183,7 +190,7 @@ impl RaftNode {
         let log_dir = options.metadata_dir.join(projection::DIR_NAME);
         let raft_dir = log_dir.join(RAFT_DIR);
         let node_id = options.node_id;
-        let projection = Projection::open(&log_dir, env)?;
+        let projection = Projection::open(&log_dir, env, options.log)?;
         let (members, alone) = match &options.voters {
             Voters::Given(voters) => (members_of(voters), voters.len() == 1),
             // Others may come.
@@ -223,6 +230,7 @@ impl RaftNode {
             cluster_id: Arc::clone(&cluster_id),
             env: env.clone(),
             addresses: addresses.clone(),
+            snapshot_piece_bytes: options.snapshot_piece_bytes.max(1),
         };
         let raft = Raft::new(
             NodeId(node_id),
@@ -270,6 +278,7 @@ impl RaftNode {
             caught_up: Mutex::default(),
             env: env.clone(),
             raft_dir,
+            incoming: tokio::sync::Mutex::default(),
         })
     }
 
@@ -348,6 +357,16 @@ impl RaftNode {
     }
 }
 
+/// A membership of these voters; the one of nobody without them.
+fn membership_of(voters: Option<InitialVoters>) -> io::Result<Membership> {
+    let nodes = members_of(&voters.unwrap_or_default());
+    if nodes.is_empty() {
+        return Ok(Membership::default());
+    }
+    let ids = nodes.keys().copied().collect();
+    Membership::new(vec![ids], nodes).map_err(io::Error::other)
+}
+
 /// The voters that the directory was formatted with.
 fn formatted_members(env: &Env, log_dir: &Path) -> io::Result<BTreeMap<NodeId, Voter>> {
     Ok(members_of(&bootstrap::voters(&*env.fs, log_dir)?))
@@ -401,7 +420,7 @@ fn take_over(
     if !store.is_pristine() && !foreign {
         return Ok(false);
     }
-    let Some(image) = import::read(env, log_dir, projection)? else {
+    let Some(import::Found { image, .. }) = import::read(env, log_dir, projection)? else {
         return Ok(false);
     };
     let term = u64::from(image.epoch().unsigned_abs()).max(own_term);

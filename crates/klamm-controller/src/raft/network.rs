@@ -3,12 +3,13 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use klamm_env::{Env, FsExt};
+use klamm_env::{Env, FileExt, Fs, OpenMode};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
@@ -19,7 +20,7 @@ use openraft::{AnyError, OptionalSend};
 
 use super::addresses::Addresses;
 use super::codec::SnapshotNote;
-use super::rpc::{Address, Answer, Call, Taken, decode_answer, encode_call};
+use super::rpc::{Address, Answer, Call, PieceTaken, Taken, decode_answer, encode_call};
 use super::snapshots::{RaftSnapshot, SnapshotFile};
 use super::types::{NodeId, TypeConfig, Vote, Voter, VoterEndpoint};
 use crate::runtime::spawn_blocking;
@@ -63,6 +64,8 @@ pub(super) struct Network {
     pub(super) cluster_id: Arc<str>,
     pub(super) env: Env,
     pub(super) addresses: Addresses,
+    /// How much of a snapshot goes in one call.
+    pub(super) snapshot_piece_bytes: usize,
 }
 
 /// The way to one.
@@ -106,6 +109,40 @@ impl Peer {
         decode_answer(&answer)
     }
 
+    /// Sends a snapshot piece by piece, each once the one before is answered.
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        note: SnapshotNote,
+        path: PathBuf,
+        limit: Duration,
+    ) -> io::Result<SnapshotResponse<TypeConfig>> {
+        let env = &self.network.env;
+        let (serial, piece_bytes) = (env.rng.next_u64(), self.network.snapshot_piece_bytes);
+        let mut position = 0;
+        loop {
+            let (fs, path) = (Arc::clone(&env.fs), path.clone());
+            let read = move || read_piece(&*fs, &path, position, piece_bytes);
+            let read = spawn_blocking(read).await;
+            let (content, last) = read.map_err(io::Error::other)??;
+            let next = position + content.len() as u64;
+            let call = Call::Snapshot {
+                vote,
+                note: note.clone(),
+                serial,
+                position,
+                last,
+                content,
+            };
+            let PieceTaken(whole) = self.call(&call, limit).await?;
+            match whole {
+                Some(response) => return Ok(response),
+                None if last => return Err(io::ErrorKind::UnexpectedEof.into()),
+                None => position = next,
+            }
+        }
+    }
+
     async fn call_unary<A: Answer>(
         &self,
         call: Call,
@@ -114,6 +151,21 @@ impl Peer {
         let answer = self.call(&call, option.hard_ttl()).await;
         answer.map_err(|error| unreachable(&error).into())
     }
+}
+
+/// A piece of a file, and whether it is the last one.
+fn read_piece(
+    fs: &dyn Fs,
+    path: &Path,
+    position: u64,
+    bytes_max: usize,
+) -> io::Result<(Vec<u8>, bool)> {
+    let file = fs.open(path, OpenMode::Read)?;
+    let left = file.len()?.saturating_sub(position);
+    let mut piece = vec![0; bytes_max.min(usize::try_from(left).unwrap_or(bytes_max))];
+    file.read_exact_at(&mut piece, position)?;
+    let last = left == piece.len() as u64;
+    Ok((piece, last))
 }
 
 impl RaftNetworkV2<TypeConfig> for Peer {
@@ -160,25 +212,17 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let id = snapshot.snapshot.id;
-        let failed = |error: io::Error| StreamingError::Unreachable(unreachable(&error));
-        let (fs, path) = (Arc::clone(&self.network.env.fs), snapshot.snapshot.path);
-        let read = spawn_blocking(move || fs.read(&path)).await;
-        let content = read.map_err(io::Error::other).flatten().map_err(failed)?;
         let note = SnapshotNote {
             last: snapshot.meta.last_log_id,
             membership: snapshot.meta.last_membership,
-            end_offset: id.end_offset,
-            epoch: id.epoch,
+            end_offset: snapshot.snapshot.id.end_offset,
+            epoch: snapshot.snapshot.id.epoch,
         };
-        let call = Call::Snapshot {
-            vote,
-            note,
-            content,
-        };
+        let sent = self.send_snapshot(vote, note, snapshot.snapshot.path, option.hard_ttl());
         tokio::select! {
-            biased;
-            answer = self.call(&call, option.hard_ttl()) => answer.map_err(failed),
+            answer = sent => {
+                answer.map_err(|error| StreamingError::Unreachable(unreachable(&error)))
+            }
             closed = cancel => Err(closed.into()),
         }
     }

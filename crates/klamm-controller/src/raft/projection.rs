@@ -5,30 +5,56 @@
 //! durable: what a crash takes is appended anew when the entries are applied again.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use klamm_env::{Env, FileExt};
 use klamm_log::{Log, LogConfig, LogOpen};
-use klamm_records::{BatchHeader, Uuid};
+use klamm_records::{BatchHeader, Uuid, batches};
+
+use super::checkpoint::{self, CheckpointId};
 
 /// Name of the log's directory below the metadata directory.
 pub(crate) const DIR_NAME: &str = "__cluster_metadata-0";
-/// Kafka's default for `metadata.log.segment.bytes`.
-const SEGMENT_BYTES: u32 = 1 << 30;
+/// How the log is cut into files, and how long they are kept. The defaults are Kafka's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataLogOptions {
+    /// `metadata.log.segment.bytes`
+    pub segment_bytes: u32,
+    /// `metadata.log.segment.ms`
+    pub segment_ms: i64,
+    /// `metadata.max.retention.bytes`: with more in log and snapshots, the oldest snapshot and what of
+    /// the log is before the next one go; -1 for no such limit.
+    pub retention_bytes: i64,
+    /// `metadata.max.retention.ms`: the same for a snapshot that is older; -1 for no such limit.
+    pub retention_ms: i64,
+}
+
+impl Default for MetadataLogOptions {
+    fn default() -> Self {
+        MetadataLogOptions {
+            segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
+            retention_bytes: 100 << 20,
+            retention_ms: 604_800_000,
+        }
+    }
+}
 
 /// The log, written in Kafka's format.
 #[derive(Clone)]
 pub(super) struct Projection {
     log: Arc<Log>,
     env: Env,
+    dir: PathBuf,
+    options: MetadataLogOptions,
 }
 
 impl Projection {
-    pub(super) fn open(dir: &Path, env: &Env) -> io::Result<Self> {
+    pub(super) fn open(dir: &Path, env: &Env, options: MetadataLogOptions) -> io::Result<Self> {
         let config = LogConfig {
-            segment_bytes: SEGMENT_BYTES,
-            segment_ms: i64::MAX,
+            segment_bytes: options.segment_bytes,
+            segment_ms: options.segment_ms,
             max_message_bytes: i32::MAX as u32,
             delete: false,
             retention_ms: -1,
@@ -42,6 +68,8 @@ impl Projection {
         Ok(Projection {
             log,
             env: env.clone(),
+            dir: dir.to_owned(),
+            options,
         })
     }
 
@@ -94,24 +122,66 @@ impl Projection {
         Ok(())
     }
 
-    /// Gives up what a durable snapshot contains, segment by segment.
-    pub(super) fn release_before(&self, offset: i64) -> io::Result<()> {
-        let log = &self.log;
+    /// Appends batches that follow on each other.
+    pub(super) fn append_all(&self, bytes: &[u8]) -> io::Result<()> {
+        for batch in batches(bytes) {
+            self.append(batch.map_err(io::Error::other)?.bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Gives up the oldest snapshots, and what of the log is before those that are left, as far as
+    /// more is kept than should be. The newest snapshot stays in any case. To be called when that is
+    /// durable.
+    pub(super) fn release(&self) -> io::Result<()> {
+        let (log, fs) = (&self.log, &*self.env.fs);
+        let now_ms = self.env.clock.wall_ms();
         log.set_high_watermark(log.log_end_offset());
+        let mut snapshots = checkpoint::list(fs, &self.dir)?;
+        while let [oldest, next, ..] = snapshots[..] {
+            if !self.is_too_much(&snapshots)? && !self.is_too_old(oldest, now_ms)? {
+                break;
+            }
+            self.release_before(next.end_offset)?;
+            fs.remove_file(&checkpoint::path(&self.dir, oldest))?;
+            snapshots.remove(0);
+        }
+        log.flush(i64::MAX).map_err(io::Error::other)?;
+        log.tick(now_ms).map_err(io::Error::other)
+    }
+
+    fn is_too_much(&self, snapshots: &[CheckpointId]) -> io::Result<bool> {
+        let Ok(limit) = u64::try_from(self.options.retention_bytes) else {
+            return Ok(false);
+        };
+        let mut bytes = self.log.size_bytes();
+        for id in snapshots {
+            let path = checkpoint::path(&self.dir, *id);
+            bytes += self.env.fs.metadata(&path)?.len;
+        }
+        Ok(bytes > limit)
+    }
+
+    fn is_too_old(&self, id: CheckpointId, now_ms: i64) -> io::Result<bool> {
+        if self.options.retention_ms < 0 {
+            return Ok(false);
+        }
+        let written_ms = checkpoint::last_timestamp(&*self.env.fs, &self.dir, id)?;
+        Ok(now_ms.saturating_sub(written_ms) > self.options.retention_ms)
+    }
+
+    /// Gives up what a snapshot contains, segment by segment.
+    fn release_before(&self, offset: i64) -> io::Result<()> {
+        let log = &self.log;
         let bases = log.segment_base_offsets();
         // Only whole segments go, so that Kafka finds the start of the log at one.
-        let start = bases
-            .into_iter()
-            .filter(|base| *base <= offset)
-            .max()
-            .unwrap_or(0);
-        if start > log.log_start_offset() {
+        let start = bases.into_iter().filter(|base| *base <= offset).max();
+        if let Some(start) = start.filter(|start| *start > log.log_start_offset()) {
             log.delete_records_before(start).map_err(io::Error::other)?;
             log.apply_retention(self.env.clock.wall_ms(), log.log_end_offset())
                 .map_err(io::Error::other)?;
         }
-        log.flush(i64::MAX).map_err(io::Error::other)?;
-        log.tick(self.env.clock.wall_ms()).map_err(io::Error::other)
+        Ok(())
     }
 
     pub(super) fn close(&self) -> io::Result<()> {

@@ -37,10 +37,15 @@ pub(super) enum Call {
     Append(AppendEntriesRequest<TypeConfig>),
     Vote(VoteRequest<TypeConfig>),
     PreVote(VoteRequest<TypeConfig>),
-    /// A snapshot as a whole: where it stands, and the `.checkpoint` file.
+    /// A piece of a snapshot: where that stands, and what is at `position` of the `.checkpoint` file.
     Snapshot {
         vote: Vote,
         note: SnapshotNote,
+        /// Which sending of it this is a piece of.
+        serial: u64,
+        position: u64,
+        /// Whether that is all.
+        last: bool,
         content: Vec<u8>,
     },
     Transfer(TransferLeaderRequest<TypeConfig>),
@@ -102,11 +107,17 @@ pub(super) fn encode_call(to: Address<'_>, call: &Call) -> io::Result<Vec<u8>> {
         Call::Snapshot {
             vote,
             note,
+            serial,
+            position,
+            last,
             content,
         } => {
             out.push(SNAPSHOT);
             put_vote(&mut out, vote);
             put_bytes(&mut out, &encode_note(note)?)?;
+            out.extend(serial.to_be_bytes());
+            out.extend(position.to_be_bytes());
+            out.push(u8::from(*last));
             put_bytes(&mut out, content)?;
         }
         Call::Transfer(transfer) => {
@@ -160,6 +171,9 @@ pub(super) fn decode_call(me: Address<'_>, bytes: &[u8]) -> io::Result<Call> {
         SNAPSHOT => Call::Snapshot {
             vote: vote(&mut reader)?,
             note: decode_note(reader.bytes()?)?,
+            serial: reader.u64()?,
+            position: reader.u64()?,
+            last: reader.u8()? != 0,
             content: reader.bytes()?.to_vec(),
         },
         TRANSFER => Call::Transfer(TransferLeaderRequest::new(
@@ -274,15 +288,25 @@ impl Answer for VoteResponse<TypeConfig> {
     }
 }
 
-impl Answer for SnapshotResponse<TypeConfig> {
+/// What a piece of a snapshot is answered with: the last one with what came of the whole.
+#[derive(Debug)]
+pub(super) struct PieceTaken(pub(super) Option<SnapshotResponse<TypeConfig>>);
+
+impl Answer for PieceTaken {
     fn put(&self, out: &mut Vec<u8>) {
-        put_vote(out, &self.vote);
+        out.push(u8::from(self.0.is_some()));
+        if let Some(response) = &self.0 {
+            put_vote(out, &response.vote);
+        }
     }
 
     fn read(reader: &mut Reader<'_>) -> io::Result<Self> {
-        Ok(SnapshotResponse {
-            vote: vote(reader)?,
-        })
+        let whole = reader.u8()? != 0;
+        let response = |vote| SnapshotResponse { vote };
+        Ok(PieceTaken(match whole {
+            true => Some(response(vote(reader)?)),
+            false => None,
+        }))
     }
 }
 
@@ -421,6 +445,9 @@ mod tests {
             Call::Snapshot {
                 vote: a_vote(),
                 note,
+                serial: 9,
+                position: 4096,
+                last: true,
                 content: vec![1, 2, 3],
             },
             Call::Transfer(TransferLeaderRequest::new(

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use klamm_env::{Env, FileExt, OpenMode};
+use openraft::raft::SnapshotResponse;
 
-use super::rpc::{self, Address, Call, Taken, encode_answer, encode_refusal};
+use super::rpc::{self, Address, Call, PieceTaken, Taken, encode_answer, encode_refusal};
 use super::snapshots::{INCOMING_PREFIX, SnapshotFile};
 use super::{RaftNode, codec, types};
 use crate::runtime::spawn_blocking;
@@ -44,19 +45,17 @@ impl RaftNode {
             Call::Snapshot {
                 vote,
                 note,
+                serial,
+                position,
+                last,
                 content,
             } => {
-                let (file, meta) = self.receive_snapshot(note, content).await?;
-                let path = file.path.clone();
-                let snapshot = openraft::Snapshot {
-                    meta,
-                    snapshot: file,
-                };
-                let installed = raft.install_full_snapshot(vote, snapshot).await;
-                let fs = Arc::clone(&self.env.fs);
-                let removed = spawn_blocking(move || fs.remove_file(&path));
-                removed.await.map_err(io::Error::other)??;
-                encode_answer(&installed.map_err(io::Error::other)?)
+                let incoming = self.receive_piece(&note, serial, position, content).await?;
+                if !last {
+                    return Ok(encode_answer(&PieceTaken(None)));
+                }
+                let installed = self.install(vote, note, incoming).await?;
+                encode_answer(&PieceTaken(Some(installed)))
             }
             Call::Transfer(request) => {
                 let taken = raft.handle_transfer_leader(request).await;
@@ -70,24 +69,66 @@ impl RaftNode {
         })
     }
 
-    /// Puts a snapshot from another controller into a file.
-    async fn receive_snapshot(
+    /// Puts a piece of a snapshot from another controller into a file, behind those before it.
+    async fn receive_piece(
         &self,
-        note: codec::SnapshotNote,
+        note: &codec::SnapshotNote,
+        serial: u64,
+        position: u64,
         content: Vec<u8>,
-    ) -> io::Result<(SnapshotFile, types::SnapshotMeta)> {
-        let file = SnapshotFile::incoming(&self.raft_dir, &note, self.env.rng.next_u64());
-        let meta = types::SnapshotMeta {
-            last_log_id: note.last,
-            last_membership: note.membership,
-        };
+    ) -> io::Result<SnapshotFile> {
+        let mut incoming = self.incoming.lock().await;
+        let follows = incoming
+            .as_ref()
+            .is_some_and(|(known, end)| *known == serial && *end == position);
+        if position > 0 && !follows {
+            return Err(codec::corrupt(
+                "a piece of a snapshot without those before it",
+            ));
+        }
+        let file = SnapshotFile::incoming(&self.raft_dir, note, serial);
         let (fs, path) = (Arc::clone(&self.env.fs), file.path.clone());
-        let written = spawn_blocking(move || {
-            fs.open(&path, OpenMode::Truncate)?
-                .write_all_at(&content, 0)
-        });
-        written.await.map_err(io::Error::other)??;
-        Ok((file, meta))
+        let end = position + content.len() as u64;
+        let before = incoming.take().filter(|(known, _)| *known != serial);
+        let raft_dir = self.raft_dir.clone();
+        let write = move || {
+            if let Some((serial, _)) = before {
+                // Given up by who sent it.
+                fs.remove_file(&SnapshotFile::incoming_path(&raft_dir, serial))?;
+            }
+            let mode = match position {
+                0 => OpenMode::Truncate,
+                _ => OpenMode::Write,
+            };
+            fs.open(&path, mode)?.write_all_at(&content, position)
+        };
+        let written = spawn_blocking(write).await;
+        written.map_err(io::Error::other)??;
+        *incoming = Some((serial, end));
+        Ok(file)
+    }
+
+    /// Takes over a snapshot that is there as a whole.
+    async fn install(
+        &self,
+        vote: types::Vote,
+        note: codec::SnapshotNote,
+        file: SnapshotFile,
+    ) -> io::Result<SnapshotResponse<types::TypeConfig>> {
+        *self.incoming.lock().await = None;
+        let path = file.path.clone();
+        let snapshot = openraft::Snapshot {
+            meta: types::SnapshotMeta {
+                last_log_id: note.last,
+                last_membership: note.membership,
+            },
+            snapshot: file,
+        };
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+        let fs = Arc::clone(&self.env.fs);
+        let removed = spawn_blocking(move || fs.remove_file(&path));
+        removed.await.map_err(io::Error::other)??;
+        installed.map_err(io::Error::other)
     }
 }
 

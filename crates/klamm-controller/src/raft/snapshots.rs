@@ -31,9 +31,13 @@ impl SnapshotFile {
     /// Where a snapshot from another node is put until it is taken over. `serial` keeps two apart.
     pub(super) fn incoming(raft_dir: &Path, note: &SnapshotNote, serial: u64) -> Self {
         SnapshotFile {
-            path: raft_dir.join(format!("{INCOMING_PREFIX}{serial:016x}.tmp")),
+            path: Self::incoming_path(raft_dir, serial),
             id: id_of(note),
         }
+    }
+
+    pub(super) fn incoming_path(raft_dir: &Path, serial: u64) -> PathBuf {
+        raft_dir.join(format!("{INCOMING_PREFIX}{serial:016x}.tmp"))
     }
 }
 
@@ -122,7 +126,7 @@ impl SnapshotStore {
         fs.write_atomically(&self.raft_dir.join(NOTE_NAME), &codec::encode_note(&note)?)?;
         let snapshot = self.describe(&note);
         *lock(&self.current) = Some(note);
-        checkpoint::remove_others(fs, &self.log_dir, id)?;
+        checkpoint::remove_partial(fs, &self.log_dir)?;
         Ok(snapshot)
     }
 
@@ -166,7 +170,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let last = self.last;
         let written = spawn_blocking(move || {
             let snapshot = store.write(&image, last, &membership)?;
-            projection.release_before(image.offset() + 1)?;
+            projection.release()?;
             Ok(snapshot)
         });
         written.await.map_err(io::Error::other)?

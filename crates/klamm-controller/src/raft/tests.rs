@@ -24,7 +24,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, tempfile::TempDir> for Bui
         let log_dir = dir.path().join(projection::DIR_NAME);
         let raft_dir = log_dir.join(RAFT_DIR);
         let env = Env::os();
-        let projection = Projection::open(&log_dir, &env).unwrap();
+        let projection = Projection::open(&log_dir, &env, MetadataLogOptions::default()).unwrap();
         // As one of several voters: the suite sees to what is committed itself.
         let store = LogStore::open(&raft_dir, &env, false).unwrap();
         let snapshots = SnapshotStore::open(&env, &log_dir, &raft_dir).unwrap();
