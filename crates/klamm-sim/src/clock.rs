@@ -46,3 +46,34 @@ impl Clock for SimClock {
         Duration::from_micros(self.0.monotonic_us.load(Ordering::SeqCst))
     }
 }
+
+/// A machine's clock: its wall clock may be wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeClock {
+    clock: SimClock,
+    skew_ms: Arc<AtomicI64>,
+}
+
+impl NodeClock {
+    pub(crate) fn new(clock: &SimClock) -> NodeClock {
+        NodeClock {
+            clock: clock.clone(),
+            skew_ms: Arc::default(),
+        }
+    }
+
+    /// Sets the wall clock off by so much.
+    pub(crate) fn skew(&self, ms: i64) {
+        self.skew_ms.store(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for NodeClock {
+    fn wall_ms(&self) -> i64 {
+        self.clock.wall_ms() + self.skew_ms.load(Ordering::SeqCst)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
+    }
+}

@@ -1,11 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use klamm_env::Clock as _;
+use klamm_env::host::{self, Host, HostFuture};
+use klamm_env::{Clock as _, Rng as _};
 
 use crate::{SimClock, SimRng, Trace};
 
@@ -42,6 +44,8 @@ struct Shared {
     tasks: BTreeMap<u64, Entry>,
     ready: BTreeSet<u64>,
     paused: BTreeSet<Process>,
+    /// The longest that a process waits for its disk.
+    slow_disks: BTreeMap<Process, Duration>,
     next_process: u64,
     /// Deadlines with the tasks to wake, by time and then by the order of their making.
     timers: BTreeMap<(Duration, u64), Waker>,
@@ -133,6 +137,7 @@ impl Executor {
     pub fn end(&self, process: Process) {
         let mut shared = self.shared();
         shared.paused.remove(&process);
+        shared.slow_disks.remove(&process);
         let tasks = std::mem::take(&mut shared.tasks);
         let (ended, others): (BTreeMap<_, _>, BTreeMap<_, _>) = tasks
             .into_iter()
@@ -161,6 +166,11 @@ impl Executor {
     /// Lets a process go on.
     pub fn resume(&self, process: Process) {
         self.shared().paused.remove(&process);
+    }
+
+    /// From now on work of a process that waits for its disk takes up to this long.
+    pub fn slow_disk(&self, process: Process, longest: Duration) {
+        self.shared().slow_disks.insert(process, longest);
     }
 
     /// Waits until `duration` has passed on the virtual clock.
@@ -200,13 +210,18 @@ impl Executor {
             return true;
         };
         self.trace.note(format_args!("run {}", entry.name));
+        let host = ProcessHost {
+            executor: self.clone(),
+            process: entry.process,
+        };
         // The task may spawn, sleep and wake: the lock must be free.
         drop(shared);
         let waker = Waker::from(Arc::new(TaskWaker {
             id,
             shared: self.shared.clone(),
         }));
-        let poll = task.as_mut().poll(&mut Context::from_waker(&waker));
+        let poll = || task.as_mut().poll(&mut Context::from_waker(&waker));
+        let poll = host::with(Arc::new(host), poll);
         let mut shared = self.shared();
         match poll {
             Poll::Ready(()) => {
@@ -266,6 +281,60 @@ impl Executor {
                 return Err(Stalled::OutOfTime);
             }
         }
+    }
+}
+
+/// What a process runs on, for code that asks for a [`Host`]: its tasks are the process's.
+struct ProcessHost {
+    executor: Executor,
+    process: Process,
+}
+
+impl fmt::Debug for ProcessHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.process)
+    }
+}
+
+impl Host for ProcessHost {
+    fn spawn(&self, task: HostFuture) {
+        self.executor.spawn_in(self.process, "task", task);
+    }
+
+    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        let longest = self
+            .executor
+            .shared()
+            .slow_disks
+            .get(&self.process)
+            .copied();
+        let longest = longest.unwrap_or_default().as_micros() as u64;
+        let executor = self.executor.clone();
+        self.executor.spawn_in(self.process, "disk", async move {
+            if longest > 0 {
+                let wait = Duration::from_micros(executor.rng.below(longest));
+                executor.sleep(wait).await;
+            }
+            work();
+        });
+    }
+
+    fn now(&self) -> Duration {
+        self.executor.clock.monotonic()
+    }
+
+    fn sleep_until(&self, deadline: Duration) -> HostFuture {
+        // The clock has whole microseconds, and must not stop short.
+        let us = deadline.as_nanos().div_ceil(1_000);
+        Box::pin(Sleep {
+            executor: self.executor.clone(),
+            deadline: Duration::from_micros(u64::try_from(us).unwrap_or(u64::MAX)),
+            timer: None,
+        })
+    }
+
+    fn random(&self) -> u64 {
+        self.executor.rng.next_u64()
     }
 }
 

@@ -6,6 +6,7 @@
 )]
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use klamm_sim::scenarios::{SCENARIOS, Scenario, run_seed};
 
@@ -54,6 +55,18 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
     Ok(parsed)
 }
 
+/// A time in its largest fitting unit.
+fn readable(time: Duration) -> String {
+    let hours = time.as_secs_f64() / 3_600.0;
+    if hours >= 48.0 {
+        format!("{:.1} days", hours / 24.0)
+    } else if hours >= 1.0 {
+        format!("{hours:.1} h")
+    } else {
+        format!("{:.1} s", time.as_secs_f64())
+    }
+}
+
 fn main() -> ExitCode {
     let args = match parse(std::env::args().skip(1)) {
         Ok(args) => args,
@@ -65,8 +78,13 @@ fn main() -> ExitCode {
     };
     let mut failures = 0;
     for scenario in args.scenarios {
+        #[expect(clippy::disallowed_methods, reason = "how fast the machine is")]
+        let begun = Instant::now();
+        let (mut simulated, mut steps) = (Duration::ZERO, 0);
         for seed in args.first..args.first + args.count {
             let outcome = run_seed(scenario, seed);
+            simulated += outcome.simulated;
+            steps += outcome.trace_len;
             if args.verbose {
                 for line in &outcome.tail {
                     println!("  {line}");
@@ -82,9 +100,14 @@ fn main() -> ExitCode {
                 );
             }
         }
+        let seconds = begun.elapsed().as_secs_f64();
         println!(
-            "{}: {} seeds ({})",
-            scenario.name, args.count, scenario.about
+            "{}: {} seeds, {} simulated, {steps} steps in {seconds:.1} s, {:.0} a second ({})",
+            scenario.name,
+            args.count,
+            readable(simulated),
+            steps as f64 / seconds,
+            scenario.about
         );
     }
     if failures == 0 {

@@ -83,6 +83,13 @@ impl Network {
         }
     }
 
+    /// Takes back a cut, both ways.
+    pub fn splice(&self, one: Address, other: Address) {
+        let mut state = self.state();
+        state.cuts.remove(&(one, other));
+        state.cuts.remove(&(other, one));
+    }
+
     /// Takes back all cuts.
     pub fn mend(&self) {
         self.state().cuts.clear();

@@ -11,6 +11,7 @@ fn seeds(scenario: &Scenario) -> u64 {
         // A minute of a cluster's life takes about a second.
         "cluster" => 8,
         "groups" | "txn" | "share" => 70,
+        "quorum" => 6,
         _ => 100,
     }
 }
@@ -20,7 +21,11 @@ fn the_same_seed_gives_the_same_trace() {
     for scenario in SCENARIOS {
         let mut hashes = Vec::new();
         // A cluster's runs are long; the next test repeats another one.
-        let repeated = if scenario.name == "cluster" { 3 } else { 8 };
+        let repeated = match scenario.name {
+            "quorum" => 2,
+            "cluster" => 3,
+            _ => 8,
+        };
         for seed in 0..repeated {
             let (first, second) = (run_seed(scenario, seed), run_seed(scenario, seed));
             assert_eq!(
@@ -51,11 +56,13 @@ fn the_same_seed_gives_the_same_trace() {
 fn seeds_that_once_failed_do_not_again() {
     let found = [
         // A producer snapshot that could not be renamed was believed by a later start.
-        ("log-history", [100_083, 100_135, 100_407]),
+        ("log-history", vec![100_083, 100_135, 100_407]),
+        // Two headers damaged so that one batch is taken for the other: nobody can tell.
+        ("log-rot", vec![112_506]),
     ];
     for (name, seeds) in found {
         for scenario in SCENARIOS.iter().filter(|scenario| scenario.name == name) {
-            for seed in seeds {
+            for &seed in &seeds {
                 assert_eq!(run_seed(scenario, seed).result, Ok(()), "{name} {seed}");
             }
         }

@@ -127,6 +127,7 @@ impl Controller {
             let raft = Arc::clone(&raft);
             runtime::spawn(async move {
                 tokio::select! {
+                    biased;
                     () = raft.keep_joined(joining) => {}
                     _ = stopped => {}
                 }

@@ -12,10 +12,16 @@ pub mod history;
 pub mod log;
 mod lying;
 pub mod partition;
+pub mod quorum;
 pub mod rot;
 pub mod tier;
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use klamm_env::Clock as _;
 
 use crate::{SimClock, SimRng, Trace};
 
@@ -91,6 +97,7 @@ pub const SCENARIOS: &[Scenario] = &[
     coordinators::GROUPS,
     coordinators::TRANSACTIONS,
     coordinators::SHARES,
+    quorum::SCENARIO,
 ];
 
 /// How a run ended.
@@ -98,7 +105,9 @@ pub const SCENARIOS: &[Scenario] = &[
 pub struct Outcome {
     /// Hash over all that happened.
     pub trace_hash: u64,
-    /// Lines of the trace.
+    /// Time that passed in the run.
+    pub simulated: Duration,
+    /// Lines of the trace: steps of tasks, calls of disks, messages.
     pub trace_len: u64,
     /// The last lines of the trace.
     pub tail: Vec<String>,
@@ -106,12 +115,26 @@ pub struct Outcome {
     pub result: Result<(), Violation>,
 }
 
+/// What a panic says.
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_default()
+}
+
+/// Runs something in which a panic is a violation like others: other seeds are to run all the same.
+fn guard(act: impl FnOnce() -> Result<(), Violation>) -> Result<(), Violation> {
+    let result = catch_unwind(AssertUnwindSafe(act));
+    result.unwrap_or_else(|panic| Err(Violation::new("no panic", text_of(&*panic))))
+}
+
 /// Runs a scenario on a seed.
 pub fn run_seed(scenario: &Scenario, seed: u64) -> Outcome {
     let run = Run::new(seed);
-    let result = (scenario.run)(&run);
+    let result = guard(|| (scenario.run)(&run));
     Outcome {
         trace_hash: run.trace.hash(),
+        simulated: run.clock.monotonic(),
         trace_len: run.trace.len(),
         tail: run.trace.tail(1000),
         result,

@@ -50,6 +50,7 @@ pub(super) async fn consume(world: World, id: i64) {
         .world
         .partitions()
         .into_iter()
+        .filter(|partition| !consumer.world.is_unclean(partition))
         .map(reader)
         .collect();
     loop {

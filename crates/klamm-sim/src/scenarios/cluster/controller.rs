@@ -7,7 +7,8 @@ use std::sync::Arc;
 use klamm_config::BrokerConfig;
 use klamm_controller::KafkaConfigs;
 use klamm_controller::managers::{
-    ApiError, Context, Outcome, Sessions, Settings, brokers, features, isr, topics,
+    ApiError, Context, Outcome, Sessions, Settings, brokers, elections as elections_of, features,
+    isr, topics,
 };
 use klamm_env::Clock as _;
 use klamm_metadata::{MetadataDelta, MetadataImage, Provenance};
@@ -52,6 +53,8 @@ pub(super) struct Controller {
     trace: Trace,
     flaw: Flaw,
     settings: Settings,
+    /// Topics whose records may be lost.
+    unclean: Vec<&'static str>,
     schema: KafkaConfigs,
     sessions: Sessions,
     ids: ids::Ids,
@@ -78,6 +81,12 @@ impl Controller {
             trace: run.trace.clone(),
             flaw,
             settings: Settings::default(),
+            unclean: plan
+                .topics
+                .iter()
+                .filter(|topic| topic.unclean)
+                .map(|topic| topic.name)
+                .collect(),
             schema: KafkaConfigs::new(config),
             sessions: Sessions::new(plan.timing.session),
             ids: ids::Ids::default(),
@@ -131,8 +140,9 @@ impl Controller {
         let image = delta.finish(provenance);
         // With a mistake built in, the brokers are to notice.
         if self.flaw == Flaw::None {
+            let unclean = |topic: &str| self.unclean.contains(&topic);
             let checked = partitions::check(&self.image, &image)
-                .and_then(|()| elections::check(&self.image, &image, vouched, false))
+                .and_then(|()| elections::check(&self.image, &image, vouched, &unclean))
                 .and_then(|()| self.ids.check(&image));
             if let Err(violation) = checked {
                 self.fail(violation);
@@ -256,6 +266,12 @@ impl Controller {
         }
     }
 
+    /// Elects leaders of partitions that have none, where topics allow for anybody.
+    pub(super) fn elect_leaderless(&mut self) {
+        let records = self.decide(|context, _| elections_of::elect_leaderless(context, 100));
+        self.commit(records, &[]);
+    }
+
     pub(super) fn create(&mut self, topic: &Topic) {
         let config = |name: &str, value: String| CreatableTopicConfig {
             name: name.into(),
@@ -267,7 +283,10 @@ impl Controller {
                 name: topic.name.into(),
                 num_partitions: topic.partitions,
                 replication_factor: topic.replicas,
-                configs: vec![config("min.insync.replicas", topic.min_isr.to_string())],
+                configs: vec![
+                    config("min.insync.replicas", topic.min_isr.to_string()),
+                    config("unclean.leader.election.enable", topic.unclean.to_string()),
+                ],
                 ..CreatableTopic::default()
             }],
             ..CreateTopicsRequest::default()

@@ -77,9 +77,12 @@ async fn start(world: &World) -> Result<(), Violation> {
     world.net.listen(CONTROLLER, controller);
     let expiring = world.clone();
     world.executor.spawn_in(controller, "sessions", async move {
-        loop {
+        for round in 0_u64.. {
             expiring.sleep_ms(100).await;
             expiring.control(|controller| controller.expire());
+            if round.is_multiple_of(20) {
+                expiring.control(|controller| controller.elect_leaderless());
+            }
         }
     });
     for node in world.nodes.values() {
@@ -99,6 +102,9 @@ async fn start(world: &World) -> Result<(), Violation> {
         world.control(|controller| controller.create(topic));
     }
     let partitions = world.partitions();
+    let (unclean, clean): (Vec<_>, Vec<_>) = partitions
+        .into_iter()
+        .partition(|partition| world.is_unclean(partition));
     let kinds = [
         Kind::Idempotent,
         Kind::Idempotent,
@@ -106,9 +112,13 @@ async fn start(world: &World) -> Result<(), Violation> {
         Kind::All,
         Kind::One,
     ];
-    for (index, kind) in kinds.into_iter().enumerate() {
-        let partition = partitions[index % partitions.len()].clone();
+    for (index, kind) in kinds.iter().copied().enumerate() {
+        let partition = clean[index % clean.len()].clone();
         let producing = producer::produce(world.clone(), index as i64, kind, partition);
+        world.executor.spawn(format!("producer {index}"), producing);
+    }
+    for (index, partition) in (kinds.len()..).zip(unclean) {
+        let producing = producer::produce(world.clone(), index as i64, Kind::One, partition);
         world.executor.spawn(format!("producer {index}"), producing);
     }
     for id in 0..2 {
@@ -137,7 +147,12 @@ fn inspect(world: &World) -> Result<View, Violation> {
             let registered = image.broker(replica.broker);
             registered.is_some_and(|broker| broker.epoch == replica.broker_epoch)
         };
-        agreement::check(partition, known, leader, replicas.values(), &is_registered)?;
+        // After an unclean election others may hold what is no longer true.
+        let counts = |replica: &&super::view::Replica| {
+            !world.is_unclean(partition) || known.isr.contains(&replica.broker)
+        };
+        let replicas = replicas.values().filter(counts);
+        agreement::check(partition, known, leader, replicas, &is_registered)?;
     }
     drop(history);
     Ok(view)

@@ -13,7 +13,7 @@ use klamm_protocol::messages::{
 };
 use klamm_records::{Uuid, batches};
 use klamm_replication::fetcher::{
-    ChannelError, FetchLimits, Fetcher, FetcherCommand, LeaderChannel, RoundEnd,
+    ChannelError, FetchLimits, Fetcher, FetcherCommand, LeaderChannel,
 };
 use klamm_replication::{ReplicaChanges, TopicSettings};
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::super::Violation;
 use super::Flaw;
 use super::controller::{News, Update};
-use super::node::{Broker, log_config};
+use super::node::{self, Broker, log_config};
 use super::serve;
 use super::world::{CONTROLLER, World};
 
@@ -81,8 +81,7 @@ fn hear(world: &World, broker: &Broker, news: News) {
         News::Snapshot(image) if known.offset() < 0 => {
             apply(world, broker, &MetadataDelta::from_nothing(&image), &image);
             if let Err(error) = broker.replicas.set_stray_logs_aside() {
-                let detail = format!("{}: {error}", broker.id);
-                world.history().fail(Violation::new("recovery", detail));
+                node::failed(world, broker.id, format!("{}: {error}", broker.id));
             }
         }
         News::Snapshot(image) => {
@@ -135,7 +134,7 @@ fn apply(world: &World, broker: &Broker, delta: &MetadataDelta, image: &Arc<Meta
     world.note(format_args!("{} is at {}", broker.id, image.offset()));
     if let Some((partition, error)) = changes.failed.first() {
         let detail = format!("{partition} at {}: {error}", broker.id);
-        world.history().fail(Violation::new("recovery", detail));
+        node::failed(world, broker.id, detail);
     }
     follow(world, broker, &changes);
 }
@@ -199,41 +198,9 @@ fn start_fetcher(
     let replicas = broker.replicas.clone();
     let fetcher = Fetcher::new(replicas, leader, broker.shared_epoch(), channel, limits);
     let name = format!("fetcher {}<-{leader}", broker.id);
-    let run = run_fetcher(world.clone(), fetcher, commands);
+    let run = fetcher.run(commands);
     world.executor.spawn_in(broker.process, name, run);
     sender
-}
-
-/// As [`Fetcher::run`], by the virtual clock.
-async fn run_fetcher(
-    world: World,
-    mut fetcher: Fetcher<Channel>,
-    mut commands: mpsc::UnboundedReceiver<FetcherCommand>,
-) {
-    loop {
-        while let Ok(command) = commands.try_recv() {
-            fetcher.command(command);
-        }
-        let command = match fetcher.round().await {
-            RoundEnd::GoOn => continue,
-            RoundEnd::AwaitSync => {
-                world.sleep_ms(5).await;
-                continue;
-            }
-            RoundEnd::Pause(ms) => {
-                tokio::select! {
-                    biased;
-                    command = commands.recv() => command,
-                    () = world.sleep_ms(ms.max(1).unsigned_abs()) => continue,
-                }
-            }
-            RoundEnd::Idle => commands.recv().await,
-        };
-        match command {
-            Some(command) => fetcher.command(command),
-            None => return,
-        }
-    }
 }
 
 /// The way from a follower to a leader.

@@ -22,7 +22,7 @@ use super::super::Violation;
 use super::node::Node;
 use super::plan::Deaths;
 use super::world::{CONTROLLER, World};
-use crate::{Address, NetFaults, SimRng};
+use crate::{Address, Errno, NetFaults, SimRng};
 
 /// Clients, as addresses.
 const CLIENTS: [std::ops::Range<Address>; 2] = [100..110, 200..203];
@@ -56,7 +56,10 @@ impl Nemesis {
             74..80 => self.reassign(),
             80..85 => self.elect(),
             85..89 => self.configure(),
-            89..93 => node.clock.skew(self.rng.range(-2_000, 2_000)),
+            89..92 => node.clock.skew(self.rng.range(-2_000, 2_000)),
+            92..94 => self.flap(node),
+            94..96 => self.break_disk(node),
+            96 => self.roll(),
             _ => self.change_faults(),
         }
         Ok(())
@@ -108,7 +111,9 @@ impl Nemesis {
         let all_run = self.world.nodes.values().all(|node| {
             let epoch = node.broker().map(|broker| broker.epoch());
             let known = image.broker(node.id);
-            !node.is_leaving() && known.is_some_and(|it| it.is_active() && Some(it.epoch) == epoch)
+            !node.is_leaving()
+                && !node.is_disturbed()
+                && known.is_some_and(|it| it.is_active() && Some(it.epoch) == epoch)
         });
         let mut partitions = image.topics().iter().flat_map(|topic| topic.partitions());
         let in_sync = partitions.all(|(_, partition)| {
@@ -161,6 +166,87 @@ impl Nemesis {
             };
             self.world.net.cut(from, to, both);
         }
+    }
+
+    /// The way to another broker, or to the controller, is cut and mended again and again.
+    fn flap(&self, node: &Node) {
+        let brokers = self.world.plan.brokers.iter().copied();
+        let others: Vec<Address> = brokers.chain([CONTROLLER]).collect();
+        let Some(&other) = self.rng.pick(&others) else {
+            return;
+        };
+        let (world, rng, id) = (self.world.clone(), self.rng.fork("flap"), node.id);
+        self.world.note(format_args!("{id} and {other} flap"));
+        self.world.executor.spawn("nemesis", async move {
+            for _ in 0..20 {
+                if world.is_calm() {
+                    return;
+                }
+                world.net.cut(id, other, rng.one_in(2));
+                world.sleep_ms(rng.below(400)).await;
+                world.net.splice(id, other);
+                world.sleep_ms(rng.below(400)).await;
+            }
+        });
+    }
+
+    /// A disk is full, or fails. What it did not sync is lost then, as with a power cut.
+    fn break_disk(&self, node: &Node) {
+        let allowed = match self.world.plan.deaths {
+            Deaths::Kills => false,
+            Deaths::PowerCuts => self.is_whole(),
+            Deaths::Blackouts => true,
+        };
+        let Some(broker) = node.broker().filter(|_| allowed) else {
+            return;
+        };
+        let errno = [Errno::Io, Errno::NoSpace][self.rng.index(2)];
+        node.break_disk(&self.world, self.rng.below(60), errno);
+        // A disk that nobody asks for anything does not fail.
+        let ms = 2_000 + self.rng.below(3_000);
+        let (world, id) = (self.world.clone(), node.id);
+        self.world.executor.spawn("nemesis", async move {
+            world.sleep_ms(ms).await;
+            let node = world.nodes.get(&id);
+            let same = |node: &&Node| {
+                let running = node.broker();
+                running.is_some_and(|running| running.process == broker.process)
+            };
+            if let Some(node) = node.filter(same) {
+                node.die(&world, true);
+            }
+        });
+    }
+
+    /// All brokers are restarted in order, each when all replicas are in sync again.
+    fn roll(&self) {
+        self.world.note("all are restarted in turn");
+        let nemesis = Nemesis {
+            world: self.world.clone(),
+            rng: self.rng.fork("roll"),
+        };
+        self.world.executor.spawn("nemesis", async move {
+            let world = &nemesis.world;
+            for node in world.nodes.values() {
+                while !nemesis.is_whole() {
+                    world.sleep_ms(200).await;
+                    if world.is_calm() {
+                        return;
+                    }
+                }
+                node.ask_to_leave();
+                while node.broker().is_some() {
+                    world.sleep_ms(200).await;
+                    if world.is_calm() {
+                        return;
+                    }
+                }
+                world.sleep_ms(nemesis.rng.below(500)).await;
+                if let Err(violation) = node.start(world) {
+                    world.history().fail(violation);
+                }
+            }
+        });
     }
 
     /// A broker stands still for a while.

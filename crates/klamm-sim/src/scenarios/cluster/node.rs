@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use klamm_controller::managers::features::SUPPORTED;
-use klamm_env::{Clock, Env, Fs, Rng as _};
+use klamm_env::{Env, Fs, Rng as _};
 use klamm_log::{LogConfig, LogManager, LogManagerConfig};
 use klamm_metadata::MetadataImage;
 use klamm_protocol::messages::broker_registration_request::{Feature, Listener};
@@ -23,7 +22,8 @@ use super::controller::CLUSTER_ID;
 use super::follow::{self, Fetchers};
 use super::plan::Plan;
 use super::world::{CONTROLLER, World};
-use crate::{Process, SimClock, SimFs, SimRng};
+use crate::clock::NodeClock;
+use crate::{Errno, Faults, Process, SimFs, SimRng};
 
 const DIR: &str = "/data";
 
@@ -42,6 +42,8 @@ pub(super) struct Node {
 struct State {
     running: Option<Broker>,
     paused: bool,
+    /// Whether the disk fails, or will.
+    disturbed: bool,
     /// The last epoch that it was registered with.
     last_epoch: i64,
 }
@@ -201,13 +203,29 @@ impl Node {
             world.executor.end(broker.process);
         }
         drop(running);
-        if power_cut {
+        // Who has failed once may go on showing what it has lost, until the machine is restarted.
+        let disturbed = std::mem::take(&mut self.state().disturbed);
+        if power_cut || disturbed {
             world.note(format_args!("{} loses power", self.id));
+            self.fs.set_faults(Faults::default());
             self.fs.crash();
         } else {
             world.note(format_args!("{} is killed", self.id));
             self.fs.kill();
         }
+    }
+
+    /// A call of the disk will fail: the directory with all logs goes offline, and the broker with
+    /// it.
+    pub(super) fn break_disk(&self, world: &World, calls: u64, errno: Errno) {
+        world.note(format_args!("the disk of {} will fail", self.id));
+        self.state().disturbed = true;
+        self.fs.fail_after(calls, errno);
+    }
+
+    /// Whether the disk fails, or will.
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.state().disturbed
     }
 
     /// Asks the broker to leave in order.
@@ -247,8 +265,11 @@ impl Node {
     fn left(&self, world: &World, broker: &Broker) {
         world.note(format_args!("{} leaves", self.id));
         if let Err(error) = broker.replicas.logs().shutdown(broker.epoch()) {
-            let detail = format!("{} does not shut down: {error}", self.id);
-            world.history().fail(Violation::new("recovery", detail));
+            failed(
+                world,
+                self.id,
+                format!("{} does not shut down: {error}", self.id),
+            );
         }
         self.die(world, false);
     }
@@ -259,6 +280,16 @@ impl Node {
         }
         let logs = broker.replicas.logs();
         logs.previous_broker_epoch().unwrap_or(-1)
+    }
+}
+
+/// A broker could not do something: a violation, unless it is its disk's fault.
+pub(super) fn failed(world: &World, id: i32, detail: String) {
+    let disturbed = world.nodes.get(&id).is_some_and(Node::is_disturbed);
+    if disturbed {
+        world.note(detail);
+    } else {
+        world.history().fail(Violation::new("recovery", detail));
     }
 }
 
@@ -285,8 +316,8 @@ async fn live(world: World, broker: Broker) {
     spawn(&world, &broker, "in-sync replicas", alter::proposals(w, b));
     let (w, b) = both();
     spawn(&world, &broker, "upkeep", upkeep(w, b));
-    let (w, b) = both();
-    spawn(&world, &broker, "timer", timer(w, b));
+    let timer = broker.replicas.clone().run_timer();
+    spawn(&world, &broker, "timer", timer);
 }
 
 fn spawn(
@@ -397,61 +428,22 @@ async fn upkeep(world: World, broker: Broker) {
             }
             if *what == "tick" {
                 *left_ms = 1_000;
-                let failed = broker.replicas.tick();
-                if !failed.is_empty() {
-                    let detail = format!("the directory of {} is offline", broker.id);
-                    world.history().fail(Violation::new("recovery", detail));
+                let offline = broker.replicas.tick();
+                if !offline.is_empty()
+                    && let Some(node) = world.nodes.get(&broker.id)
+                {
+                    failed(
+                        &world,
+                        broker.id,
+                        format!("the directory of {} is offline", broker.id),
+                    );
+                    node.die(&world, true);
+                    return;
                 }
             } else {
                 *left_ms = lag_max_ms / 2;
                 broker.replicas.check_in_sync_replicas();
             }
         }
-    }
-}
-
-/// Wakes requests whose time is up.
-async fn timer(world: World, broker: Broker) {
-    let Some(node) = world.nodes.get(&broker.id) else {
-        return;
-    };
-    let longest = Duration::from_millis(50);
-    loop {
-        let next = broker.replicas.expire();
-        let now = node.clock.monotonic();
-        let pause = next.map_or(longest, |next| next.saturating_sub(now).min(longest));
-        let pause = pause.max(Duration::from_micros(100));
-        world.executor.sleep(pause).await;
-    }
-}
-
-/// A machine's clock: its wall clock may be wrong.
-#[derive(Clone, Debug)]
-pub(super) struct NodeClock {
-    clock: SimClock,
-    skew_ms: Arc<AtomicI64>,
-}
-
-impl NodeClock {
-    fn new(clock: &SimClock) -> NodeClock {
-        NodeClock {
-            clock: clock.clone(),
-            skew_ms: Arc::default(),
-        }
-    }
-
-    /// Sets the wall clock off by so much.
-    pub(super) fn skew(&self, ms: i64) {
-        self.skew_ms.store(ms, Ordering::SeqCst);
-    }
-}
-
-impl Clock for NodeClock {
-    fn wall_ms(&self) -> i64 {
-        self.clock.wall_ms() + self.skew_ms.load(Ordering::SeqCst)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.clock.monotonic()
     }
 }

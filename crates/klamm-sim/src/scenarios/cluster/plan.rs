@@ -40,6 +40,8 @@ pub(super) struct Topic {
     pub(super) partitions: i32,
     pub(super) replicas: i16,
     pub(super) min_isr: i32,
+    /// Whether replicas may lead that are not known to hold all: then records may be lost.
+    pub(super) unclean: bool,
 }
 
 /// Kafka's timeouts, shorter, so that a run need not take hours.
@@ -62,7 +64,7 @@ impl Plan {
             Flaw::SyncsLie => Deaths::Blackouts,
             _ => deaths,
         };
-        let brokers = (1..=[3, 3, 4, 5][rng.index(4)]).collect();
+        let brokers = (1..=[3, 3, 4, 5, 7][rng.index(5)]).collect();
         // With one replica that must be in sync, that one's power cut is a loss.
         let least = if deaths == Deaths::PowerCuts { 2 } else { 1 };
         let topics = vec![
@@ -71,12 +73,21 @@ impl Plan {
                 partitions: 2,
                 replicas: 3,
                 min_isr: 2,
+                unclean: false,
             },
             Topic {
                 name: "clicks",
                 partitions: 1,
                 replicas: 3,
                 min_isr: least,
+                unclean: false,
+            },
+            Topic {
+                name: "guesses",
+                partitions: 1,
+                replicas: 2,
+                min_isr: 1,
+                unclean: true,
             },
         ];
         let bad = [0, 2_000, 20_000][rng.index(3)];

@@ -54,7 +54,8 @@ impl View {
     pub(super) fn take(world: &World) -> Result<View, Violation> {
         let mut view = View::default();
         for (id, node) in &world.nodes {
-            let Some(broker) = node.broker() else {
+            // Looking at a disk that is about to fail might be what fails.
+            let Some(broker) = node.broker().filter(|_| !node.is_disturbed()) else {
                 continue;
             };
             for partition in world.partitions() {

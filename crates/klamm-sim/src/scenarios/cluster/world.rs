@@ -133,6 +133,12 @@ impl World {
         self.executor.sleep(Duration::from_millis(ms)).await;
     }
 
+    /// Whether a partition may lose records.
+    pub(super) fn is_unclean(&self, partition: &TopicPartition) -> bool {
+        let mut topics = self.plan.topics.iter();
+        topics.any(|topic| topic.unclean && *topic.name == *partition.topic)
+    }
+
     /// All partitions there are.
     pub(super) fn partitions(&self) -> Vec<TopicPartition> {
         let of_topic = |topic: &super::plan::Topic| {

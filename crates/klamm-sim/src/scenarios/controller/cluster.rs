@@ -163,7 +163,7 @@ impl Cluster {
             timestamp_ms: self.clock.wall_ms(),
         });
         partitions::check(&self.image, &image)?;
-        elections::check(&self.image, &image, vouched, unclean)?;
+        elections::check(&self.image, &image, vouched, &|_| unclean)?;
         self.ids.check(&image)?;
         self.image = image;
         Ok(())

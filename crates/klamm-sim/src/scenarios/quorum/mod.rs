@@ -1,0 +1,67 @@
+//! The controllers' quorum as it runs in production: Raft, its log and snapshots, the task that
+//! decides, on disks that forget and a network that loses; with brokers that register, ask for
+//! things and follow the metadata.
+//!
+//! ```text
+//!  brokers  --network-->  Controller: queue -> managers -> Raft --network--> other controllers
+//!     ^                                                     |
+//!     |  Fetch, FetchSnapshot of the metadata log           v
+//!     +----------------------------------- projection <- state machine -> SimFs
+//! ```
+//!
+//! - [`world`]: all of it; [`plan`]: what the seed makes of it.
+//! - [`node`]: a machine with a controller; [`transport`]: how controllers reach each other.
+//! - [`broker`]: what brokers ask for; [`observer`]: how they follow.
+//! - [`nemesis`]: what goes wrong; [`spoil`]: the mistakes of which [`Flaw`] tells.
+//! - the properties: [`history`], [`leaders`], [`promises`], [`healing`].
+
+pub mod healing;
+pub mod history;
+pub mod leaders;
+pub mod promises;
+
+mod broker;
+mod driver;
+mod nemesis;
+mod node;
+mod observer;
+mod plan;
+mod spoil;
+mod transport;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use super::{Run, Scenario, Violation};
+
+/// The scenario.
+pub const SCENARIO: Scenario = Scenario {
+    name: "quorum",
+    about: "controllers with their Raft log, and brokers that follow, on a network and disks that fail",
+    run,
+};
+
+/// A mistake built in on purpose, for the tests of the properties. They are made where the
+/// simulation carries bytes between parts that are as they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// None.
+    None,
+    /// Who starts again does not know whom it voted for.
+    VotesForgotten,
+    /// Who starts again has its vote as it was a life ago: epochs since then may be used again.
+    EpochsReused,
+    /// A leader takes a follower's silence for its consent.
+    SilenceConsents,
+    /// Syncs of the disk do nothing.
+    SyncsLie,
+    /// Snapshots lack a record.
+    SnapshotsLose,
+    /// Brokers are told that what was refused is done.
+    RefusalsSucceed,
+}
+
+fn run(run: &Run) -> Result<(), Violation> {
+    driver::drive(run, Flaw::None)
+}

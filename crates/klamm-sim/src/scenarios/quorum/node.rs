@@ -1,0 +1,211 @@
+//! A machine with a controller: start, recovery, the ways to die.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use klamm_controller::{Controller, ControllerConfig, ControllerListener, VoterEndpoint};
+use klamm_env::{Env, Fs};
+use klamm_records::Uuid;
+
+use super::super::Run;
+use super::super::lying::{Lies, LyingFs};
+use super::transport::Way;
+use super::world::{CLUSTER_ID, Witness, World};
+use super::{Flaw, spoil};
+use crate::clock::NodeClock;
+use crate::{Errno, Process, SimFs, SimRng};
+
+const DIR: &str = "/metadata";
+
+/// A machine, and the controller on it if it runs.
+pub(super) struct Node {
+    pub(super) id: i32,
+    pub(super) clock: NodeClock,
+    fs: SimFs,
+    disk: Arc<dyn Fs>,
+    rng: SimRng,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    process: Option<Process>,
+    controller: Option<Controller>,
+    /// Whether the disk has failed since the machine was started.
+    disturbed: bool,
+    /// The vote as it was a life ago, for the flaw that brings it back.
+    earlier_vote: Option<Vec<u8>>,
+}
+
+impl Node {
+    pub(super) fn new(id: i32, run: &Run, flaw: Flaw) -> Node {
+        let rng = run.rng.fork("controller");
+        let fs = SimFs::new(rng.fork("fs"), run.clock.clone(), run.trace.clone());
+        let disk: Arc<dyn Fs> = match flaw {
+            Flaw::SyncsLie => Arc::new(LyingFs {
+                fs: fs.clone(),
+                lies: Lies {
+                    syncs: false,
+                    ..Lies::NONE
+                },
+            }),
+            _ => Arc::new(fs.clone()),
+        };
+        Node {
+            id,
+            clock: NodeClock::new(&run.clock),
+            fs,
+            disk,
+            rng,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The controller, if it has started.
+    pub(super) fn controller(&self) -> Option<Controller> {
+        self.state().controller.clone()
+    }
+
+    /// The process, if there is one, whether the controller in it has started or not.
+    pub(super) fn process(&self) -> Option<Process> {
+        self.state().process
+    }
+
+    /// Starts the controller, unless it runs.
+    pub(super) fn start(&self, world: &World) {
+        if self.process().is_some() {
+            return;
+        }
+        world.note(format_args!("{} starts", self.id));
+        let made = self.fs.create_dir_all(Path::new(DIR));
+        let made = made.and_then(|()| self.fs.sync_dir(Path::new("/")));
+        let mut earlier = self.state().earlier_vote.take();
+        let spoil = |()| spoil::restart(world.flaw, &self.fs, Path::new(DIR), &mut earlier);
+        let spoilt = made.and_then(spoil);
+        self.state().earlier_vote = earlier;
+        if let Err(error) = spoilt {
+            world.fail("setup", error.to_string());
+        }
+        let env = Env {
+            clock: Arc::new(self.clock.clone()),
+            rng: Arc::new(self.rng.fork("process")),
+            fs: Arc::clone(&self.disk),
+        };
+        let process = world.executor.new_process();
+        self.state().process = Some(process);
+        world.known().images.began(self.id);
+        let name = format!("controller {}", self.id);
+        let life = live(world.clone(), self.id, process, env);
+        world.executor.spawn_in(process, name, life);
+    }
+
+    /// The process is gone; with `power_cut`, so is what the machine had not synced.
+    pub(super) fn die(&self, world: &World, power_cut: bool) {
+        world.net.hang_up(self.id);
+        let (process, controller) = {
+            let mut state = self.state();
+            (state.process.take(), state.controller.take())
+        };
+        if let Some(process) = process {
+            world.executor.resume(process);
+            world.executor.end(process);
+        }
+        drop(controller);
+        // Who has failed once may go on showing what it has lost, until the machine is restarted.
+        if power_cut || self.state().disturbed {
+            world.note(format_args!("{} loses power", self.id));
+            self.fs.crash();
+            self.fs.set_faults(crate::Faults::default());
+            self.state().disturbed = false;
+        } else {
+            world.note(format_args!("{} is killed", self.id));
+            self.fs.kill();
+        }
+    }
+
+    /// A call of the disk will fail.
+    pub(super) fn break_disk(&self, calls: u64, errno: Errno) {
+        self.state().disturbed = true;
+        self.fs.fail_after(calls, errno);
+    }
+
+    /// The machine loses power in the middle of what it writes.
+    pub(super) fn pull_plug(&self, calls: u64) {
+        self.state().disturbed = true;
+        self.fs.power_off_after(calls);
+    }
+
+    fn config(&self, world: &World) -> ControllerConfig {
+        let endpoint = |id: i32| VoterEndpoint {
+            name: "CONTROLLER".to_owned(),
+            host: "localhost".to_owned(),
+            port: 9000 + id.unsigned_abs() as u16,
+        };
+        let own = endpoint(self.id);
+        let others = world.plan.controllers.iter().filter(|id| **id != self.id);
+        ControllerConfig {
+            cluster_id: Some(CLUSTER_ID.to_owned()),
+            listeners: vec![ControllerListener {
+                name: own.name,
+                host: own.host,
+                port: own.port,
+                security_protocol: 0,
+            }],
+            other_voters: others.map(|id| (*id, vec![endpoint(*id)])).collect(),
+            transport: Some(Arc::new(Way {
+                world: world.clone(),
+                from: self.id,
+            })),
+            election_timeout: world.plan.election,
+            entries_kept: world.plan.entries_kept,
+            session_timeout: world.plan.session,
+            leader_balance_interval: Some(Duration::from_secs(7)),
+            unclean_election_interval: Duration::from_secs(11),
+            snapshot_log_bytes: world.plan.snapshot_bytes,
+            snapshot_interval: None,
+            ..ControllerConfig::new(
+                self.id,
+                DIR,
+                Uuid::from_bytes([self.id.unsigned_abs() as u8; 16]),
+                world.schema.clone(),
+            )
+        }
+    }
+}
+
+/// From the start on: recovers, and serves.
+async fn live(world: World, id: i32, process: Process, env: Env) {
+    let Some(node) = world.nodes.get(&id) else {
+        return;
+    };
+    match Controller::start(node.config(&world), env).await {
+        Ok(controller) => {
+            let witness = Witness {
+                world: world.clone(),
+                who: id,
+            };
+            controller.subscribe(Arc::new(witness)).await;
+            node.state().controller = Some(controller);
+            world.net.listen(id, process);
+            world.note(format_args!("{id} runs"));
+        }
+        Err(error) => {
+            world.note(format_args!("{id} cannot start: {error}"));
+            if !node.state().disturbed {
+                let detail = format!("{id} cannot start: {}", chain(&error));
+                world.fail("recovery", detail);
+            }
+        }
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
