@@ -215,10 +215,7 @@ impl<'a> Beat<'a> {
     ) -> Result<(Arc<ConfiguredTopology>, i64), Refusal> {
         let group = self.group;
         let version = self.topics.version();
-        let present = group
-            .configured
-            .as_ref()
-            .filter(|_| group.topology.is_some());
+        let present = group.configured().filter(|_| group.topology.is_some());
         if let Some(present) = present
             && !group.needs_refresh(self.now.wall_ms, version)
         {
@@ -237,7 +234,7 @@ impl<'a> Beat<'a> {
             return Ok((present.clone(), hash));
         }
         *bump |= hash != group.metadata_hash;
-        let configured = Arc::new(configure(topology, self.topics)?);
+        let configured = Arc::new(configure(topology, self.topics, hash)?);
         if let Some((_, detail)) = &configured.problem {
             tracing::info!(group = %group.id, detail, "a topology is not ready");
         }
@@ -314,11 +311,7 @@ impl<'a> Beat<'a> {
         if updated.is_reconciled_to(target_epoch) {
             return Ok(updated);
         }
-        let owned = TaskSet::from_request(
-            request.active_tasks.as_deref(),
-            request.standby_tasks.as_deref(),
-            request.warmup_tasks.as_deref(),
-        );
+        let owned = owned(request);
         let reconciliation = Reconciliation {
             group: self.group,
             target_epoch,
@@ -352,7 +345,10 @@ impl<'a> Beat<'a> {
             heartbeat_interval_ms: self.settings.heartbeat_interval_ms,
             ..StreamsGroupHeartbeatResponse::default()
         };
-        if request.member_epoch == JOIN_EPOCH || before.assigned != member.assigned {
+        // A member that says what it has, and not what it was given, has not seen the answer that told
+        // it. Kafka does not tell it again, and the tasks stay undone.
+        let lost = owned(request).is_some_and(|owned| !owned.has_all(&member.assigned));
+        if lost || request.member_epoch == JOIN_EPOCH || before.assigned != member.assigned {
             let active = tasks::without_epochs(&member.assigned.active);
             response.active_tasks = Some(task_ids(&active));
             response.standby_tasks = Some(task_ids(&member.assigned.standby));
@@ -382,4 +378,13 @@ impl<'a> Beat<'a> {
         response.status = Some(std::mem::take(&mut self.statuses));
         response
     }
+}
+
+/// What a client says it has; none if it does not say.
+fn owned(request: &StreamsGroupHeartbeatRequest) -> Option<TaskSet> {
+    TaskSet::from_request(
+        request.active_tasks.as_deref(),
+        request.standby_tasks.as_deref(),
+        request.warmup_tasks.as_deref(),
+    )
 }

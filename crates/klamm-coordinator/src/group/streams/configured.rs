@@ -19,6 +19,8 @@ const NAMED_MAX: usize = 3;
 /// A topology over topics.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConfiguredTopology {
+    /// The hash of the topics that it was made over.
+    pub metadata_hash: i64,
     /// Its parts by their ids; none if their tasks cannot be told.
     pub subtopologies: Option<BTreeMap<ByteStr, ConfiguredSubtopology>>,
     /// Internal topics that are to be made.
@@ -104,15 +106,20 @@ impl Counts<'_> {
 pub(super) fn configure(
     topology: &Topology,
     topics: &dyn TopicsView,
+    metadata_hash: i64,
 ) -> Result<ConfiguredTopology, Refusal> {
-    match try_configure(topology, topics) {
-        Ok(configured) => Ok(configured),
-        Err(Fault::Topology(refusal)) => Err(refusal),
-        Err(Fault::Topics(status, detail)) => Ok(ConfiguredTopology {
+    let configured = match try_configure(topology, topics) {
+        Ok(configured) => configured,
+        Err(Fault::Topology(refusal)) => return Err(refusal),
+        Err(Fault::Topics(status, detail)) => ConfiguredTopology {
             problem: Some((status, detail)),
             ..ConfiguredTopology::default()
-        }),
-    }
+        },
+    };
+    Ok(ConfiguredTopology {
+        metadata_hash,
+        ..configured
+    })
 }
 
 fn try_configure(
@@ -135,6 +142,7 @@ fn try_configure(
         subtopologies: Some(subtopologies),
         problem,
         missing,
+        ..ConfiguredTopology::default()
     })
 }
 

@@ -71,7 +71,7 @@ impl StreamsGroup {
     /// The topology with partition counts as configured if it is ready, else as it was brought.
     fn describe_topology(&self) -> Option<DescribedTopology> {
         let topology = self.topology.as_ref()?;
-        let configured = self.configured.as_ref().filter(|c| c.is_ready());
+        let configured = self.configured().filter(|c| c.is_ready());
         let parts = match configured.and_then(|configured| configured.subtopologies.as_ref()) {
             Some(parts) => {
                 let parts = parts.iter().map(|(id, part)| configured_part(id, part));

@@ -135,6 +135,13 @@ impl StreamsGroup {
         self.topology.as_ref()
     }
 
+    /// The topology over the topics that the group's records know of. One that was made over others
+    /// is left from a heartbeat whose records were not written.
+    pub(super) fn configured(&self) -> Option<&Arc<ConfiguredTopology>> {
+        let configured = self.configured.as_ref();
+        configured.filter(|configured| configured.metadata_hash == self.metadata_hash)
+    }
+
     /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()

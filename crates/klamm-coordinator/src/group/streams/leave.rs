@@ -152,7 +152,7 @@ impl GroupShard {
 /// left to the next heartbeat, as in Kafka.
 fn first_target(group: &StreamsGroup, now: Now) -> Vec<GroupRecord> {
     let is_due = !group.is_empty() && group.assignment_epoch < group.epoch;
-    match group.configured.as_ref().filter(|_| is_due) {
+    match group.configured().filter(|_| is_due) {
         None => Vec::new(),
         Some(configured) => {
             let target = Target::make(group, None, configured, &group.assignment_configs);

@@ -50,6 +50,17 @@ impl TaskSet {
         active || overlap(&self.standby, &other.standby) || overlap(&self.warmup, &other.warmup)
     }
 
+    /// Whether all tasks of the other are in it, in the same roles.
+    pub(super) fn has_all(&self, other: &OwnedTasks) -> bool {
+        let within = |some: &Tasks, all: &Tasks| {
+            let mut some = some.iter();
+            some.all(|(part, tasks)| all.get(part).is_some_and(|all| tasks.is_subset(all)))
+        };
+        within(&without_epochs(&other.active), &self.active)
+            && within(&other.standby, &self.standby)
+            && within(&other.warmup, &self.warmup)
+    }
+
     /// What a client says it has; none unless it tells of every role.
     pub(super) fn from_request(
         active: Option<&[RequestIds]>,

@@ -144,6 +144,22 @@ fn epochs_of_others_times_are_fenced() {
 }
 
 #[test]
+fn tasks_are_told_again_if_the_answer_was_lost() {
+    let mut bench = plain();
+    beat(&mut bench, joining("p.1"));
+    set_topic(&bench, "words", 2);
+    set_topic(&bench, "counts-repartition", 2);
+    set_topic(&bench, "counts-changelog", 2);
+    let lost = beat(&mut bench, owning("p.1", 2, &[], &[]));
+    assert_eq!((lost.member_epoch, active(&lost).unwrap().len()), (3, 4));
+    let again = beat(&mut bench, owning("p.1", 2, &[], &[]));
+    assert_eq!((again.member_epoch, active(&again)), (3, active(&lost)));
+    let all = active(&again).unwrap();
+    let quiet = beat(&mut bench, owning("p.1", 3, &all, &[]));
+    assert_eq!(active(&quiet), None);
+}
+
+#[test]
 fn tasks_that_there_are_not_are_refused() {
     let mut bench = bench();
     beat(&mut bench, joining("p.1"));

@@ -4,7 +4,7 @@ use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::streams_group_heartbeat_request::KeyValue;
 
 use super::*;
-use crate::group::testing::code;
+use crate::group::testing::{Writes, code};
 
 fn with(topology: Topology) -> StreamsGroupHeartbeatRequest {
     StreamsGroupHeartbeatRequest {
@@ -115,6 +115,24 @@ fn topics_that_come_and_go_move_the_group() {
     beat(&mut bench, owning("p.1", ready.member_epoch, &[], &[]));
     assert_eq!(group(&bench).epoch(), epoch);
     assert_reloads(&bench);
+}
+
+#[test]
+fn what_was_seen_by_a_heartbeat_that_was_not_written_is_forgotten() {
+    let mut bench = bench();
+    let joined = beat(&mut bench, joining("p.1"));
+    let tasks = active(&joined).unwrap();
+    remove_topic(&bench, "words");
+    bench.writes = Writes::Fail(ErrorCode::NotEnoughReplicas);
+    let request = owning("p.1", 2, &tasks, &[]);
+    let request = GroupRequest::StreamsHeartbeat(RequestContext::default(), Box::new(request));
+    assert!(bench.ask(request).is_err());
+    bench.writes = Writes::Commit;
+    // The topic is back before anybody noticed that it was gone.
+    set_topic(&bench, "words", 2);
+    let on = beat(&mut bench, owning("p.1", 2, &tasks, &[]));
+    assert_eq!((on.member_epoch, statuses(&on)), (2, vec![]));
+    assert_eq!(state(&bench), "Stable");
 }
 
 #[test]
