@@ -6,7 +6,7 @@
 //! - [`nodes`]: the brokers; [`net`]: a network that can be cut; [`load`]: the clients.
 //! - here: kills, pauses, restarts; [`cuts`]: the network; [`disk`]: a full one; [`growth`]: more
 //!   brokers, and others; [`tools`]: what Kafka's tools are asked to do.
-//! - [`bench`]: `cargo xtask cluster-bench`, beside a real Kafka of three nodes; [`many`]: very many
+//! - [`mod@bench`]: `cargo xtask cluster-bench`, beside a real Kafka of three nodes; [`many`]: very many
 //!   partitions.
 
 mod bench;
