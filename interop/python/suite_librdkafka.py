@@ -162,10 +162,12 @@ def members_come_and_go(bootstrap, each, protocol):
         both = both or len(set(owned.values())) == 2
         if len(members) == 2 and both and len(work.seen) > each // 2:
             members.pop(0).close()
-        # Slowly, until both are there.
+        # So slowly, until both are there, that records remain for the second one to read.
         for reader in members:
-            for message in reader.consume(500 if both else 20, 0.05):
+            for message in reader.consume(500 if both else max(1, each // 500), 0.05):
                 check(work, message)
+        if len(members) == 2 and not both:
+            time.sleep(0.05)
     for reader in members:
         reader.close()
     assert both, "the members never shared the topic"
