@@ -12,6 +12,7 @@ use klamm_records::{
 
 use super::*;
 use crate::log::Log;
+use crate::names::{FileKind, file_name};
 use crate::test_support::{TestDir, bytes_of};
 use crate::{AppendOrigin, LogConfig, LogOpen};
 
@@ -276,6 +277,80 @@ fn reopen(dir: &TestDir, log: &Log, clean: bool) -> Log {
         ..dir.open(compacted())
     })
     .unwrap()
+}
+
+/// As a crash leaves the log, with an older recovery point on disk.
+fn crashed(dir: &TestDir, recovery_point: i64) -> Log {
+    Log::open(LogOpen {
+        recovery_point,
+        ..dir.open(compacted())
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_recovery_point_where_compaction_left_a_gap_is_no_damage() {
+    let dir = TestDir::new();
+    let log = dir.log(compacted());
+    for value in ["1", "2", "3", "4", "5", "6"] {
+        put(&log, &[("a", Some(value))]);
+    }
+    log.roll().unwrap();
+    put(&log, &[("b", Some("1"))]);
+    clean(&log);
+    log.flush(i64::MAX).unwrap();
+    for recovery_point in 0..=6 {
+        drop(crashed(&dir, recovery_point));
+        let log = crashed(&dir, recovery_point);
+        assert_eq!(log.recovery_report().damage, []);
+        assert_eq!(log.log_end_offset(), 7);
+        // By the indexes, which recovery has made anew.
+        let found = log.offset_for_timestamp(NOW_MS).unwrap().unwrap();
+        assert_eq!(found.offset, 5, "recovery point {recovery_point}");
+        assert_eq!(log.max_timestamp_offset().unwrap().unwrap().offset, 5);
+    }
+}
+
+#[test]
+fn what_is_appended_behind_a_gap_is_no_damage_after_a_crash() {
+    // With the segment that the truncation began, and cut off before that.
+    for rolled in [true, false] {
+        let dir = TestDir::new();
+        let log = dir.log(compacted());
+        for value in ["1", "2", "3", "4", "5", "6"] {
+            put(&log, &[("a", Some(value))]);
+        }
+        log.roll().unwrap();
+        clean(&log);
+        // What compaction has left lies above, so that the log is empty and ends in a gap.
+        log.truncate_to(3).unwrap();
+        drop(log);
+        let path = dir.log_path().join(file_name(3, FileKind::Log));
+        if !rolled {
+            dir.env.fs.remove_file(&path).unwrap();
+        }
+        let log = crashed(&dir, 2);
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (0, 3));
+        put(&log, &[("a", Some("7"))]);
+        // A crash keeps the length of a file and not what was written.
+        let len = dir.env.fs.metadata(&path).unwrap().len;
+        assert!(len > 0);
+        drop(log);
+        dir.truncate(&path, 0);
+        dir.truncate(&path, len);
+        let log = crashed(&dir, 2);
+        assert_eq!(log.recovery_report().damage, []);
+        assert_eq!(log.log_end_offset(), 3);
+        put(&log, &[("a", Some("8"))]);
+        assert_eq!(pairs(&records(&log)), [(3, "a", Some("8"))]);
+        log.close().unwrap();
+        let log = Log::open(LogOpen {
+            recovery_point: 4,
+            clean: true,
+            ..dir.open(compacted())
+        });
+        assert_eq!(log.unwrap().log_end_offset(), 4);
+    }
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub(super) struct Loader<'a> {
     found: Found,
     /// The offset after the last batch.
     end: i64,
-    /// The last segment ends in damage that is to stay, so that nothing may follow it there.
+    /// The last segment ends in damage that is to stay, or in a gap, so that nothing may follow it
+    /// there.
     open_ended: bool,
 }
 
@@ -207,6 +208,11 @@ impl<'a> Loader<'a> {
         if self.open_ended {
             // The offsets of what is damaged are not given to other records.
             self.end = self.end.max(self.least_end());
+        } else if self.open.config.compact && self.end < noted {
+            // A truncation that was cut off before it began a new segment behind the gap.
+            self.end = self.least_end();
+            self.open_ended = true;
+            last.sync()?;
         }
         if clean && !last.has_changed() {
             // It may not be used for long, and there may be thousands.
@@ -335,6 +341,7 @@ impl<'a> Loader<'a> {
         let state = RecoveryState {
             producers: &mut self.producers,
             epochs: &mut self.epochs,
+            gaps: self.open.config.compact,
         };
         let result = segment.recover(state, synced_to)?;
         self.producers.take_snapshot()?;

@@ -90,7 +90,21 @@ impl Log {
             false,
         )?;
         self.publish_transactions(state);
-        Ok(())
+        self.leave_gap(state, offset)
+    }
+
+    /// After a truncation to `end`, begins a new segment if compaction has left nothing right below
+    /// that. Behind a gap recovery could not tell whether a batch lies below the recovery point:
+    /// what a crash leaves there would be taken for damage of what had been synced.
+    fn leave_gap(&self, state: &mut State, end: i64) -> Result<(), LogError> {
+        if self.cleaned_to().is_none() {
+            return Ok(());
+        }
+        match state.active.read_next_offset() {
+            Ok(next) if next < end => self.roll_to(state, end),
+            Ok(_) | Err(LogError::Corrupt { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn start_anew(

@@ -16,6 +16,8 @@ use crate::storage::lock;
 pub(crate) struct RecoveryState<'a> {
     pub(crate) producers: &'a mut ProducerStates,
     pub(crate) epochs: &'a mut EpochCache,
+    /// Whether compaction may have left gaps.
+    pub(crate) gaps: bool,
 }
 
 /// What recovery of a segment found.
@@ -67,7 +69,8 @@ impl Segment {
                 Verified::End => break,
                 Verified::Damaged(fault) => fault,
                 Verified::Batch(span, bytes) => {
-                    match self.check(&span.meta, found.next_offset, synced_to) {
+                    let point = (!with.gaps).then_some(synced_to);
+                    match self.check(&span.meta, found.next_offset, point) {
                         Ok(()) => {
                             self.take_over(&span, bytes, &mut indexes, &mut with)?;
                             found.next_offset = span.meta.next_offset();
@@ -122,10 +125,18 @@ impl Segment {
         Ok(found)
     }
 
-    fn check(&self, meta: &BatchMeta, next_offset: i64, synced_to: i64) -> Result<(), BatchFault> {
+    /// Whether a batch can be the next. `point` is the recovery point of a log without gaps.
+    fn check(
+        &self,
+        meta: &BatchMeta,
+        next_offset: i64,
+        point: Option<i64>,
+    ) -> Result<(), BatchFault> {
         let misplaced = meta.last_offset < next_offset || !fits(self.base_offset, meta.last_offset);
-        // The recovery point lies within a batch or at its end, never in a gap.
-        let skips = next_offset < synced_to && meta.base_offset > synced_to.saturating_add(1);
+        // The recovery point lies within a batch or at its end. After compaction it may lie in a
+        // gap: what was there when it was noted is gone.
+        let skips = point
+            .is_some_and(|point| next_offset < point && meta.base_offset > point.saturating_add(1));
         if misplaced || skips {
             return Err(BatchFault::Offset(meta.last_offset));
         }
