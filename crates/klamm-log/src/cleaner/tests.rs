@@ -354,6 +354,26 @@ fn what_is_appended_behind_a_gap_is_no_damage_after_a_crash() {
 }
 
 #[test]
+fn a_truncation_that_fails_leaves_no_gap() {
+    let dir = TestDir::new();
+    let log = dir.log(compacted());
+    for key in ["a", "b", "c"] {
+        put(&log, &[(key, Some("1"))]);
+        log.roll().unwrap();
+    }
+    // The name that the last segment with records would get is taken.
+    let name = format!("{}.deleted", file_name(2, FileKind::Log));
+    let taken = dir.log_path().join(name);
+    dir.env.fs.create_dir_all(&taken).unwrap();
+    log.truncate_to(1).unwrap_err();
+    drop(log);
+    dir.env.fs.remove_dir_all(&taken).unwrap();
+    let kept = records(&crashed(&dir, 0));
+    let offsets: Vec<i64> = kept.iter().map(|record| record.0).collect();
+    assert_eq!(offsets, [0, 1, 2]);
+}
+
+#[test]
 fn a_producers_last_batch_stays_without_its_records() {
     let dir = TestDir::new();
     let log = dir.log(compacted());

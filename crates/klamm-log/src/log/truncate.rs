@@ -72,7 +72,8 @@ impl Log {
         if let Some(active) = last_kept {
             state.active = active;
         }
-        self.remove_segments(state, removed.into_values())?;
+        // From the end on: one that is missing before others is a gap to a compacted log.
+        self.remove_segments(state, removed.into_values().rev())?;
         state.producers.remove_snapshots_above(offset)?;
         // Nor may any of them come back behind what is written in their place.
         self.dir.sync()?;
