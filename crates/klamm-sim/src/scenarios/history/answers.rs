@@ -105,6 +105,10 @@ pub fn times(log: &Subject, model: &Reference, rng: &SimRng, now_ms: i64) -> Res
         let left = model.batches.iter().filter(|batch| batch.next() > first);
         left.flat_map(|batch| batch.records.iter())
     };
+    if first < model.start && first < model.cleaned_below {
+        // What compaction has left of the deleted ones nobody knows.
+        return Ok(());
+    }
     let max = left().map(|record| record.timestamp).max();
     let wanted = max.and_then(|max| left().find(|record| record.timestamp == max));
     let found = log.max_timestamp_offset().map_err(|e| e.to_string())?;

@@ -46,6 +46,8 @@ pub struct Batch {
     pub marker: Option<EndTransactionMarker>,
     /// Largest timestamp, by the header.
     pub max_timestamp: i64,
+    /// When its tombstones may go, if compaction has said so.
+    pub horizon_ms: Option<i64>,
     /// Its records.
     pub records: Vec<Rec>,
 }
@@ -113,6 +115,7 @@ impl Batch {
             transactional: header.attributes.is_transactional(),
             marker,
             max_timestamp: header.max_timestamp,
+            horizon_ms: header.delete_horizon_ms(),
             records,
         })
     }

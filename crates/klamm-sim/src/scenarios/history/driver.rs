@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_env::{Clock as _, Env, Fs, Rng as _};
-use klamm_log::{Log, LogConfig, LogError, LogOpen, OpenFiles};
+use klamm_log::{Cleaner, CleanerConfig, Log, LogConfig, LogError, LogOpen, OpenFiles};
 
 use super::super::{Run, Violation};
 use super::answers;
-use super::batch::parse;
+use super::compaction::Clean;
 use super::reference::Reference;
 use super::subject::{Bug, Subject};
 use crate::{Errno, Faults, SimFs, SimRng};
@@ -44,6 +44,8 @@ pub(super) struct Driver<'a> {
     pub(super) loose: bool,
     /// Whether the log read its producers' state anew.
     pub(super) reloaded: bool,
+    /// Whether the log is compacted.
+    pub(super) compacts: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -68,7 +70,9 @@ impl<'a> Driver<'a> {
             next_value: 0,
             loose: false,
             reloaded: false,
+            compacts: run.rng.fork("compaction").one_in(3),
         };
+        driver.model.compacts = driver.compacts;
         driver.config = driver.random_config();
         let io = |error: std::io::Error| Violation::new("setup", error.to_string());
         driver.fs.create_dir_all(Path::new("/data")).map_err(io)?;
@@ -95,6 +99,7 @@ impl<'a> Driver<'a> {
         let pause = Duration::from_millis(self.rng.below(600));
         self.run.clock.advance(pause);
         match self.rng.index(100) {
+            _ if self.compacts && self.rng.one_in(8) => self.clean()?,
             0..44 => self.append()?,
             44..52 => self.follow()?,
             52..57 => self.flush(),
@@ -136,6 +141,56 @@ impl<'a> Driver<'a> {
         if result.is_ok() {
             self.model.flushed_to = self.model.flushed_to.max(offset);
         }
+    }
+
+    /// Compacts the log.
+    fn clean(&mut self) -> Result<(), Violation> {
+        let Some(subject) = &self.subject else {
+            return Ok(());
+        };
+        let now_ms = self.run.clock.wall_ms();
+        subject.log.set_high_watermark(self.model.end);
+        let target = match subject.log.cleanable(now_ms) {
+            Ok(target) => target,
+            Err(error) => {
+                self.note(format_args!("nothing to clean: {error}"));
+                return Ok(());
+            }
+        };
+        let config = CleanerConfig {
+            map_bytes: 1 << 16,
+            io_buffer_bytes: 4 << 10,
+            ..CleanerConfig::default()
+        };
+        let result = subject.clean(
+            &mut Cleaner::new(config, self.rng.next_u64()),
+            &target,
+            now_ms,
+        );
+        self.note(format_args!("clean {target:?}: {result:?}"));
+        let clean = Clean {
+            dirty_from: target.first_dirty_offset,
+            end: result.as_ref().copied().unwrap_or(target.end_offset),
+            done: result.is_ok(),
+            now_ms,
+            delete_retention_ms: Some(self.config.delete_retention_ms),
+        };
+        self.fs.set_faults(Faults::default());
+        // A start looks at it otherwise.
+        self.model.cleaned_below = self.model.cleaned_below.max(clean.end);
+        if self.fs.is_off() || subject.log.is_offline() {
+            return Ok(());
+        }
+        let violation = |detail| Violation::new("compaction", detail);
+        let found = match subject.everything() {
+            Err(_) if self.fs.is_off() => return Ok(()),
+            found => found.map_err(violation)?,
+        };
+        self.model.compact(&found, clean).map_err(violation)?;
+        if clean.done {
+            self.model.flushed_to = self.model.flushed_to.max(clean.end);
+        }
+        Ok(())
     }
 
     fn roll(&mut self) {
@@ -249,14 +304,26 @@ impl<'a> Driver<'a> {
         let log = &subject.log;
         let ends = (log.log_start_offset(), log.log_end_offset());
         let violation = |detail| Violation::new("recovery", detail);
-        let (bytes, _) = subject
-            .read(ends.0, usize::MAX >> 1, i64::MAX, true)
-            .map_err(|error| violation(error.to_string()))?;
-        let (found, rest) = parse(&bytes).map_err(violation)?;
-        if rest > 0 {
-            return Err(violation(format!("{rest} bytes after the last batch")));
-        }
+        let found = subject.everything().map_err(violation)?;
         let loose = std::mem::take(&mut self.loose);
+        if lossy && self.compacts {
+            self.model.lose_unflushed(&found);
+        }
+        if self.model.cleaned_below > 0 {
+            // A clean that failed, or was cut off by the crash, may have got anywhere.
+            let clean = Clean {
+                dirty_from: 0,
+                end: self.model.cleaned_below,
+                done: false,
+                now_ms: i64::MAX,
+                delete_retention_ms: None,
+            };
+            // The start may have gone back, and what lies there was compacted, too.
+            let start = self.model.start;
+            self.model.start = start.min(ends.0);
+            self.model.compact(&found, clean).map_err(violation)?;
+            self.model.start = start;
+        }
         self.model
             .adopt(ends, &found, lossy, loose)
             .map_err(violation)?;

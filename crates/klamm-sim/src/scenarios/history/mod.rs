@@ -5,11 +5,15 @@
 //! - [`work`]: appends of plain, idempotent and transactional producers, of coordinators and of
 //!   followers; elections, truncations, deletions, retention, changes of the configuration.
 //! - [`driver`]: the seed's choice, crashes, reopening.
+//! - [`compaction`]: what a clean must leave; a third of the logs are compacted, by keys, and perhaps
+//!   subject to retention, too. Those have no producers: what these leave in a compacted log is the
+//!   subject of the crate's test `compaction`.
 //! - [`answers`], [`retention`]: what the log must say, from the model alone.
 //! - [`subject`]: the log, with mistakes that the tests put in.
 
 pub mod answers;
 pub mod batch;
+pub mod compaction;
 pub mod producers;
 pub mod reference;
 pub mod retention;

@@ -24,6 +24,12 @@ pub struct Reference {
     pub attempted: Vec<Vec<Batch>>,
     /// What the log knows of producers.
     pub producers: Producers,
+    /// Leader epochs as they were before compaction, which may take all records of one.
+    pub noted_epochs: Vec<(i32, i64)>,
+    /// Everything below may have been compacted.
+    pub cleaned_below: i64,
+    /// Whether the log is compacted, so that it may begin and end in a gap.
+    pub compacts: bool,
 }
 
 impl Reference {
@@ -59,6 +65,33 @@ impl Reference {
         if self.assigned.is_some_and(|(_, at)| at >= self.end) {
             self.assigned = None;
         }
+        self.forget_compaction();
+    }
+
+    /// What was compacted ends with the log.
+    fn forget_compaction(&mut self) {
+        let end = self.end;
+        self.noted_epochs.retain(|&(_, start)| start < end);
+        self.cleaned_below = self.cleaned_below.min(end);
+    }
+
+    /// Forgets what a crash took between batches that it left: of a compacted log a recovery, as
+    /// Kafka's, takes a segment that is missing for a gap. What was flushed must be there.
+    pub fn lose_unflushed(&mut self, found: &[Batch]) {
+        self.note_epochs();
+        let last = found.last().map_or(i64::MIN, |batch| batch.base);
+        let flushed_to = self.flushed_to;
+        self.batches.retain(|batch| {
+            let is_there = || found.iter().any(|left| left.base == batch.base);
+            batch.next() <= flushed_to || batch.base > last || is_there()
+        });
+    }
+
+    /// Keeps in mind where epochs began, whatever becomes of their batches.
+    pub fn note_epochs(&mut self) {
+        let assigned = self.assigned;
+        self.noted_epochs = self.epochs();
+        self.noted_epochs.retain(|&entry| Some(entry) != assigned);
     }
 
     /// Forgets everything.
@@ -68,6 +101,7 @@ impl Reference {
             end: offset,
             flushed_to: offset,
             deleted_to: offset,
+            compacts: self.compacts,
             ..Reference::default()
         };
     }
@@ -80,7 +114,7 @@ impl Reference {
 
     /// Where leader epochs begin: at their first batch.
     pub fn epochs(&self) -> Vec<(i32, i64)> {
-        let mut epochs: Vec<(i32, i64)> = Vec::new();
+        let mut epochs = self.noted_epochs.clone();
         for batch in &self.batches {
             if epochs
                 .last()
@@ -150,7 +184,10 @@ impl Reference {
         }
         let last = held.last().map_or(start, Batch::next).max(start);
         let gap_at_end = missing.is_none() && end == self.end;
-        if end != last && !gap_at_end {
+        // Of a compacted log a recovery cannot tell a gap from what was lost, as Kafka's cannot: it
+        // goes on at a segment, or at a recovery point, behind it.
+        let gap_left = self.compacts && (last..=self.end).contains(&end);
+        if end != last && !gap_at_end && !gap_left {
             return Err(format!("the log says to end at {end} and ends at {last}"));
         }
         self.batches = held;
@@ -158,6 +195,7 @@ impl Reference {
         self.end = end;
         self.flushed_to = self.flushed_to.min(end);
         self.attempted.clear();
+        self.forget_compaction();
         Ok(())
     }
 }

@@ -12,6 +12,17 @@ use super::reference::Reference;
 /// Base offset, base offset of the next, bytes, newest timestamp of a segment.
 type Row = (i64, i64, i64, i64);
 
+/// Whether the model knows all that retention goes by: of a compacted log not what lies below the
+/// start, nor how old segments without records are.
+pub fn is_known(model: &Reference, segments: &[i64]) -> bool {
+    let first = segments.first().copied().unwrap_or(0);
+    let has_records = |pair: &[i64]| {
+        let mut batches = model.batches.iter();
+        batches.any(|batch| (pair[0]..pair[1]).contains(&batch.base))
+    };
+    model.cleaned_below <= first || model.start <= first && segments.windows(2).all(has_records)
+}
+
 /// The segments of a log that remain, by their base offsets; none of the old ones if all go.
 pub fn remaining(model: &Reference, segments: &[i64], config: &LogConfig, now_ms: i64) -> Vec<i64> {
     let mut kept: Vec<Row> = Vec::new();

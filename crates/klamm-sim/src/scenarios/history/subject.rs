@@ -2,10 +2,12 @@
 
 use klamm_env::FileExt as _;
 use klamm_log::{
-    AbortedTxn, ActiveProducer, AppendInfo, AppendOrigin, EpochEnd, Log, LogConfig, LogError,
-    OffsetAndTimestamp,
+    AbortedTxn, ActiveProducer, AppendInfo, AppendOrigin, CleanError, Cleanable, Cleaner, EpochEnd,
+    Log, LogConfig, LogError, OffsetAndTimestamp,
 };
 use klamm_records::PreparedBatch;
+
+use super::batch::{Batch, parse};
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub enum Bug {
     NeverExpires,
     /// A new configuration is not put in force.
     IgnoresConfig,
+    /// Compaction is acknowledged and not done.
+    CleansNothing,
+    /// Tombstones are taken for older than they are.
+    TombstonesGoEarly,
 }
 
 /// The log, seen through a bug.
@@ -107,6 +113,34 @@ impl Subject {
         if self.bug != Bug::IgnoresConfig {
             self.log.update_config(config);
         }
+    }
+
+    pub(super) fn clean(
+        &self,
+        cleaner: &mut Cleaner,
+        target: &Cleanable,
+        now_ms: i64,
+    ) -> Result<i64, CleanError> {
+        let now_ms = match self.bug {
+            Bug::CleansNothing => return Ok(target.end_offset),
+            Bug::TombstonesGoEarly => now_ms + 100_000,
+            _ => now_ms,
+        };
+        let report = cleaner.clean(&self.log, target, now_ms, &())?;
+        Ok(report.cleaned_to)
+    }
+
+    /// All batches that can be read.
+    pub(super) fn everything(&self) -> Result<Vec<Batch>, String> {
+        let start = self.log.log_start_offset();
+        let (bytes, _) = self
+            .read(start, usize::MAX >> 1, i64::MAX, true)
+            .map_err(|error| error.to_string())?;
+        let (found, rest) = parse(&bytes)?;
+        if rest > 0 {
+            return Err(format!("{rest} bytes after the last batch"));
+        }
+        Ok(found)
     }
 
     /// The bytes that a read gives, and an offset behind them.

@@ -32,6 +32,8 @@ fn every_bug_is_caught() {
         (Bug::ReadsTooFar, "reads"),
         (Bug::NeverExpires, "producers"),
         (Bug::IgnoresConfig, "retention"),
+        (Bug::CleansNothing, "compaction"),
+        (Bug::TombstonesGoEarly, "compaction"),
     ];
     for (bug, property) in bugs {
         // Another property may see it first; the one that is about it must see it, too.
