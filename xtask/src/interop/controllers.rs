@@ -13,7 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 
 const CLUSTER_ID: &str = "Z3Jvd2luZy1jb250cm9sbA";
-const DUMP_TOOL: &str = "kafka.tools.DumpLogSegments";
+const DUMP_TOOL: &str = "org.apache.kafka.tools.DumpLogSegments";
 const SHELL_TOOL: &str = "org.apache.kafka.shell.MetadataShell";
 const STORAGE_TOOL: &str = "kafka.tools.StorageTool";
 
