@@ -184,6 +184,13 @@ impl LogError {
         )
     }
 
+    /// Whether there was no room left. What was being written has been undone, and the next may fit.
+    pub fn is_disk_full(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self, LogError::Io { source, .. }
+            if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    }
+
     /// Whether the content of one file is to blame: its disk answers, and what else is on it is as
     /// good as before.
     pub fn is_damage(&self) -> bool {

@@ -182,6 +182,11 @@ impl LeaderState {
         self.advance_high_watermark(now_ms)
     }
 
+    /// The brokers that hold the partition, this one among them.
+    pub fn replicas(&self) -> &[i32] {
+        &self.replicas
+    }
+
     /// The end of what the leader itself contributes to what is committed.
     fn own_end_offset(&self) -> i64 {
         self.durable_offset.map_or(self.log_end_offset, |durable| {

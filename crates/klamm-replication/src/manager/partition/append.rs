@@ -9,6 +9,7 @@ use super::core::Then;
 use crate::manager::error::log_error_code;
 use crate::manager::lock;
 use crate::manager::wait::{Outcome, Ticket, Wakes};
+use crate::partition::leader::LeaderState;
 
 /// An append that succeeded.
 #[derive(Debug)]
@@ -93,6 +94,14 @@ impl Partition {
         let code = log_error_code(error);
         if error.is_storage_failure() {
             tracing::error!(partition = %self.name, %error, "append failed");
+            let others = |leader: &LeaderState| leader.replicas().len() > 1;
+            if error.is_disk_full() && lock(&self.core).role.as_leader().is_some_and(others) {
+                // Another replica has room. A producer that has sent more before the refusal
+                // reaches it must not have later batches taken without this one: they would be out
+                // of sequence, and librdkafka then sends again under a new epoch what may be in the
+                // log already. With the log, its directory goes offline, as Kafka's does.
+                self.log.set_offline();
+            }
         } else {
             tracing::debug!(partition = %self.name, %error, "append refused");
         }

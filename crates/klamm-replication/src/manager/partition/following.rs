@@ -151,6 +151,11 @@ impl Partition {
     fn follow_failed(&self, error: &LogError) -> FollowError {
         let code = log_error_code(error);
         tracing::error!(partition = %self.name, %error, "cannot follow");
+        if error.is_disk_full() {
+            // The leader goes on without this replica as soon as the controller knows, and not only
+            // after `replica.lag.time.max.ms`.
+            self.log.set_offline();
+        }
         FollowError::Log(code)
     }
 }
