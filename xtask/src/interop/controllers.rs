@@ -10,12 +10,8 @@ use crate::Result;
 use crate::broker::{Broker, Spec, free_port};
 use crate::runtimes::Java;
 use std::fs;
-use std::path::PathBuf;
 
 const CLUSTER_ID: &str = "Z3Jvd2luZy1jb250cm9sbA";
-const DUMP_TOOL: &str = "org.apache.kafka.tools.DumpLogSegments";
-const SHELL_TOOL: &str = "org.apache.kafka.shell.MetadataShell";
-const STORAGE_TOOL: &str = "kafka.tools.StorageTool";
 
 type Test = fn(&mut Growing) -> Result<()>;
 
@@ -27,13 +23,12 @@ struct Growing {
 
 impl Run {
     pub(super) fn controllers(&mut self, java: Java) -> Result<()> {
-        let tests: [(&str, Test); 6] = [
+        let tests: [(&str, Test); 5] = [
             ("grows-from-one", Growing::start),
             ("add-controller", Growing::add),
             ("replace-controller", Growing::replace),
             ("remove-controller", Growing::remove),
             ("features-and-cluster", Growing::features),
-            ("metadata-files", Growing::files),
         ];
         let tests = tests.map(|(name, test)| (format!("quorum.{name}"), test));
         let only = self.only_of("quorum");
@@ -290,55 +285,6 @@ impl Growing {
             expect(&text, text.contains(&port) && text.contains("broker"))?;
         }
         Ok(())
-    }
-
-    fn files(&mut self) -> Result<()> {
-        for node in &mut self.nodes {
-            node.kill()?;
-        }
-        for at in [0, 1, 3] {
-            let spec = &self.nodes[at].spec;
-            let properties = spec.properties().display().to_string();
-            let text = tool(&self.java, STORAGE_TOOL, &["info", "--config", &properties])?;
-            expect(
-                &text,
-                text.contains("Found metadata: {cluster.id=") && !text.contains("problem"),
-            )?;
-            let dir = spec.data().join("__cluster_metadata-0");
-            let log = dir.join("00000000000000000000.log").display().to_string();
-            let dump = [
-                "--cluster-metadata-decoder",
-                "--skip-record-metadata",
-                "--files",
-                &log,
-            ];
-            let text = tool(&self.java, DUMP_TOOL, &dump)?;
-            for wanted in [
-                "KRaftVoters",
-                "LeaderChange",
-                "REGISTER_BROKER_RECORD",
-                "REGISTER_CONTROLLER_RECORD",
-                "FEATURE_LEVEL_RECORD",
-                "\"name\":\"after-3\"",
-            ] {
-                expect(&text, text.contains(wanted))?;
-            }
-            let shell = ["--snapshot", &log, "ls", "/image/topics/byName"];
-            let text = tool(&self.java, SHELL_TOOL, &shell)?;
-            expect(&text, text.contains("after-0") && text.contains("after-3"))?;
-        }
-        let snapshot = self.nodes[0].spec.data().join("__cluster_metadata-0");
-        let snapshot: PathBuf = snapshot.join("00000000000000000000-0000000000.checkpoint");
-        let file = snapshot.display().to_string();
-        let text = tool(
-            &self.java,
-            DUMP_TOOL,
-            &["--cluster-metadata-decoder", "--files", &file],
-        )?;
-        expect(
-            &text,
-            text.contains("KRaftVoters") && text.contains("SnapshotFooter"),
-        )
     }
 }
 
