@@ -254,7 +254,11 @@ fn update_feature(
         KRAFT_VERSION if level < current => {
             Err(invalid("Can't downgrade the version of this feature."))
         }
-        // The quorum of a Klamm cluster has that level from the start.
+        // A quorum has the level that it began with: one whose voters are those of
+        // `controller.quorum.voters` has none in its log that could be changed.
+        KRAFT_VERSION if level > current => Err(invalid(
+            "A quorum that began with controller.quorum.voters cannot be upgraded.",
+        )),
         KRAFT_VERSION => Ok(Vec::new()),
         ELR_VERSION if level > 0 => {
             if !context.image.metadata_version().supports_elr() {

@@ -51,7 +51,6 @@ fn levels_go_up_and_down_within_what_is_supported() {
     assert_eq!(cluster.image.features().level("group.version"), 0);
     assert_eq!(update(&mut cluster, "group.version", 1, UPGRADE), Ok(()));
     assert_eq!(update(&mut cluster, "transaction.version", 1, SAFE), Ok(()));
-    assert_eq!(update(&mut cluster, "kraft.version", 1, UPGRADE), Ok(()));
     assert_eq!(
         update(&mut cluster, "metadata.version", 30, UPGRADE),
         Ok(())
@@ -109,11 +108,20 @@ fn refuses_levels_as_kafka_does() {
 }
 
 #[test]
+fn kraft_version_is_what_the_quorum_began_with() {
+    let mut cluster = Cluster::with_brokers(1);
+    assert_eq!(update(&mut cluster, "kraft.version", 0, UPGRADE), Ok(()));
+    let message = update(&mut cluster, "kraft.version", 1, UPGRADE).unwrap_err();
+    assert!(message.ends_with("cannot be upgraded."), "{message}");
+}
+
+#[test]
 fn kraft_version_does_not_go_back() {
     let mut cluster = Cluster::with_brokers(1);
     let mut delta = MetadataDelta::new(Arc::clone(&cluster.image));
     delta.set_kraft_version(1);
     cluster.image = delta.finish(cluster.image.provenance());
+    assert_eq!(update(&mut cluster, "kraft.version", 1, UPGRADE), Ok(()));
     let message = update(&mut cluster, "kraft.version", 0, SAFE).unwrap_err();
     assert!(
         message.ends_with("Can't downgrade the version of this feature."),
