@@ -129,7 +129,11 @@ final class ClusterLoad {
         configs.put("acks", "all");
         configs.put("enable.idempotence", "true");
         configs.put("linger.ms", "2");
-        configs.put("request.timeout.ms", "5000");
+        // Less than the session of a broker that stands still. Requests that the old leader holds do
+        // not keep this client from sending later batches to the new one; with more than five of
+        // those before it repeats the first ones, Kafka's brokers and ours no longer know them, and
+        // refuse them for good (OUT_OF_ORDER_SEQUENCE_NUMBER).
+        configs.put("request.timeout.ms", "2000");
         configs.put("delivery.timeout.ms", "150000");
         configs.put("max.block.ms", "150000");
         long[] next = new long[partitions];
