@@ -1,4 +1,4 @@
-//! Append, read, index lookup and recovery.
+//! Append, read, index lookup, recovery and compaction of a log; its plain face.
 //!
 //! ```text
 //! cargo bench -p klamm-log
@@ -11,7 +11,7 @@ use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use klamm_env::{Env, FileExt, OpenMode};
-use klamm_log::{AppendOrigin, Journal, Log, LogConfig, LogOpen};
+use klamm_log::{AppendOrigin, Cleaner, CleanerConfig, Journal, Log, LogConfig, LogOpen};
 use klamm_records::{BatchBuilder, BatchOptions, PreparedBatch, TopicPartition};
 
 fn batch(bytes: usize) -> PreparedBatch {
@@ -140,6 +140,54 @@ fn recovery(c: &mut Criterion) {
     group.finish();
 }
 
+/// A log of 64 MiB whose records have so many different keys, and the next segment begun.
+fn keyed(dir: &Path, keys: usize) -> Log {
+    let log = open(dir, false);
+    let value = [b'x'; 1_000];
+    let mut n = 0_usize;
+    while log.size_bytes() < 64 << 20 {
+        let mut builder = BatchBuilder::new(BatchOptions::default());
+        for _ in 0..16 {
+            let key = (n.wrapping_mul(7_919) % keys).to_be_bytes();
+            let appended = builder.append(n as i64, Some(&key), Some(&value), []);
+            appended.expect("a small record fits");
+            n += 1;
+        }
+        let batch = PreparedBatch::trusted(builder.build().expect("a batch"));
+        append(&log, &batch.expect("a valid batch"));
+    }
+    log.set_high_watermark(i64::MAX);
+    log.roll().expect("rolled");
+    log
+}
+
+fn compaction(c: &mut Criterion) {
+    let mut group = c.benchmark_group("compaction of 64 MiB");
+    group
+        .sample_size(10)
+        .throughput(Throughput::Bytes(64 << 20));
+    for (name, keys) in [("keep a tenth", 6_500), ("keep all", usize::MAX)] {
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || {
+                    let dir = tempfile::tempdir().expect("a directory");
+                    let log = keyed(dir.path(), keys);
+                    let cleaner = Cleaner::new(CleanerConfig::default(), 1);
+                    (dir, log, cleaner)
+                },
+                |(dir, log, mut cleaner)| {
+                    let target = log.cleanable(0).expect("looked at");
+                    let report = cleaner.clean(&log, &target, 0, &()).expect("compacted");
+                    assert_eq!(report.cleaned_to, log.log_end_offset());
+                    (dir, log)
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
 /// What the plain face costs: entries instead of parts of files.
 fn journal(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
@@ -172,5 +220,5 @@ fn journal(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, appends, reads, recovery, journal);
+criterion_group!(benches, appends, reads, recovery, compaction, journal);
 criterion_main!(benches);

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Both write new files of the same size on the same disk and none syncs; a ratio of 1 would mean
-//! that the log costs nothing. At least 0.8 is what the log promises for batches of 16 KiB and more. `TMPDIR` says on
-//! which disk.
+//! that the log costs nothing. At least 0.8 is what the log promises for batches of 16 KiB and
+//! more. `TMPDIR` says on which disk.
 
 #![allow(
     clippy::disallowed_methods,

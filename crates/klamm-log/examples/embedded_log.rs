@@ -1,5 +1,5 @@
-//! A log inside a program: one thread appends, another follows, a task follows, too, and the next
-//! start finds everything again.
+//! A log inside a program: one thread appends, another follows, a task follows, too; then only the
+//! last state of each order is kept. The next start goes on from there.
 //!
 //! ```text
 //! cargo run -p klamm-log --example embedded_log [DIRECTORY]
@@ -48,6 +48,12 @@ fn main() -> Result<(), JournalError> {
     assert_eq!(heard?.len() as u64, ORDERS);
     let woken = join(task).transpose()?.map(|entry| entry.offset);
     assert_eq!(woken, Some(first));
+
+    journal.compact()?;
+    say("after compaction:");
+    for entry in journal.read(0) {
+        show(entry)?;
+    }
     journal.close()
 }
 

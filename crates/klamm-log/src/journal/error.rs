@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use klamm_records::BatchError;
 use klamm_records::batch::BuildError;
 
+use crate::cleaner::CleanError;
 use crate::error::LogError;
 
 /// Why a call on a [`Journal`](super::Journal) failed.
@@ -33,6 +34,9 @@ pub enum JournalError {
         /// The directory.
         dir: PathBuf,
     },
+    /// A compaction did not come to its end.
+    #[error(transparent)]
+    Compaction(#[from] CleanError),
     /// Options that contradict each other or are out of bounds.
     #[error("{0}")]
     Options(&'static str),

@@ -36,6 +36,7 @@ use once::OpenOnce;
 pub use options::Options;
 pub use read::{Entries, Entry};
 
+use crate::cleaner::{Cleaner, CleanerConfig};
 use crate::log::{Log, LogOpen};
 use crate::producer_state::AppendOrigin;
 use crate::storage::lock;
@@ -46,7 +47,7 @@ const LEADER_EPOCH: i32 = 0;
 /// A log of keys and values on disk. Clones are handles to the same journal; all methods take
 /// `&self` and may be called from any thread.
 ///
-/// Offsets count records from 0. They are dense until compaction leaves gaps,
+/// Offsets count records from 0. They are dense until [`compact`](Journal::compact) leaves gaps,
 /// and never change.
 ///
 /// An append is in the page cache when it returns: it survives the end of the process. What shall
@@ -117,7 +118,8 @@ impl Journal {
         self.append_one(Some(key.as_ref()), Some(value.as_ref()))
     }
 
-    /// Appends a record without a key; its offset. Compaction drops such records.
+    /// Appends a record without a key; its offset. [`compact`](Journal::compact) drops such
+    /// records.
     ///
     /// # Errors
     /// As [`append`](Journal::append).
@@ -126,7 +128,7 @@ impl Journal {
     }
 
     /// Appends a record that says that a key has no value any more; its offset.
-    /// Compaction then drops the key's earlier records, and in the end this
+    /// [`compact`](Journal::compact) then drops the key's earlier records, and in the end this
     /// one.
     ///
     /// # Errors
@@ -232,6 +234,36 @@ impl Journal {
         log.set_high_watermark(i64::MAX);
         log.delete_records_before(i64::try_from(offset).unwrap_or(i64::MAX))?;
         self.maintain()
+    }
+
+    /// Drops each record for whose key there is a later one, and removals that are older than
+    /// [`Options::keep_removals_for`]. Offsets and order of the others stay; records without a key
+    /// go. What it read is written anew, so call it now and then, on a thread of its own: appends
+    /// and reads go on meanwhile. It does not look at what was appended since it began.
+    ///
+    /// Takes 24 bytes of memory a key and up to 1 MiB more; with more keys than fit into 128 MiB
+    /// it takes several passes.
+    ///
+    /// # Errors
+    /// [`JournalError::Compaction`]: the journal was closed or its start moved meanwhile, or the
+    /// disk failed. Nothing is lost, and part of the work may be done.
+    pub fn compact(&self) -> Result<(), JournalError> {
+        let (log, now_ms) = (&self.inner.log, self.now_ms());
+        // All that was appended may be compacted: nobody else has to confirm it.
+        log.set_high_watermark(i64::MAX);
+        log.roll()?;
+        let mut cleaner = Cleaner::new(CleanerConfig::default(), self.inner.env.rng.next_u64());
+        loop {
+            let target = log.cleanable(now_ms)?;
+            if target.first_dirty_offset >= target.end_offset {
+                break;
+            }
+            let report = cleaner.clean(log, &target, now_ms, &())?;
+            if report.cleaned_to <= target.first_dirty_offset {
+                break;
+            }
+        }
+        Ok(log.tick(now_ms)?)
     }
 
     /// Makes everything durable and ends the journal for all its handles; followers and tails

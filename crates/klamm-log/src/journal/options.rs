@@ -28,6 +28,9 @@ pub struct Options {
     pub keep_for: Option<Duration>,
     /// Size of the whole beyond which the oldest records may be dropped; none: they stay.
     pub keep_bytes: Option<u64>,
+    /// How long [`compact`](super::Journal::compact) keeps the removal of a key, so that whoever
+    /// follows the journal learns of it; a day by default.
+    pub keep_removals_for: Duration,
     /// Codec for what is appended, by default none. Pays off for
     /// [`append_all`](super::Journal::append_all).
     pub compression: Compression,
@@ -43,6 +46,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             keep_for: None,
             keep_bytes: None,
+            keep_removals_for: Duration::from_secs(24 * 3600),
             compression: Compression::None,
             sync_each_append: false,
             env: Env::os(),
@@ -65,6 +69,8 @@ impl Options {
             compact: true,
             retention_ms: self.keep_for.map_or(-1, |age| signed(age.as_millis())),
             retention_bytes: self.keep_bytes.map_or(-1, |bytes| signed(bytes.into())),
+            delete_retention_ms: signed(self.keep_removals_for.as_millis()),
+            min_compaction_lag_ms: 0,
             flush_messages: if self.sync_each_append { 1 } else { i64::MAX },
             file_delete_delay_ms: 0,
             ..LogConfig::default()

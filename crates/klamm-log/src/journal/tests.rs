@@ -264,6 +264,77 @@ fn appends_of_many_threads_get_offsets_of_their_own() {
 }
 
 #[test]
+fn compaction_keeps_the_last_of_each_key() {
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let options = Options {
+        segment_bytes: 4096,
+        keep_removals_for: Duration::from_secs(1),
+        env: Env {
+            clock: clock.clone(),
+            ..Env::os()
+        },
+        ..Options::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open_with(dir.path(), options.clone()).unwrap();
+    let mut last = BTreeMap::new();
+    for n in 0..1000_u64 {
+        let key = format!("key {}", n * n % 37);
+        let offset = journal.append(&key, value(n)).unwrap();
+        last.insert(key, (offset, value(n)));
+    }
+    journal.push("without a key").unwrap();
+    let removed = journal.remove("key 1").unwrap();
+    last.insert("key 1".into(), (removed, String::new()));
+    let before = journal.size_bytes();
+    let mut reader = journal.read(0);
+    assert_eq!(reader.next().unwrap().unwrap().offset, 0);
+    journal.compact().unwrap();
+    assert!(
+        journal.size_bytes() < before / 5,
+        "{}",
+        journal.size_bytes()
+    );
+    let expected: BTreeMap<u64, String> = last.clone().into_values().collect();
+    let expected: Vec<_> = expected.into_iter().collect();
+    assert_eq!(texts(journal.read(0)), expected);
+    // Who was reading meanwhile misses nothing that stayed.
+    let rest: BTreeMap<_, _> = texts(reader).into_iter().collect();
+    assert!(
+        expected
+            .iter()
+            .all(|(offset, value)| rest.get(offset) == Some(value))
+    );
+    // From a gap one goes on behind it.
+    assert_eq!(texts(journal.read(1))[0], expected[0]);
+    assert_eq!(journal.push("next").unwrap(), 1002);
+    assert_eq!(
+        journal
+            .follow(expected[0].0 + 1)
+            .next()
+            .unwrap()
+            .unwrap()
+            .offset,
+        expected[1].0
+    );
+
+    // The removal goes once it has had its time, in the compaction after the one that found the
+    // key's records gone.
+    clock.advance_ms(2000);
+    journal.compact().unwrap();
+    clock.advance_ms(2000);
+    journal.compact().unwrap();
+    drop(journal);
+    let journal = Journal::open_with(dir.path(), options).unwrap();
+    assert!(
+        journal
+            .read(0)
+            .all(|entry| entry.unwrap().offset != removed)
+    );
+    assert_eq!(journal.end(), 1003);
+}
+
+#[test]
 fn limits_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let options = |segment_bytes| Options {
