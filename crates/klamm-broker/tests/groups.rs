@@ -10,6 +10,7 @@ use klamm_protocol::messages::incremental_alter_configs_request::{
 use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
 use klamm_protocol::messages::update_features_request::FeatureUpdateKey;
 use klamm_protocol::messages::*;
+use klamm_records::Uuid;
 
 /// The resource type of groups.
 const GROUP: i8 = 32;
@@ -104,6 +105,51 @@ async fn a_groups_own_configuration_takes_effect() {
     );
     let refused = set(&mut client, name, "1").await;
     assert_eq!(refused, i16::from(ErrorCode::InvalidConfig));
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_are_found_by_ids_whatever_is_said_of_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    let ask = |topics: &[(Option<&str>, Uuid)]| MetadataRequest {
+        topics: Some(
+            topics
+                .iter()
+                .map(|(name, topic_id)| MetadataRequestTopic {
+                    name: name.map(Into::into),
+                    topic_id: *topic_id,
+                    ..MetadataRequestTopic::default()
+                })
+                .collect(),
+        ),
+        ..MetadataRequest::default()
+    };
+    let made = client.ask(12, &ask(&[(Some("t"), Uuid::ZERO)])).await;
+    let id = made.topics[0].topic_id;
+    let unknown = Uuid::from_bytes([7; 16]);
+    let names = [
+        (Some(""), id),
+        (None, id),
+        (Some("x"), Uuid::ZERO),
+        (Some(""), unknown),
+    ];
+    let found = client.ask(12, &ask(&names)).await;
+    let found: Vec<_> = found
+        .topics
+        .iter()
+        .map(|topic| (topic.error_code, topic.name.as_deref(), topic.topic_id))
+        .collect();
+    let missing = i16::from(ErrorCode::UnknownTopicId);
+    assert_eq!(
+        found,
+        [
+            (0, Some("t"), id),
+            (0, Some("t"), id),
+            (missing, None, unknown)
+        ]
+    );
     broker.shutdown().await;
 }
 

@@ -26,9 +26,12 @@ const NULLABLE_NAME_VERSION: i16 = 12;
 impl Api for MetadataRequest {
     const MAY_BE_OVERTAKEN: bool = true;
 
-    async fn handle(self, broker: Arc<Shared>, context: RequestContext) -> MetadataResponse {
+    async fn handle(mut self, broker: Arc<Shared>, context: RequestContext) -> MetadataResponse {
         if let Some(refused) = refuse_early_ids(&self, context.api_version) {
             return refused;
+        }
+        if let Some(topics) = &mut self.topics {
+            keep_ids_if_any(topics);
         }
         // In version 0 there was no null: an empty list asked for everything.
         let all = match &self.topics {
@@ -97,6 +100,18 @@ fn refuse_early_ids(request: &MetadataRequest, version: i16) -> Option<MetadataR
         topics: topics.iter().map(refused).collect(),
         ..MetadataResponse::default()
     })
+}
+
+/// One id makes it a request by ids: names, which Java's client leaves empty and not null then, do
+/// not count.
+fn keep_ids_if_any(topics: &mut Vec<MetadataRequestTopic>) {
+    if topics.iter().all(|topic| topic.topic_id.is_zero()) {
+        return;
+    }
+    topics.retain(|topic| !topic.topic_id.is_zero());
+    for topic in topics {
+        topic.name = None;
+    }
 }
 
 struct Answer<'a> {
