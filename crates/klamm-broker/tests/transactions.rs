@@ -225,7 +225,8 @@ fn batch((producer_id, producer_epoch): (i64, i16), base_sequence: i32) -> Bytes
         transactional: true,
         ..BatchOptions::default()
     });
-    let now_ms = 1_700_000_000_000;
+    // Of now: retention would delete what is older than a week.
+    let now_ms = klamm_env::Env::os().clock.wall_ms();
     builder.append(now_ms, None, Some(b"v"), []).unwrap();
     builder.build().unwrap()
 }
