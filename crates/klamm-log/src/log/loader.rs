@@ -301,6 +301,7 @@ impl<'a> Loader<'a> {
         let unflushed = self.segments.split_off(first);
         let mut damaged = false;
         let mut end = None;
+        let mut behind = Vec::new();
         let synced_to = self.open.recovery_point;
         for segment in unflushed {
             // A crash can take the end of a segment, or all of it, and leave the next. Compaction
@@ -308,17 +309,21 @@ impl<'a> Loader<'a> {
             let gap = end.is_some_and(|end| end != segment.base_offset);
             damaged |= gap && !self.open.config.compact;
             if damaged {
-                // What lies behind damage cannot follow what lies before it.
-                self.remove(&segment)?;
-                if let Some(truncation) = &mut self.report.truncation {
-                    truncation.segments_removed += 1;
-                }
-            } else {
-                let found = self.recover(&segment, synced_to)?;
-                damaged = found.truncated_bytes > 0;
-                self.open_ended = found.open_ended;
-                end = (!found.open_ended).then_some(found.next_offset);
-                self.segments.push(segment);
+                behind.push(segment);
+                continue;
+            }
+            let found = self.recover(&segment, synced_to)?;
+            damaged = found.truncated_bytes > 0;
+            self.open_ended = found.open_ended;
+            end = (!found.open_ended).then_some(found.next_offset);
+            self.segments.push(segment);
+        }
+        // What lies behind damage cannot follow what lies before it. From the end on, each durable
+        // before the next: whoever is interrupted here must not find a gap.
+        for segment in behind.iter().rev() {
+            self.remove(segment)?;
+            if let Some(truncation) = &mut self.report.truncation {
+                truncation.segments_removed += 1;
             }
         }
         Ok(())

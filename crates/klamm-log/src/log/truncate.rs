@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -72,8 +73,7 @@ impl Log {
         if let Some(active) = last_kept {
             state.active = active;
         }
-        // From the end on: one that is missing before others is a gap to a compacted log.
-        self.remove_segments(state, removed.into_values().rev())?;
+        self.remove_from_end(state, removed)?;
         state.producers.remove_snapshots_above(offset)?;
         // Nor may any of them come back behind what is written in their place.
         self.dir.sync()?;
@@ -118,7 +118,7 @@ impl Log {
         let first = self.segment_base_offsets().first().copied();
         self.shrink_marks(first.map_or(offset, |first| first.min(offset)))?;
         let removed = self.edit_segments(std::mem::take);
-        self.remove_segments(state, removed.into_values())?;
+        self.remove_from_end(state, removed)?;
         state.producers.reset(offset)?;
         // Before there is another segment, which they would overlap.
         self.dir.sync()?;
@@ -190,6 +190,24 @@ impl Log {
             state.epochs.truncate_from_start(offset);
             state.producers.on_log_start(offset);
             self.publish_transactions(state);
+        }
+    }
+
+    /// Removes segments that a truncation has taken out of the map, the last one first. Names that
+    /// are not synced one by one may go to the disk in any order. Recovery of a log without gaps
+    /// removes what lies behind one that is missing, so that one sync of all will do. In a compacted
+    /// log such a gap proves nothing: there each is durable before the next goes, and a crash leaves
+    /// the log cut off farther behind, but whole up to there.
+    fn remove_from_end(
+        &self,
+        state: &mut State,
+        removed: BTreeMap<i64, Arc<Segment>>,
+    ) -> Result<(), LogError> {
+        let from_end = removed.into_values().rev();
+        if self.cleaned_to().is_some() || state.config.compact {
+            self.remove_one_by_one(state, from_end)
+        } else {
+            self.remove_segments(state, from_end)
         }
     }
 

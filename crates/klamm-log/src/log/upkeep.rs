@@ -252,7 +252,7 @@ impl Log {
     }
 
     /// Or a crash could bring back an old segment and not its successors.
-    fn remove_one_by_one(
+    pub(super) fn remove_one_by_one(
         &self,
         state: &mut State,
         segments: impl Iterator<Item = Arc<Segment>>,
