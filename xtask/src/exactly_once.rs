@@ -29,6 +29,8 @@ const TOPICS: [(&str, i32); 5] = [
 const GROUP: &str = "eos-loop";
 const SHARE_STATE: &str = "__share_group_state";
 const PARTS: &str = "loop,words,shares";
+/// The id of the application that counts words, and of its group.
+const APPLICATION: &str = "eos-words";
 /// Records a second into each part.
 const RATE: &str = "120";
 /// How many more records must come out of each part before a fault counts as overcome.
@@ -40,7 +42,7 @@ const OUTAGE_MAX: Duration = Duration::from_secs(90);
 const START_MAX: Duration = Duration::from_secs(180);
 
 /// Faults show soon, and internal topics are small.
-const CONFIGS: [(&str, &str); 11] = [
+const CONFIGS: [(&str, &str); 17] = [
     ("transaction.state.log.num.partitions", "3"),
     (
         "transaction.abort.timed.out.transaction.cleanup.interval.ms",
@@ -54,6 +56,12 @@ const CONFIGS: [(&str, &str); 11] = [
     ("group.consumer.heartbeat.interval.ms", "1000"),
     ("group.consumer.min.heartbeat.interval.ms", "1000"),
     ("group.min.session.timeout.ms", "6000"),
+    ("group.streams.session.timeout.ms", "6000"),
+    ("group.streams.min.session.timeout.ms", "6000"),
+    ("group.streams.heartbeat.interval.ms", "1000"),
+    ("group.streams.min.heartbeat.interval.ms", "1000"),
+    ("group.streams.initial.rebalance.delay.ms", "500"),
+    ("group.streams.assignment.interval.ms", "200"),
     ("klamm.metrics.listeners", ""),
 ];
 
@@ -64,8 +72,11 @@ pub fn run(args: &[String]) -> Result<()> {
     let seed = flags.number("seed", 1)?;
     let mut report = Report::new();
     let folder = cache::scratch(&format!("exactly-once-{against}"))?;
-    let parts = flags.get("parts").unwrap_or(PARTS);
-    let Some(mut scenario) = start(against, &folder, parts, &mut report) else {
+    let cast = Cast {
+        parts: flags.get("parts").unwrap_or(PARTS),
+        ..CAST
+    };
+    let Some(mut scenario) = start(against, &folder, cast, &mut report) else {
         return report.close();
     };
     let end = Instant::now() + Duration::from_secs(minutes * 60);
@@ -84,12 +95,29 @@ pub fn run(args: &[String]) -> Result<()> {
     report.close()
 }
 
+/// Who takes part.
+#[derive(Debug, Clone, Copy)]
+struct Cast<'a> {
+    /// What the tests' names begin with.
+    suite: &'static str,
+    parts: &'a str,
+    /// The group protocol of each instance that counts words.
+    words: &'static [&'static str],
+}
+
+const CAST: Cast = Cast {
+    suite: "exactly-once",
+    parts: PARTS,
+    words: &["classic"],
+};
+
+type Fault = fn(&mut Scenario) -> Result<()>;
+
 /// The short form, less than a minute of faults.
 pub fn suite(against: Against, folder: &Path, report: &mut Report) {
-    let Some(mut scenario) = start(against, folder, PARTS, report) else {
+    let Some(mut scenario) = start(against, folder, CAST, report) else {
         return;
     };
-    type Fault = fn(&mut Scenario) -> Result<()>;
     let faults: [(&str, Fault); 5] = [
         ("transaction-coordinator-killed", |s| {
             let node = s.nodes.coordinator(1, "eos-worker-0")?;
@@ -120,27 +148,57 @@ pub fn suite(against: Against, folder: &Path, report: &mut Report) {
     finish(scenario, report);
 }
 
-fn start(against: Against, folder: &Path, parts: &str, report: &mut Report) -> Option<Scenario> {
+/// A streams group of two instances on three brokers, of which its coordinator dies, and then an
+/// instance.
+pub fn streams_group(against: Against, folder: &Path, report: &mut Report) {
+    let cast = Cast {
+        suite: "streams-groups.three-brokers",
+        parts: "words",
+        words: &["streams", "streams"],
+    };
+    let Some(mut scenario) = start(against, folder, cast, report) else {
+        return;
+    };
+    let faults: [(&str, Fault); 2] = [
+        ("three-brokers.coordinator-killed", |s| {
+            let node = s.nodes.coordinator(0, APPLICATION)?;
+            s.without_broker(node)
+        }),
+        ("three-brokers.instance-killed", |s| {
+            s.restart_client(0)?;
+            s.make_headway()
+        }),
+    ];
+    for (name, fault) in faults {
+        report.test(&format!("streams-groups.{name}"), || fault(&mut scenario));
+    }
+    finish(scenario, report);
+}
+
+fn start(against: Against, folder: &Path, cast: Cast<'_>, report: &mut Report) -> Option<Scenario> {
+    let suite = cast.suite;
     let java = match Java::prepare() {
         Ok(java) => java,
         Err(e) => {
-            report.missing("exactly-once", &e.to_string());
+            report.missing(suite, &e.to_string());
             return None;
         }
     };
     let mut started = None;
-    report.test("exactly-once.start", || {
-        let folder = folder.join("exactly-once");
+    report.test(&format!("{suite}.start"), || {
+        let folder = folder.join(suite);
         std::fs::create_dir_all(&folder)?;
-        started = Some(Scenario::start(against, java, folder, parts)?);
+        started = Some(Scenario::start(against, java, folder, cast)?);
         Ok(())
     });
     started
 }
 
 fn finish(mut scenario: Scenario, report: &mut Report) {
-    report.test("exactly-once.equals-the-model", || scenario.finish());
-    report.test("exactly-once.ends-cleanly", || scenario.nodes.stop());
+    let suite = scenario.suite;
+    let name = |test: &str| format!("{suite}.{test}");
+    report.test(&name("equals-the-model"), || scenario.finish());
+    report.test(&name("ends-cleanly"), || scenario.nodes.stop());
 }
 
 /// A program that is killed and started again.
@@ -184,15 +242,17 @@ impl Drop for Client {
 }
 
 struct Scenario {
+    suite: &'static str,
     nodes: Nodes,
-    /// Two workers, then the one that counts words.
+    /// Two workers, then those that count words.
     clients: Vec<Client>,
     load: Option<Load>,
     folder: PathBuf,
 }
 
 impl Scenario {
-    fn start(against: Against, java: Java, folder: PathBuf, parts: &str) -> Result<Scenario> {
+    fn start(against: Against, java: Java, folder: PathBuf, cast: Cast<'_>) -> Result<Scenario> {
+        let parts = cast.parts;
         let settings = [&SETTINGS[..], &CONFIGS[..]].concat();
         let mut nodes = Nodes::new(against, &folder, &settings);
         nodes.start()?;
@@ -225,9 +285,15 @@ impl Scenario {
             }
         }
         if parts.contains("words") {
-            let state = folder.join("streams-state").display().to_string();
-            let words = program("word-count", "words.log", &[("--state-dir", &state)]);
-            clients.push(Client::start(words)?);
+            for (n, protocol) in cast.words.iter().enumerate() {
+                let state = folder
+                    .join(format!("streams-state-{n}"))
+                    .display()
+                    .to_string();
+                let more = [("--state-dir", &*state), ("--protocol", *protocol)];
+                let words = program("word-count", &format!("words-{n}.log"), &more);
+                clients.push(Client::start(words)?);
+            }
         }
         let more = [("--parts", parts), ("--rate", RATE)];
         let load = Load::of(
@@ -238,6 +304,7 @@ impl Scenario {
         load.wait_for_progress(0, HEADWAY, START_MAX)
             .map_err(|e| format!("{e}{}", nodes.logs()))?;
         Ok(Scenario {
+            suite: cast.suite,
             nodes,
             clients,
             load: Some(load),

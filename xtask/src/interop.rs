@@ -4,6 +4,7 @@
 mod controllers;
 mod franz_go;
 mod handover;
+mod mixed;
 mod quorum;
 mod shares;
 mod streams;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 21] = [
+const SUITES: [&str; 23] = [
     "tools",
     "versions",
     "compaction",
@@ -31,6 +32,7 @@ const SUITES: [&str; 21] = [
     "librdkafka",
     "aiokafka",
     "franz-go",
+    "sarama",
     "kafkajs",
     "cross",
     "dump",
@@ -44,8 +46,16 @@ const SUITES: [&str; 21] = [
     "share-groups",
     "franz-go-tests",
     "streams-groups",
+    "mixed-groups",
 ];
-const CLIENTS: [&str; 5] = ["java", "librdkafka", "aiokafka", "franz-go", "kafkajs"];
+const CLIENTS: [&str; 6] = [
+    "java",
+    "librdkafka",
+    "aiokafka",
+    "franz-go",
+    "sarama",
+    "kafkajs",
+];
 const SUITE_LIMIT: Duration = Duration::from_secs(600);
 /// A test that takes longer than this is looked into.
 const LOOK_AFTER: Duration = Duration::from_secs(40);
@@ -96,6 +106,9 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     if run.wants("streams-groups") {
         run.streams_groups()?;
+    }
+    if run.wants("mixed-groups") {
+        run.mixed_groups()?;
     }
     // Against Kafka alone there is nobody to hand over to.
     if run.wants("handover") && against == Against::Klamm {
@@ -156,6 +169,7 @@ impl Run {
             "librdkafka",
             "aiokafka",
             "franz-go",
+            "sarama",
             "kafkajs",
             "cross",
             "dump",
@@ -217,6 +231,7 @@ impl Run {
                 command
             }),
             "franz-go" => runtimes::go().map(|folder| Command::new(folder.join("suite"))),
+            "sarama" => runtimes::go().map(|folder| Command::new(folder.join("sarama"))),
             _ => runtimes::node().map(|folder| {
                 let mut command = Command::new("node");
                 command.arg(folder.join("suite.js"));

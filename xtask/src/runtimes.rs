@@ -2,6 +2,7 @@
 
 use crate::{Result, cache};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -36,16 +37,7 @@ impl Java {
         }
         let jars = cache::kafka_jars()?;
         let classes = cache::folder("classes")?;
-        let sources = cache::root().join("interop/java/src/klamm/interop");
-        let mut javac = Command::new("javac");
-        javac
-            .args(["-Xlint:all,-processing,-path", "-Werror", "-d"])
-            .arg(&classes);
-        javac.arg("-cp").arg(format!("{}/*", jars.display()));
-        for entry in fs::read_dir(sources)? {
-            javac.arg(entry?.path());
-        }
-        prepare(&mut javac)?;
+        compile(&jars, &classes)?;
         let log4j = classes.join("log4j2.properties");
         // The tools' own words are compared; what their clients log is kept apart.
         fs::write(&log4j, LOG4J)?;
@@ -82,6 +74,33 @@ impl Java {
         ));
         java
     }
+}
+
+/// Compiles the sources, unless these very ones were compiled last.
+fn compile(jars: &Path, classes: &Path) -> Result<()> {
+    let folder = cache::root().join("interop/java/src/klamm/interop");
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        sources.push(entry?.path());
+    }
+    sources.sort();
+    let mut hasher = DefaultHasher::new();
+    jars.hash(&mut hasher);
+    for source in &sources {
+        (source, fs::read(source)?).hash(&mut hasher);
+    }
+    let (stamp, wanted) = (classes.join("compiled"), hasher.finish().to_string());
+    if fs::read_to_string(&stamp).ok().as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    let mut javac = Command::new("javac");
+    javac.args(["-Xlint:all,-processing,-path", "-Werror", "-d"]);
+    javac.arg(classes).arg("-cp");
+    javac.arg(format!("{}/*", jars.display())).args(sources);
+    // While it compiles the classes are of neither.
+    fs::write(&stamp, "")?;
+    prepare(&mut javac)?;
+    Ok(fs::write(&stamp, wanted)?)
 }
 
 const LOG4J: &str = "rootLogger.level=WARN
@@ -133,7 +152,7 @@ pub fn go() -> Result<PathBuf> {
     build
         .args(["build", "-o"])
         .arg(format!("{}/", out.display()))
-        .args(["./suite", "./load", "./cluster"]);
+        .args(["./suite", "./sarama", "./load", "./cluster", "./member"]);
     prepare(build.current_dir(cache::root().join("interop/go")))?;
     Ok(out)
 }
@@ -166,7 +185,14 @@ pub fn node() -> Result<PathBuf> {
         .as_deref()
         == Some(&lock)
         && folder.join("installed").exists();
-    for name in ["package.json", "package-lock.json", "suite.js", ".npmrc"] {
+    let copied = [
+        "package.json",
+        "package-lock.json",
+        "suite.js",
+        "member.js",
+        ".npmrc",
+    ];
+    for name in copied {
         fs::copy(source.join(name), folder.join(name))?;
     }
     if !fresh {

@@ -33,12 +33,17 @@ const SUITES: &[(&str, &[&str])] = &[
     ),
     (
         "streams-groups",
-        &["interop/java/src/klamm/interop/StreamsSuite.java"],
+        &[
+            "interop/java/src/klamm/interop/StreamsSuite.java",
+            "xtask/src/exactly_once.rs",
+        ],
     ),
     ("dump", &["interop/java/src/klamm/interop/DumpTools.java"]),
     ("librdkafka", &["interop/python/suite_librdkafka.py"]),
     ("aiokafka", &["interop/python/suite_aiokafka.py"]),
     ("franz-go", &["interop/go/suite/main.go"]),
+    ("sarama", &["interop/go/sarama/main.go"]),
+    ("mixed-groups", &["xtask/src/interop/mixed.rs"]),
     ("kafkajs", &["interop/node/suite.js"]),
     ("bad-input", &["xtask/src/bad_input"]),
     ("hello", &["xtask/src/hello.rs"]),

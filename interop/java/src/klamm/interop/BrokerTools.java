@@ -36,7 +36,9 @@ final class BrokerTools {
         suite.test("broker-api-versions", () -> apiVersions(options));
         recorded(suite, options, "cluster", s -> cluster(s, options));
         recorded(suite, options, "metadata-quorum", BrokerTools::quorum);
+        recorded(suite, options, "features", BrokerTools::features);
         suite.testUnderLoad("perf-tests", attempt -> perf(options, attempt));
+        suite.testUnderLoad("e2e-latency", attempt -> latency(options, attempt));
         suite.test("verifiable", () -> verifiable(options));
     }
 
@@ -174,6 +176,40 @@ final class BrokerTools {
                 .matches("^start.time, end.time, data.consumed.in.MB")
                 .matches(", 20\\d{3}, ");
         s.runUnrecorded("kafka-get-offsets", "--topic", topic).exits(0);
+    }
+
+    /** What a release's features are, which the tool knows by itself; and refusals by the controller. */
+    private static void features(Session s) throws Exception {
+        String tool = "kafka-features";
+        s.runUnrecorded(tool, "describe").exits(0).matches("^Feature: metadata.version\\s");
+        s.run(tool, "version-mapping").exits(0).prints("metadata.version");
+        s.run(tool, "version-mapping", "--release-version", "3.9-IV0").exits(0);
+        s.run(tool, "version-mapping", "--release-version", "2.8-IV0").exits(1);
+        s.run(tool, "feature-dependencies", "--feature", "transaction.version=2").exits(0);
+        s.run(
+                        tool, "feature-dependencies", "--feature", "group.version=1", "--feature",
+                        "streams.version=1")
+                .exits(0);
+        s.run(tool, "feature-dependencies", "--feature", "transaction.version=77").exits(1);
+        s.run(tool, "feature-dependencies", "--feature", "no.such=1").exits(1);
+        s.run(tool, "upgrade", "--feature", "transaction.version=77").exits(1);
+        s.run(tool, "upgrade", "--feature", "no.such=1").exits(1);
+        s.run(tool, "downgrade", "--dry-run", "--feature", "share.version=0");
+        s.run(tool, "disable", "--dry-run", "--feature", "streams.version");
+    }
+
+    private static void latency(Options options, int attempt) throws Exception {
+        Session s = new Session(options, "tools.e2e-latency");
+        String topic = "bt-latency-" + attempt;
+        s.runUnrecorded(
+                        "kafka-e2e-latency", "--topic", topic, "--num-records", "500",
+                        "--producer-acks", "all", "--record-size", "200", "--record-key-size", "8",
+                        "--num-headers", "2", "--record-header-key-size", "3",
+                        "--record-header-size", "5")
+                .exits(0)
+                .matches("^Avg latency: [0-9.]+ ms$")
+                .matches("^Percentiles: 50th = \\d+, 99th = \\d+, 99.9th = \\d+$");
+        s.runUnrecorded("kafka-get-offsets", "--topic", topic).prints(topic + ":0:500");
     }
 
     private static void verifiable(Options options) throws Exception {

@@ -1,8 +1,12 @@
 package klamm.interop;
 
+import static klamm.interop.Session.with;
 import static klamm.interop.TopicTools.recorded;
 
-/** {@code kafka-configs}: describe and alter topics and brokers. */
+/**
+ * {@code kafka-configs}: describe and alter topics, brokers and quotas of users, clients and
+ * addresses; {@code kafka-client-metrics}, which sets configs of another kind.
+ */
 final class ConfigTools {
     private static final String TOOL = "kafka-configs";
 
@@ -14,6 +18,8 @@ final class ConfigTools {
         recorded(suite, options, "configs.brokers", ConfigTools::brokers);
         suite.test("configs.brokers-describe-all", () -> brokersAll(options));
         recorded(suite, options, "configs.refuses-bad-values", ConfigTools::refuses);
+        recorded(suite, options, "configs.quotas", ConfigTools::quotas);
+        recorded(suite, options, "configs.client-metrics", ConfigTools::clientMetrics);
     }
 
     private static void topics(Session s) throws Exception {
@@ -105,10 +111,84 @@ final class ConfigTools {
         s.runSorted(TOOL, with(topic, "--describe")).exits(0);
     }
 
-    private static String[] with(String[] entity, String... rest) {
-        String[] all = new String[entity.length + rest.length];
-        System.arraycopy(entity, 0, all, 0, entity.length);
-        System.arraycopy(rest, 0, all, entity.length, rest.length);
-        return all;
+    /** None of the users and clients is one of these suites', and no limit is one they could reach. */
+    private static void quotas(Session s) throws Exception {
+        String[] user = {"--entity-type", "users", "--entity-name", "qu-alice"};
+        String[] users = {"--entity-type", "users", "--entity-default"};
+        String[] client = {"--entity-type", "clients", "--entity-name", "qu-app"};
+        String[] clients = {"--entity-type", "clients", "--entity-default"};
+        String[] both = with(user, "--entity-type", "clients", "--entity-name", "qu-app");
+        String[] ip = {"--entity-type", "ips", "--entity-name", "192.0.2.7"};
+        String[] ips = {"--entity-type", "ips", "--entity-default"};
+        String rates = "producer_byte_rate=1048576,consumer_byte_rate=2097152";
+        s.run(TOOL, with(user, "--alter", "--add-config", rates)).exits(0);
+        quota(s, user).prints("producer_byte_rate=1048576");
+        s.run(TOOL, with(users, "--alter", "--add-config", "request_percentage=900.5")).exits(0);
+        s.run(TOOL, with(client, "--alter", "--add-config", rates)).exits(0);
+        s.run(TOOL, with(clients, "--alter", "--add-config", "controller_mutation_rate=5000")).exits(0);
+        s.run(TOOL, with(both, "--alter", "--add-config", "consumer_byte_rate=4194304")).exits(0);
+        quota(s, both).prints("4194304");
+        quota(s, "--entity-type", "users").prints("qu-alice").prints("default");
+        quota(s, "--entity-type", "clients").prints("qu-app");
+        quota(s, "--entity-type", "users", "--entity-type", "clients").prints("qu-app");
+        s.run(TOOL, with(user, "--alter", "--delete-config", "producer_byte_rate")).exits(0);
+        quota(s, user).lacks("producer_byte_rate");
+        s.run(TOOL, with(ip, "--alter", "--add-config", "connection_creation_rate=5000")).exits(0);
+        s.run(TOOL, with(ips, "--alter", "--add-config", "connection_creation_rate=6000")).exits(0);
+        quota(s, ip).prints("5000");
+        quota(s, "--entity-type", "ips").prints("6000");
+        s.run(TOOL, with(user, "--alter", "--add-config", "producer_byte_rate=lots")).exits(1);
+        s.run(TOOL, with(user, "--alter", "--add-config", "no_such_rate=1")).exits(1);
+        s.run(TOOL, with(client, "--alter", "--add-config", "connection_creation_rate=1")).exits(1);
+        s.run(TOOL, with(ip, "--alter", "--add-config", "producer_byte_rate=1")).exits(1);
+        s.run(TOOL, "--entity-type", "ips", "--entity-name", "no.such.host.invalid", "--alter",
+                        "--add-config", "connection_creation_rate=1")
+                .exits(1);
+        s.run(TOOL, with(user, "--alter", "--delete-config", "request_percentage"));
+        s.run(TOOL, with(user, "--alter", "--delete-config", "consumer_byte_rate")).exits(0);
+        s.run(TOOL, with(users, "--alter", "--delete-config", "request_percentage")).exits(0);
+        String gone = "producer_byte_rate,consumer_byte_rate";
+        s.run(TOOL, with(client, "--alter", "--delete-config", gone)).exits(0);
+        s.run(TOOL, with(clients, "--alter", "--delete-config", "controller_mutation_rate")).exits(0);
+        s.run(TOOL, with(both, "--alter", "--delete-config", "consumer_byte_rate")).exits(0);
+        for (String[] address : new String[][] {ip, ips}) {
+            s.run(TOOL, with(address, "--alter", "--delete-config", "connection_creation_rate")).exits(0);
+        }
+        quota(s, "--entity-type", "users").lacks("qu-alice");
+        quota(s, "--entity-type", "ips").lacks("5000");
+    }
+
+    /** A broker takes up what it was told a moment after it was accepted. */
+    private static Session.Step quota(Session s, String... entity) throws Exception {
+        Thread.sleep(100);
+        return s.runSorted(TOOL, with(entity, "--describe")).exits(0);
+    }
+
+    private static void clientMetrics(Session s) throws Exception {
+        String tool = "kafka-client-metrics";
+        String[] alter = {"--alter", "--name", "cm-basic"};
+        s.run(tool, "--list").exits(0);
+        s.run(
+                        tool,
+                        with(alter, "--metrics", "org.apache.kafka.producer.", "--interval", "60000",
+                                "--match", "client_id=cm-nobody,client_software_name=apache.*"))
+                .exits(0);
+        Thread.sleep(100);
+        s.run(tool, "--list").exits(0).prints("cm-basic");
+        s.runSorted(tool, "--describe", "--name", "cm-basic").exits(0).prints("60000");
+        s.runSorted(TOOL, "--entity-type", "client-metrics", "--entity-name", "cm-basic", "--describe")
+                .exits(0)
+                .prints("60000");
+        s.run(tool, with(alter, "--interval", "")).exits(0);
+        s.run(tool, with(alter, "--interval", "5")).exits(1);
+        s.run(tool, with(alter, "--match", "no_such_thing=1")).exits(1);
+        s.run(tool, with(alter, "--match", "client_id=(")).exits(1);
+        Thread.sleep(100);
+        s.runSorted(tool, "--describe").exits(0).prints("cm-basic");
+        s.run(tool, "--delete", "--name", "cm-basic").exits(0);
+        Thread.sleep(100);
+        s.run(tool, "--list").exits(0).lacks("cm-basic");
+        s.run(tool, "--describe", "--name", "cm-basic");
+        s.run(tool, "--delete", "--name", "cm-basic");
     }
 }

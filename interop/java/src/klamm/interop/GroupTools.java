@@ -1,5 +1,6 @@
 package klamm.interop;
 
+import static klamm.interop.Session.with;
 import static klamm.interop.TopicTools.recorded;
 
 import java.nio.file.Files;
@@ -8,6 +9,7 @@ import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -16,12 +18,14 @@ import org.apache.kafka.common.serialization.StringDeserializer;
 /** {@code kafka-consumer-groups}: list, describe, reset, delete. */
 final class GroupTools {
     private static final String TOOL = "kafka-consumer-groups";
+    private static final Set<String> VARIES = Set.of("CONSUMER-ID");
 
     private GroupTools() {}
 
     static void add(Suite suite, Options options) {
         recorded(suite, options, "groups.list-and-describe", s -> describe(s, options));
         recorded(suite, options, "groups.active-members", s -> active(s, options));
+        recorded(suite, options, "groups.consumer-protocol", s -> consumerProtocol(s, options));
         recorded(suite, options, "groups.reset-offsets", s -> reset(s, options));
         recorded(suite, options, "groups.delete", s -> delete(s, options));
         recorded(suite, options, "groups.delete-offsets", s -> deleteOffsets(s, options));
@@ -40,11 +44,16 @@ final class GroupTools {
 
     private static KafkaConsumer<String, String> consumer(
             Options options, String group, String clientId) {
+        return consumer(options, group, clientId, "classic");
+    }
+
+    private static KafkaConsumer<String, String> consumer(
+            Options options, String group, String clientId, String protocol) {
         Map<String, Object> config = new HashMap<>();
         config.put("bootstrap.servers", options.bootstrap());
         config.put("group.id", group);
         config.put("client.id", clientId);
-        config.put("group.protocol", "classic");
+        config.put("group.protocol", protocol);
         config.put("auto.offset.reset", "earliest");
         config.put("enable.auto.commit", "false");
         config.put("max.poll.records", "5");
@@ -107,6 +116,49 @@ final class GroupTools {
             s.run(TOOL, "--delete", "--group", "gt-live").exits(0).prints("GroupNotEmptyException");
         }
         s.run(TOOL, "--describe", "--group", "gt-live", "--state").exits(0).prints("Empty");
+    }
+
+    /** A group of the consumer protocol: epochs, assignments and targets are told as well. */
+    private static void consumerProtocol(Session s, Options options) throws Exception {
+        s.run("kafka-topics", "--create", "--topic", "gt-new", "--partitions", "2", "--config", "retention.ms=-1")
+                .exits(0);
+        OffsetTools.fill(options, "gt-new", 2, 5);
+        String[] describe = {"--describe", "--group", "gt-modern"};
+        try (KafkaConsumer<String, String> consumer =
+                consumer(options, "gt-modern", "member-two", "consumer")) {
+            consumer.subscribe(List.of("gt-new"));
+            int read = 0;
+            for (int i = 0; i < 100 && read < 10; i++) {
+                read += consumer.poll(Duration.ofMillis(200)).count();
+            }
+            Suite.check(read == 10, "read " + read + " records instead of 10");
+            consumer.commitSync();
+            s.runUnrecorded(TOOL, "--list", "--type", "consumer").exits(0).prints("gt-modern");
+            s.runUnrecorded(TOOL, "--list", "--type", "classic").exits(0).lacks("gt-modern");
+            s.runUnrecorded(TOOL, "--list", "--state", "stable").exits(0).prints("gt-modern");
+            s.runTable(VARIES, TOOL, describe).exits(0).matches("gt-new +0 +5 +5 +0 ");
+            s.runTable(VARIES, TOOL, with(describe, "--offsets", "--verbose")).exits(0);
+            s.runTable(VARIES, TOOL, with(describe, "--members")).exits(0);
+            s.runTable(VARIES, TOOL, with(describe, "--members", "--verbose")).exits(0).prints("gt-new");
+            s.run(TOOL, with(describe, "--state")).exits(0).prints("Stable").prints("uniform");
+            s.run(TOOL, with(describe, "--state", "--verbose")).exits(0);
+            s.run(
+                            TOOL, "--reset-offsets", "--group", "gt-modern", "--topic", "gt-new",
+                            "--to-earliest", "--execute")
+                    .exits(0)
+                    .prints("current state is Stable");
+            s.run(TOOL, "--delete", "--group", "gt-modern").exits(0).prints("GroupNotEmptyException");
+        }
+        s.run(TOOL, with(describe, "--state")).exits(0).prints("Empty");
+        s.run(TOOL, with(describe, "--members")).exits(0);
+        s.runSorted(
+                        TOOL, "--reset-offsets", "--group", "gt-modern", "--topic", "gt-new",
+                        "--to-earliest", "--execute")
+                .exits(0);
+        s.runSorted(TOOL, describe).exits(0).matches("gt-new +0 +0 +5 +5 ");
+        s.runSorted(TOOL, "--delete-offsets", "--group", "gt-modern", "--topic", "gt-new").exits(0);
+        s.run(TOOL, "--delete", "--group", "gt-modern").exits(0).prints("was successful");
+        s.run(TOOL, describe).exits(0).prints("not found");
     }
 
     private static void reset(Session s, Options options) throws Exception {

@@ -15,6 +15,7 @@ public final class Main {
             case "cluster-load" -> ClusterLoad.run(options);
             case "exactly-once-load" -> ExactlyOnceLoad.run(options);
             case "exactly-once-worker" -> ExactlyOnceWorker.run(options);
+            case "group-member" -> GroupMember.run(options);
             case "word-count" -> WordCount.run(options);
             default -> suite(args[0], options);
         }

@@ -3,6 +3,7 @@ package klamm.interop;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -62,6 +63,13 @@ final class Session {
         String all() {
             return run.err().isEmpty() ? run.out() : run.out() + run.err();
         }
+    }
+
+    /** Arguments, and more of them. */
+    static String[] with(String[] some, String... more) {
+        String[] all = Arrays.copyOf(some, some.length + more.length);
+        System.arraycopy(more, 0, all, some.length, more.length);
+        return all;
     }
 
     Step run(String tool, String... arguments) throws Exception {

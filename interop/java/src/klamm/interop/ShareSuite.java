@@ -1,6 +1,8 @@
 package klamm.interop;
 
+import static klamm.interop.Session.with;
 import static klamm.interop.Suite.check;
+import static klamm.interop.TopicTools.recorded;
 
 import java.time.Duration;
 import java.util.ArrayList;
@@ -45,6 +47,7 @@ final class ShareSuite {
         suite.test("read-committed", () -> readCommitted(options));
         suite.test("renew", () -> renew(options));
         suite.test("lock-timeout", () -> lockTimeout(options));
+        recorded(suite, options, "share-console", s -> console(s, options));
         suite.test("before-restart", () -> beforeRestart(options));
     }
 
@@ -276,6 +279,37 @@ final class ShareSuite {
             check(again.size() == 5, "came again: " + again);
             check(System.currentTimeMillis() - taken > 10_000, "came too early");
         }
+    }
+
+    /** {@code kafka-console-share-consumer}: ten records by and by accepted, rejected, released. */
+    private static void console(Session s, Options options) throws Exception {
+        String tool = "kafka-console-share-consumer";
+        prepare(options, "sg-console", "share-console", 1, Map.of());
+        fill(options, "sg-console", 1, 10, "v");
+        String[] group = {"--topic", "sg-console", "--group", "share-console"};
+        s.run(tool, with(group, "--max-messages", "4", "--timeout-ms", "20000")).exits(0).prints("v3");
+        s.run(tool, with(group, "--max-messages", "2", "--timeout-ms", "20000", "--reject"))
+                .exits(0)
+                .lacks("v3")
+                .prints("v4");
+        s.run(tool, with(group, "--max-messages", "3", "--timeout-ms", "20000", "--release"))
+                .exits(0)
+                .prints("v6");
+        String[] shown = {
+            "--formatter-property", "print.key=true", "--formatter-property", "print.offset=true",
+            "--formatter-property", "print.partition=true", "--formatter-property",
+            "print.headers=true"
+        };
+        s.run(tool, with(with(group, "--max-messages", "4", "--timeout-ms", "20000"), shown))
+                .exits(0)
+                .prints("v6")
+                .prints("v9");
+        // All are done with.
+        s.run(tool, with(group, "--timeout-ms", "1500"));
+        s.runUnrecorded("kafka-share-groups", "--describe", "--group", "share-console")
+                .exits(0)
+                .matches("^share-console +sg-console +0 +\\d+ +0$");
+        s.runUnrecorded(tool, with(group, "--reject", "--release")).exits(1).prints("At most one of");
     }
 
     /** Half is accepted, one record rejected, and the rest is out with a member. */

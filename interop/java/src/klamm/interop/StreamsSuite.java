@@ -1,11 +1,11 @@
 package klamm.interop;
 
+import static klamm.interop.Session.with;
 import static klamm.interop.Suite.check;
 import static klamm.interop.TopicTools.recorded;
 
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -193,12 +193,6 @@ final class StreamsSuite {
         s.run(TOOL, "--delete", "--group", APPLICATION).exits(0).prints("successful");
         s.run(TOOL, "--list").exits(0).lacks(APPLICATION);
         s.run(TOOL, "--describe", "--group", APPLICATION).exits(1).prints("not found");
-    }
-
-    private static String[] with(String[] some, String... more) {
-        String[] all = Arrays.copyOf(some, some.length + more.length);
-        System.arraycopy(more, 0, all, some.length, more.length);
-        return all;
     }
 
     /** Without its source topic an application does not run, and the group says why. */

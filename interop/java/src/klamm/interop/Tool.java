@@ -41,6 +41,10 @@ final class Tool {
                     Map.entry(
                             "kafka-streams-groups",
                             "org.apache.kafka.tools.streams.StreamsGroupCommand"),
+                    Map.entry("kafka-features", "org.apache.kafka.tools.FeatureCommand"),
+                    Map.entry(
+                            "kafka-client-metrics", "org.apache.kafka.tools.ClientMetricsCommand"),
+                    Map.entry("kafka-e2e-latency", "org.apache.kafka.tools.EndToEndLatency"),
                     Map.entry("kafka-log-dirs", "org.apache.kafka.tools.LogDirsCommand"),
                     Map.entry("kafka-dump-log", "org.apache.kafka.tools.DumpLogSegments"),
                     Map.entry("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
@@ -59,7 +63,10 @@ final class Tool {
                     Map.entry("kafka-console-producer", "org.apache.kafka.tools.ConsoleProducer"),
                     Map.entry(
                             "kafka-console-consumer",
-                            "org.apache.kafka.tools.consumer.ConsoleConsumer"));
+                            "org.apache.kafka.tools.consumer.ConsoleConsumer"),
+                    Map.entry(
+                            "kafka-console-share-consumer",
+                            "org.apache.kafka.tools.consumer.ConsoleShareConsumer"));
 
     /** These say their last words from a shutdown hook of the JVM. */
     private static final Set<String> OWN_JVM =

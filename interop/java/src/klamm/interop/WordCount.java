@@ -45,8 +45,13 @@ final class WordCount {
         configs.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, "0");
         configs.put(StreamsConfig.METADATA_MAX_AGE_CONFIG, "5000");
         configs.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
-        configs.put(StreamsConfig.mainConsumerPrefix("session.timeout.ms"), "6000");
-        configs.put(StreamsConfig.mainConsumerPrefix("heartbeat.interval.ms"), "500");
+        if (options.get("protocol", "classic").equals("streams")) {
+            // The group is told by the broker how often to show that it is there.
+            configs.put(StreamsConfig.GROUP_PROTOCOL_CONFIG, "streams");
+        } else {
+            configs.put(StreamsConfig.mainConsumerPrefix("session.timeout.ms"), "6000");
+            configs.put(StreamsConfig.mainConsumerPrefix("heartbeat.interval.ms"), "500");
+        }
         configs.put(StreamsConfig.producerPrefix("transaction.timeout.ms"), "8000");
         configs.put(StreamsConfig.producerPrefix("delivery.timeout.ms"), "7000");
         configs.put(StreamsConfig.producerPrefix("request.timeout.ms"), "5000");
