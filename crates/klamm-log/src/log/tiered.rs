@@ -71,8 +71,10 @@ impl Log {
         let mut state = self.open_state()?;
         let snapshot = producers.map(|bytes| state.producers.parse(bytes, offset));
         let snapshot = snapshot.transpose()?;
-        // Written with the new beginning, for which they are kept.
+        // Written with the new beginning, for which they are kept. The tier noted them when the log
+        // may have begun earlier.
         state.epochs.replace(epochs);
+        state.epochs.truncate_from_start(start.min(offset));
         let result = self
             .start_anew(&mut state, offset, Some(start.min(offset)))
             .and_then(|()| {

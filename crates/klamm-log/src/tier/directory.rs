@@ -134,20 +134,15 @@ impl DirectoryTier {
         let data = INDEXES.iter().map(|(_, suffix)| *suffix).chain([LOG]);
         let suffixes = data.filter(|_| !facts);
         let suffixes = suffixes.chain([FACTS, FACTS_BEGUN].into_iter().filter(|_| facts));
-        let mut removed = false;
         for suffix in suffixes {
             match self.fs.remove_file(&self.path(segment, suffix)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => {
-                    result?;
-                    removed = true;
-                }
+                result => result?,
             }
         }
-        if removed {
-            self.fs.sync_dir(&self.dir)?;
-        }
-        Ok(())
+        // Also if there was nothing left to remove: an earlier try may have failed before its names
+        // were gone for good, and the facts must not go before the data does.
+        self.fs.sync_dir(&self.dir)
     }
 }
 

@@ -19,11 +19,13 @@ pub mod tier;
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_env::Clock as _;
+use klamm_env::{Clock as _, Env, Fs};
 
-use crate::{SimClock, SimRng, Trace};
+use crate::{SimClock, SimFs, SimRng, Trace};
 
 /// Everything that a run may use, made from its seed.
 #[derive(Debug)]
@@ -45,6 +47,32 @@ impl Run {
             trace: Trace::new(),
         }
     }
+
+    /// A disk, named so that its whims are its own, with an empty directory that outlasts a crash.
+    fn disk(&self, name: &str, dir: &str) -> Result<SimFs, Violation> {
+        let fs = SimFs::new(self.rng.fork(name), self.clock.clone(), self.trace.clone());
+        fs.create_dir_all(Path::new(dir))
+            .and_then(|()| fs.sync_dir(Path::new("/")))
+            .map_err(|error| Violation::new("setup", error.to_string()))?;
+        Ok(fs)
+    }
+
+    /// The outside world of a log on a disk.
+    fn env(&self, fs: Arc<dyn Fs>) -> Env {
+        Env {
+            clock: Arc::new(self.clock.clone()),
+            rng: Arc::new(self.rng.fork("log's own")),
+            fs,
+        }
+    }
+}
+
+/// Puts something between a log and its disk.
+type Between = fn(SimFs) -> Arc<dyn Fs>;
+
+/// Nothing in between.
+fn honest(fs: SimFs) -> Arc<dyn Fs> {
+    Arc::new(fs)
 }
 
 /// A property that did not hold.

@@ -1,14 +1,12 @@
 //! Lets a seed decide what happens to a log, and holds it against its model.
 
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_env::{Clock as _, Env, Fs, Rng as _};
+use klamm_env::{Clock as _, Env, Rng as _};
 use klamm_log::{Cleaner, CleanerConfig, Log, LogConfig, LogError, LogOpen, OpenFiles};
 
-use super::super::{Run, Violation};
+use super::super::{Between, Run, Violation};
 use super::answers;
 use super::compaction::Clean;
 use super::reference::Reference;
@@ -17,14 +15,6 @@ use crate::{Errno, Faults, SimFs, SimRng};
 
 const DIR: &str = "/data/log";
 const STEPS: usize = 70;
-
-/// Puts something between the log and its disk.
-pub(super) type Between = fn(SimFs) -> Arc<dyn Fs>;
-
-/// Nothing in between.
-pub(super) fn honest(fs: SimFs) -> Arc<dyn Fs> {
-    Arc::new(fs)
-}
 
 pub(super) struct Driver<'a> {
     pub(super) run: &'a Run,
@@ -50,14 +40,10 @@ pub(super) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub(super) fn new(run: &'a Run, between: Between, bug: Bug) -> Result<Driver<'a>, Violation> {
-        let fs = SimFs::new(run.rng.fork("fs"), run.clock.clone(), run.trace.clone());
+        let fs = run.disk("fs", "/data")?;
         let mut driver = Driver {
             run,
-            env: Env {
-                clock: Arc::new(run.clock.clone()),
-                rng: Arc::new(run.rng.fork("log's own")),
-                fs: between(fs.clone()),
-            },
+            env: run.env(between(fs.clone())),
             rng: run.rng.fork("history"),
             fs,
             bug,
@@ -74,9 +60,6 @@ impl<'a> Driver<'a> {
         };
         driver.model.compacts = driver.compacts;
         driver.config = driver.random_config();
-        let io = |error: std::io::Error| Violation::new("setup", error.to_string());
-        driver.fs.create_dir_all(Path::new("/data")).map_err(io)?;
-        driver.fs.sync_dir(Path::new("/")).map_err(io)?;
         driver.reopen()?;
         Ok(driver)
     }

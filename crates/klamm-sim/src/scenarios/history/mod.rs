@@ -36,5 +36,5 @@ pub const SCENARIO: Scenario = Scenario {
 };
 
 fn run(run: &Run) -> Result<(), Violation> {
-    driver::Driver::new(run, driver::honest, Bug::None)?.go()
+    driver::Driver::new(run, super::honest, Bug::None)?.go()
 }

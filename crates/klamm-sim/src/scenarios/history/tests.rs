@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::super::lying::{Lies, LyingFs};
-use super::driver::{Between, Driver, honest};
+use super::super::{Between, honest};
+use super::driver::Driver;
 use super::subject::Bug;
 use super::*;
 

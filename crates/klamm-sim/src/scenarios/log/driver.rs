@@ -1,14 +1,13 @@
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_env::{Clock as _, Env, Fs, Rng as _};
+use klamm_env::{Clock as _, Env, Rng as _};
 use klamm_log::{
     AppendOrigin, Log, LogConfig, LogError, LogManager, LogManagerConfig, LogOpen, OpenFiles,
 };
 use klamm_records::{BatchBuilder, BatchOptions, Compression, PreparedBatch, TopicPartition, Uuid};
 
-use super::super::{Run, Violation};
+use super::super::{Between, Run, Violation};
 use super::model::{Model, ModelBatch};
 use super::{durability, idempotence, integrity, lookup, observed, prefix};
 use crate::{Errno, Faults, SimFs, SimRng};
@@ -18,14 +17,6 @@ const MANAGED_DIR: &str = "/data/logs";
 const TOPIC_ID: Uuid = Uuid::from_bytes([7; 16]);
 const STEPS: usize = 60;
 const PRODUCERS: i64 = 3;
-
-/// Puts something between the log and its disk.
-pub(super) type Between = fn(SimFs) -> Arc<dyn Fs>;
-
-/// Nothing in between.
-pub(super) fn honest(fs: SimFs) -> Arc<dyn Fs> {
-    Arc::new(fs)
-}
 
 /// Where the log lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +53,7 @@ impl<'a> Driver<'a> {
         place: Place,
         between: Between,
     ) -> Result<Driver<'a>, Violation> {
-        let fs = SimFs::new(run.rng.fork("fs"), run.clock.clone(), run.trace.clone());
+        let fs = run.disk("fs", "/data")?;
         let rng = run.rng.fork("log");
         let config = LogConfig {
             segment_bytes: [1 << 14, 1 << 16, 1 << 20][rng.index(3)],
@@ -80,11 +71,7 @@ impl<'a> Driver<'a> {
         };
         let mut driver = Driver {
             run,
-            env: Env {
-                clock: Arc::new(run.clock.clone()),
-                rng: Arc::new(run.rng.fork("log's own")),
-                fs: between(fs.clone()),
-            },
+            env: run.env(between(fs.clone())),
             rng,
             fs,
             config,
@@ -97,9 +84,6 @@ impl<'a> Driver<'a> {
             next_value: 0,
             unsure: false,
         };
-        let io = |error: std::io::Error| Violation::new("setup", error.to_string());
-        driver.fs.create_dir_all(Path::new("/data")).map_err(io)?;
-        driver.fs.sync_dir(Path::new("/")).map_err(io)?;
         driver.reopen()?;
         Ok(driver)
     }

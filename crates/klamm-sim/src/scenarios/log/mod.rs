@@ -37,9 +37,9 @@ pub const MANAGED: Scenario = Scenario {
 };
 
 fn run(run: &Run) -> Result<(), Violation> {
-    driver::Driver::new(run, Place::Alone, driver::honest)?.go()
+    driver::Driver::new(run, Place::Alone, super::honest)?.go()
 }
 
 fn run_managed(run: &Run) -> Result<(), Violation> {
-    driver::Driver::new(run, Place::Managed, driver::honest)?.go()
+    driver::Driver::new(run, Place::Managed, super::honest)?.go()
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::{SimFs, SimRng};
 
 /// The properties that a log on such a disk violates, over some seeds.
-fn violated(between: driver::Between) -> Vec<&'static str> {
+fn violated(between: super::super::Between) -> Vec<&'static str> {
     let mut all: Vec<&'static str> = (0..40)
         .filter_map(|seed| {
             let run = Run::new(seed);

@@ -39,7 +39,7 @@ pub(super) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub(super) fn new(run: &'a Run) -> Result<Driver<'a>, Violation> {
-        let fs = SimFs::new(run.rng.fork("fs"), run.clock.clone(), run.trace.clone());
+        let fs = run.disk("fs", "/data")?;
         let rng = run.rng.fork("rot");
         let config = LogConfig {
             segment_bytes: [1 << 11, 1 << 13][rng.index(2)],
@@ -49,11 +49,7 @@ impl<'a> Driver<'a> {
         };
         let mut driver = Driver {
             run,
-            env: Env {
-                clock: Arc::new(run.clock.clone()),
-                rng: Arc::new(run.rng.fork("log's own")),
-                fs: Arc::new(fs.clone()),
-            },
+            env: run.env(Arc::new(fs.clone())),
             rng,
             fs,
             config,
@@ -63,9 +59,6 @@ impl<'a> Driver<'a> {
             open_txn: None,
             transactions_hit: false,
         };
-        let io = |error: std::io::Error| Violation::new("setup", error.to_string());
-        driver.fs.create_dir_all(Path::new("/data")).map_err(io)?;
-        driver.fs.sync_dir(Path::new("/")).map_err(io)?;
         driver.reopen()?;
         Ok(driver)
     }

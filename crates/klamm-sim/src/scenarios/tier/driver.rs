@@ -1,19 +1,20 @@
 //! Lets a seed decide what happens to a log and its tier.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use klamm_env::{Clock as _, Env, Fs, Rng as _};
-use klamm_log::tier::{MemoryTier, RemoteLog, RemoteMetadata as _};
+use klamm_env::{Clock as _, Env, Rng as _};
+use klamm_log::tier::RemoteLog;
 use klamm_log::{AppendOrigin, Log, LogConfig, LogOpen};
 use klamm_records::{BatchBuilder, BatchOptions, PreparedBatch};
 
 use super::super::{Run, Violation};
+use super::remote::Remote;
 use super::whole::{self, Written};
 use crate::{SimFs, SimRng};
 
 const DIR: &str = "/data/log";
+const FOLLOWER: &str = "/data/follower";
 const STEPS: usize = 90;
 
 pub(super) struct Driver<'a> {
@@ -22,7 +23,7 @@ pub(super) struct Driver<'a> {
     fs: SimFs,
     env: Env,
     config: LogConfig,
-    tier: Arc<MemoryTier>,
+    remote: Remote,
     open: Option<(Arc<Log>, RemoteLog)>,
     batches: Vec<Written>,
     /// Below it everything counts as replicated: it is not truncated.
@@ -32,7 +33,7 @@ pub(super) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub(super) fn new(run: &'a Run) -> Result<Driver<'a>, Violation> {
-        let fs = SimFs::new(run.rng.fork("fs"), run.clock.clone(), run.trace.clone());
+        let fs = run.disk("fs", "/data")?;
         let rng = run.rng.fork("tier");
         let config = LogConfig {
             segment_bytes: [1 << 10, 1 << 12][rng.index(2)],
@@ -47,23 +48,16 @@ impl<'a> Driver<'a> {
         };
         let mut driver = Driver {
             run,
-            env: Env {
-                clock: Arc::new(run.clock.clone()),
-                rng: Arc::new(run.rng.fork("log's own")),
-                fs: Arc::new(fs.clone()),
-            },
+            env: run.env(Arc::new(fs.clone())),
             rng,
             fs,
             config,
-            tier: Arc::default(),
+            remote: Remote::new(run)?,
             open: None,
             batches: Vec::new(),
             committed: 0,
             epoch: 0,
         };
-        let io = |error: std::io::Error| Violation::new("setup", error.to_string());
-        driver.fs.create_dir_all(Path::new("/data")).map_err(io)?;
-        driver.fs.sync_dir(Path::new("/")).map_err(io)?;
         driver.reopen()?;
         Ok(driver)
     }
@@ -75,17 +69,57 @@ impl<'a> Driver<'a> {
             self.step()?;
         }
         // In the end nothing fails any more: nothing half done may be left.
-        self.tier.fail_after(u64::MAX);
+        self.remote.heal();
         self.restart(true)?;
         let (_, remote) = self.opened()?;
         let tidied = remote.tidy().map_err(|error| failed("tidy", &error))?;
         self.run.trace.note(format_args!("tidied {tidied}"));
-        let whole = self.tier.list().map_or(0, |segments| segments.len());
-        if self.tier.stored().len() != whole || !remote.state().unfinished().is_empty() {
-            let detail = format!("{whole} segments are known, and there is data of others");
+        let (known, stored) = self.remote.content()?;
+        if known != stored || !remote.state().unfinished().is_empty() {
+            let detail = format!("{known} segments are known, and there is data of {stored}");
             return Err(Violation::new("nothing left", detail));
         }
-        self.verify()
+        self.verify()?;
+        self.rebuild()
+    }
+
+    /// A follower that has nothing goes on behind the tier and is then what the leader is.
+    fn rebuild(&self) -> Result<(), Violation> {
+        let (log, _) = self.opened()?;
+        let local_start = log.local_log_start_offset();
+        let start = log.log_start_offset();
+        if local_start == start {
+            return Ok(());
+        }
+        let open = LogOpen::standalone(FOLLOWER, self.config.clone(), self.env.clone());
+        let follower = Arc::new(Log::open(open).map_err(|error| failed("open", &error))?);
+        let remote = self.remote.open(follower.clone())?;
+        let epoch = log.epoch_for_offset(local_start).unwrap_or(0);
+        let rebuilt = remote.rebuild(local_start, epoch, start);
+        let rebuilt = rebuilt.map_err(|error| failed("rebuild", &error))?;
+        let violation = |detail| Err(Violation::new("rebuilt", detail));
+        if rebuilt.is_none_or(|end| end < local_start) {
+            return violation(format!(
+                "the tier leads to {rebuilt:?} and not to {local_start}"
+            ));
+        }
+        for batch in &self.batches {
+            if batch.base >= follower.log_end_offset() {
+                let appended = follower.append_as_follower(&batch.bytes, i32::MAX, 0);
+                appended.map_err(|error| failed("follow", &error))?;
+            }
+        }
+        let history = |log: &Log| {
+            let mut epochs = log.epochs();
+            epochs.retain(|&(_, start)| start < log.log_end_offset());
+            epochs
+        };
+        if history(&follower) != history(log) {
+            let (ours, theirs) = (history(&follower), history(log));
+            return violation(format!("its epochs are {ours:?} and not {theirs:?}"));
+        }
+        follower.set_high_watermark(i64::MAX);
+        whole::check(&follower, &remote, &self.batches)
     }
 
     fn opened(&self) -> Result<&(Arc<Log>, RemoteLog), Violation> {
@@ -110,7 +144,7 @@ impl<'a> Driver<'a> {
             }
             10..13 => {
                 if self.rng.one_in(3) {
-                    self.tier.fail_after(self.rng.below(4));
+                    self.remote.fail_soon(&self.rng);
                 }
                 let uploaded = remote.upload_next(stable);
                 let uploaded =
@@ -125,7 +159,7 @@ impl<'a> Driver<'a> {
             }
             15 => {
                 if self.rng.one_in(3) {
-                    self.tier.fail_after(self.rng.below(4));
+                    self.remote.fail_soon(&self.rng);
                 }
                 let removed = remote.apply_retention(now_ms, stable);
                 told(
@@ -142,17 +176,22 @@ impl<'a> Driver<'a> {
             18 => self.restart(true)?,
             _ => self.verify()?,
         }
+        if self.remote.is_off() {
+            self.restart(true)?;
+        }
         Ok(())
     }
 
     fn append(&mut self) -> Result<(), Violation> {
         let setup = |error: String| Violation::new("setup", error);
         let mut builder = BatchBuilder::new(BatchOptions::default());
+        let mut timestamps = Vec::new();
         for _ in 0..1 + self.rng.below(4) {
             let value = self.rng.bytes(self.rng.index(200));
             let timestamp = self.run.clock.wall_ms() - self.rng.range(0, 900);
             let built = builder.append(timestamp, None, Some(&value), []);
             built.map_err(|error| setup(error.to_string()))?;
+            timestamps.push(timestamp);
         }
         let bytes = builder.build().map_err(|error| setup(error.to_string()))?;
         let batch = PreparedBatch::trusted(bytes).map_err(|error| setup(error.to_string()))?;
@@ -171,6 +210,7 @@ impl<'a> Driver<'a> {
             base: info.first_offset,
             next: info.last_offset + 1,
             bytes: batch[0].to_bytes().to_vec(),
+            timestamps,
         });
         Ok(())
     }
@@ -194,6 +234,7 @@ impl<'a> Driver<'a> {
         self.open = None;
         if machine {
             self.fs.crash();
+            self.remote.crash();
         } else {
             self.fs.kill();
         }
@@ -210,18 +251,20 @@ impl<'a> Driver<'a> {
     fn reopen(&mut self) -> Result<(), Violation> {
         let open = LogOpen::standalone(DIR, self.config.clone(), self.env.clone());
         let log = Arc::new(Log::open(open).map_err(|error| failed("open", &error))?);
-        let remote = RemoteLog::open(log.clone(), self.tier.clone(), self.tier.clone());
-        let remote = remote.map_err(|error| failed("open the tier", &error))?;
+        let remote = self.remote.open(log.clone())?;
         self.open = Some((log, remote));
         Ok(())
     }
 
     fn verify(&self) -> Result<(), Violation> {
+        // What is asked here is to be answered.
+        self.remote.heal();
         let (log, remote) = self.opened()?;
-        whole::check(log, remote, &self.batches)
+        whole::check(log, remote, &self.batches)?;
+        whole::check_times(log, remote, &self.batches, &self.rng)
     }
 }
 
-fn failed(what: &str, error: &dyn std::error::Error) -> Violation {
+pub(super) fn failed(what: &str, error: &dyn std::error::Error) -> Violation {
     Violation::new("goes on", format!("{what}: {error}"))
 }

@@ -2,11 +2,13 @@
 //! retention, truncations, crashes of process and machine.
 //!
 //! - [`driver`]: the seed's choice, and the model: the batches that were written.
+//! - [`remote`]: the tier, in memory or in a directory of a disk that fails and crashes, too;
 //! - [`whole`]: every offset from the start of the log on can be read, here or there.
 
 pub mod whole;
 
 mod driver;
+mod remote;
 
 #[cfg(test)]
 mod tests;

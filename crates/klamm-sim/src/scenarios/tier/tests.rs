@@ -1,15 +1,19 @@
 //! The property is violated by what it must not allow.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use klamm_env::Env;
-use klamm_log::tier::{MemoryTier, RemoteLog, RemoteStorage as _};
-use klamm_log::{AppendOrigin, Log, LogConfig, LogOpen};
-use klamm_records::{BatchBuilder, BatchOptions, PreparedBatch};
+use klamm_env::{Env, FileExt as _, Fs as _, OpenMode};
+use klamm_log::tier::{
+    DirectoryTier, IndexKind, MemoryTier, RemoteLog, RemoteMetadata as _, RemoteSegment,
+    RemoteSegmentState, RemoteStorage as _, SegmentData,
+};
+use klamm_log::{AppendOrigin, Log, LogConfig, LogOpen, LogSlice};
+use klamm_records::{BatchBuilder, BatchOptions, PreparedBatch, Uuid};
 
 use super::whole::{self, Written};
 use super::*;
-use crate::{SimFs, SimRng};
+use crate::{Errno, Faults, SimFs, SimRng};
 
 #[test]
 fn what_is_gone_or_changed_is_seen() {
@@ -38,6 +42,7 @@ fn what_is_gone_or_changed_is_seen() {
             base: info.first_offset,
             next: info.last_offset + 1,
             bytes: batch[0].to_bytes().to_vec(),
+            timestamps: vec![1],
         });
         log.roll().unwrap();
     }
@@ -48,6 +53,11 @@ fn what_is_gone_or_changed_is_seen() {
     log.apply_retention(i64::MAX, 3).unwrap();
     assert_eq!(log.local_log_start_offset(), 1);
     assert_eq!(whole::check(&log, &remote, &batches), Ok(()));
+    let rng = SimRng::new(3);
+    assert_eq!(whole::check_times(&log, &remote, &batches, &rng), Ok(()));
+    let mut other = batches.clone();
+    other[0].timestamps[0] = 0;
+    assert!((0..9).any(|_| whole::check_times(&log, &remote, &other, &rng).is_err()));
     let mut other = batches.clone();
     other[0].bytes[65] ^= 1;
     assert!(whole::check(&log, &remote, &other).is_err());
@@ -58,4 +68,60 @@ fn what_is_gone_or_changed_is_seen() {
     assert!(whole::check(&log, &remote, &batches[1..]).is_err());
     tier.delete_segment(&first).unwrap();
     assert!(whole::check(&log, &remote, &batches).is_err());
+}
+
+/// A deletion that failed is tried again, and the power goes as the segment is forgotten: data of
+/// which nobody knows must not be back after that.
+#[test]
+fn a_segment_that_is_forgotten_leaves_nothing_behind() {
+    for seed in 0..8 {
+        for calls in 0..12 {
+            let run = Run::new(seed);
+            let fs = run.disk("share", "/share").unwrap();
+            let tier = DirectoryTier::open(Arc::new(fs.clone()), "/share/t-0").unwrap();
+            let mut segment = whole_segment(&tier, &fs);
+            segment.state = RemoteSegmentState::DeleteStarted;
+            tier.put(&segment).unwrap();
+            fs.fail_after(calls, Errno::Io);
+            // It may have come through.
+            let _ = tier.delete_segment(&segment);
+            fs.set_faults(Faults::default());
+            tier.delete_segment(&segment).unwrap();
+            segment.state = RemoteSegmentState::DeleteFinished;
+            fs.power_off_after(1);
+            tier.put(&segment).unwrap_err();
+            fs.crash();
+            let names = fs.read_dir(Path::new("/share/t-0")).unwrap();
+            let known = names.iter().any(|entry| entry.name.ends_with(".segment"));
+            assert!(known || names.is_empty(), "{seed} {calls}: {names:?}");
+        }
+    }
+}
+
+/// A segment that was copied in full.
+fn whole_segment(tier: &DirectoryTier, fs: &SimFs) -> RemoteSegment {
+    let file = fs.open(Path::new("/source"), OpenMode::Create).unwrap();
+    file.write_all_at(b"batch", 0).unwrap();
+    let mut segment = RemoteSegment {
+        id: Uuid::from_bytes([7; 16]),
+        start_offset: 40,
+        end_offset: 90,
+        max_timestamp_ms: -1,
+        bytes: 5,
+        epochs: vec![(0, 40)],
+        state: RemoteSegmentState::CopyStarted,
+    };
+    tier.put(&segment).unwrap();
+    let data = SegmentData {
+        log: LogSlice {
+            file,
+            position: 0,
+            len: 5,
+        },
+        indexes: vec![(IndexKind::Offset, b"index".to_vec())],
+    };
+    tier.copy_segment(&segment, &data).unwrap();
+    segment.state = RemoteSegmentState::CopyFinished;
+    tier.put(&segment).unwrap();
+    segment
 }

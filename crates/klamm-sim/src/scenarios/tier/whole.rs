@@ -3,6 +3,7 @@
 //!
 //! - The local log says of an offset below its start that the tier has it, and the tier does.
 //! - What the log counts as uploaded can be read from the tier.
+//! - The first record at or after a timestamp is found wherever it lies.
 //!
 //! Source: KIP-405. Known false positives: none.
 
@@ -11,6 +12,7 @@ use klamm_log::tier::RemoteLog;
 use klamm_log::{Log, LogError};
 
 use super::super::Violation;
+use crate::SimRng;
 
 /// A batch as it was written.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct Written {
     pub next: i64,
     /// All its bytes.
     pub bytes: Vec<u8>,
+    /// The timestamps of its records.
+    pub timestamps: Vec<i64>,
 }
 
 fn violation(detail: String) -> Violation {
@@ -83,6 +87,38 @@ pub fn check(log: &Log, remote: &RemoteLog, batches: &[Written]) -> Result<(), V
                     "{at} is not in the tier as it was written"
                 )));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Looks offsets up by timestamps.
+pub fn check_times(
+    log: &Log,
+    remote: &RemoteLog,
+    batches: &[Written],
+    rng: &SimRng,
+) -> Result<(), Violation> {
+    let start = log.log_start_offset();
+    let records = || {
+        let of = |batch: &Written| (batch.base..).zip(batch.timestamps.clone());
+        let all = batches.iter().flat_map(of);
+        all.filter(move |&(offset, _)| offset >= start)
+    };
+    let some: Vec<i64> = records().map(|(_, timestamp)| timestamp).collect();
+    for _ in 0..4 {
+        let Some(&time) = rng.pick(&some) else {
+            return Ok(());
+        };
+        let time = time + rng.range(-1, 2);
+        let wanted = records().find(|&(_, timestamp)| timestamp >= time);
+        let found = remote.offset_for_timestamp(time);
+        let found = found.map_err(|error| violation(format!("time {time}: {error}")))?;
+        let found = found.map(|found| (found.offset, found.timestamp));
+        if found != wanted {
+            return Err(violation(format!(
+                "time {time} is {found:?} and not {wanted:?}"
+            )));
         }
     }
     Ok(())
