@@ -10,6 +10,8 @@ use klamm_net::{Listener, Threads};
 use crate::error::BrokerError;
 use crate::settings;
 
+const NETWORK_THREADS: &str = "num.network.threads";
+
 /// A listening socket that nobody is served on yet.
 pub(crate) struct Opened {
     pub(crate) name: String,
@@ -28,11 +30,15 @@ impl Opened {
 /// Opens all listening sockets of the configuration.
 pub(crate) async fn open_listeners(config: &BrokerConfig) -> Result<Vec<Opened>, BrokerError> {
     let budget = settings::request_budget(config);
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = Threads::start(cores, "klamm-net").map_err(BrokerError::Thread)?;
+    let mut threads = NetworkThreads::default();
     let mut opened = Vec::new();
     for endpoint in config.listeners() {
         let controller = config.controller_listener_names().contains(&endpoint.name);
+        // What controllers tell each other must not wait behind clients' requests.
+        let threads = match controller {
+            true => None,
+            false => Some(threads.of(&endpoint.name, config)?),
+        };
         let mut listeners: Vec<Listener> = Vec::new();
         for mut address in resolve(endpoint).await? {
             if let Some(first) = listeners.first() {
@@ -40,10 +46,7 @@ pub(crate) async fn open_listeners(config: &BrokerConfig) -> Result<Vec<Opened>,
                 address.set_port(first.local_addr().port());
             }
             let mut options = settings::listener_config(&endpoint.name, config, budget.as_ref());
-            if !controller {
-                // What controllers tell each other must not wait behind clients' requests.
-                options.threads = Some(threads.clone());
-            }
+            options.threads.clone_from(&threads);
             match Listener::bind(address, options) {
                 Ok(listener) => listeners.push(listener),
                 // `localhost` may name an address that this machine does not have.
@@ -58,6 +61,36 @@ pub(crate) async fn open_listeners(config: &BrokerConfig) -> Result<Vec<Opened>,
         });
     }
     Ok(opened)
+}
+
+/// Which threads clients' connections live on (`num.network.threads`).
+///
+/// All listeners share as many as the broker's value says, or, as long as nobody has set it, as the
+/// machine has processors: Kafka's default of three for each listener would be idle threads on a
+/// small machine and idle processors on a large one. A listener with a value of its own has threads
+/// of its own.
+#[derive(Debug, Default)]
+struct NetworkThreads {
+    shared: Option<Threads>,
+}
+
+impl NetworkThreads {
+    fn of(&mut self, listener: &str, config: &BrokerConfig) -> Result<Threads, BrokerError> {
+        let start = |count| Threads::start(count, "klamm-net").map_err(BrokerError::Thread);
+        let own = config.listener_override(listener, NETWORK_THREADS);
+        if let Some(count) = own.and_then(|count| count.trim().parse().ok()) {
+            return start(count);
+        }
+        if let Some(shared) = &self.shared {
+            return Ok(shared.clone());
+        }
+        let threads = start(match config.is_set(NETWORK_THREADS) {
+            true => usize::try_from(config.num_network_threads()).unwrap_or(1),
+            false => std::thread::available_parallelism().map_or(1, NonZero::get),
+        })?;
+        self.shared = Some(threads.clone());
+        Ok(threads)
+    }
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -116,4 +149,32 @@ fn host_name() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> BrokerConfig {
+        BrokerConfig::from_pairs(pairs.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn connections_live_on_as_many_threads_as_configured() {
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let mut threads = NetworkThreads::default();
+        let shared = threads.of("PLAINTEXT", &config(&[])).unwrap();
+        assert_eq!(shared.count(), processors);
+
+        let config = config(&[
+            ("num.network.threads", "5"),
+            ("listener.name.inside.num.network.threads", "1"),
+        ]);
+        let mut threads = NetworkThreads::default();
+        let shared = threads.of("PLAINTEXT", &config).unwrap();
+        assert_eq!(shared.count(), 5);
+        assert_eq!(threads.of("INSIDE", &config).unwrap().count(), 1);
+        let again = threads.of("OUTSIDE", &config).unwrap();
+        assert!(again.is_same(&shared));
+    }
 }

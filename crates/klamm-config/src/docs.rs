@@ -68,6 +68,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("min.compaction.lag.ms", "How long a record is safe from compaction."),
     ("min.insync.replicas", "How many replicas must be in sync for a write with acks=all."),
     ("node.id", "This node's number in the cluster."),
+    ("num.network.threads", "How many threads clients' connections live on, for all listeners together; a listener with a value of its own has its own. As long as nobody sets it, as many as the machine has processors. Read at start."),
     ("num.partitions", "How many partitions an automatically created topic gets."),
     ("offset.metadata.max.bytes", "The most text a consumer may store beside a committed offset."),
     ("offsets.retention.minutes", "How long committed offsets outlive the last member of their group."),

@@ -140,6 +140,7 @@ pub const BROKER: &[&str] = &[
     "metadata.max.retention.ms",
     "min.insync.replicas",
     "node.id",
+    "num.network.threads",
     "num.partitions",
     "num.recovery.threads.per.data.dir",
     "num.replica.alter.log.dirs.threads",

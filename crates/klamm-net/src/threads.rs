@@ -76,6 +76,16 @@ impl Threads {
         })))
     }
 
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.0.handles.len()
+    }
+
+    /// Whether both are the same threads.
+    pub fn is_same(&self, other: &Threads) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Where a new connection is to live.
     pub(crate) fn place(&self) -> Place {
         self.at(self.0.loads.first_with_room())
