@@ -8,7 +8,7 @@
 //! - [`mod@format`]: preparing directories before the first start.
 //! - `shared.rs`: what handlers work with. `settings.rs`: configuration into what the crates below
 //!   are started with. `follow.rs`: metadata into replicas and coordinators.
-//! - `peers.rs`: connections to other brokers. `fetchers.rs`: following their partitions.
+//! - `connections.rs`: connections to other nodes; `peers.rs`: those to other brokers. `fetchers.rs`: following their partitions.
 //!   `isr_changes.rs`: in-sync replicas of the partitions led here, to the controller.
 //! - [`ops`]: metrics and health.
 //!
@@ -23,6 +23,7 @@ mod auto_create;
 mod blocking;
 mod broker;
 mod cleaner;
+mod connections;
 mod context;
 mod controller;
 mod coordinator_log;

@@ -3,22 +3,19 @@
 //! [`Peers`] knows where they are; it is kept up to date by the metadata. [`Line`] is for questions
 //! that several tasks may ask a broker at once, [`TcpLeader`] for the fetches of one follower.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use klamm_client::{ClientError, ConnectOptions, Connection};
+use klamm_client::{ClientError, ConnectOptions};
 use klamm_metadata::MetadataImage;
 use klamm_protocol::Request;
 use klamm_protocol::messages::{
     FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse,
 };
 use klamm_replication::fetcher::{ChannelError, LeaderChannel};
-use tokio::sync::Mutex as AsyncMutex;
 
-/// Where a broker listens.
-type Address = (String, u16);
+use crate::connections::{Address, Connections, Open};
 
 /// Why a broker gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -74,32 +71,11 @@ impl Peers {
     }
 }
 
-#[derive(Debug)]
-struct Open {
-    address: Address,
-    connection: Connection,
-}
-
-impl Open {
-    fn is_good_for(&self, address: &Address) -> bool {
-        self.address == *address && !self.connection.is_closed()
-    }
-
-    async fn to(address: Address, options: &ConnectOptions) -> Result<Open, ClientError> {
-        let connection = Connection::open(&address.0, address.1, options.clone()).await?;
-        Ok(Open {
-            address,
-            connection,
-        })
-    }
-}
-
 /// One connection to each broker that is asked, opened when it is. Questions overlap.
 #[derive(Debug)]
 pub(crate) struct Line {
     peers: Peers,
-    options: ConnectOptions,
-    open: Mutex<HashMap<i32, Arc<AsyncMutex<Option<Open>>>>>,
+    open: Connections<i32>,
 }
 
 impl Line {
@@ -108,8 +84,7 @@ impl Line {
     pub(crate) fn new(peers: Peers, client_id: String, timeout: Duration) -> Self {
         Line {
             peers,
-            options: options(client_id, timeout),
-            open: Mutex::default(),
+            open: Connections::new(options(client_id, timeout)),
         }
     }
 
@@ -129,25 +104,8 @@ impl Line {
         request: &R,
         max: i16,
     ) -> Result<R::Response, PeerError> {
-        let connection = self.connection(node).await?;
+        let connection = self.open.get(node, self.peers.address(node)?).await?;
         Ok(connection.request_up_to(request, max).await?)
-    }
-
-    async fn connection(&self, node: i32) -> Result<Connection, PeerError> {
-        let address = self.peers.address(node)?;
-        let slot = {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(open.entry(node).or_default())
-        };
-        // Held while connecting: all who ask meanwhile share the connection.
-        let mut slot = slot.lock().await;
-        if let Some(open) = slot.as_ref().filter(|open| open.is_good_for(&address)) {
-            return Ok(open.connection.clone());
-        }
-        let open = Open::to(address, &self.options).await?;
-        let connection = open.connection.clone();
-        *slot = Some(open);
-        Ok(connection)
     }
 }
 

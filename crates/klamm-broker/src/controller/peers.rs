@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_client::{ClientError, ConnectOptions, Connection};
 use klamm_controller::{QuorumTransport, VoterEndpoint};
 use tokio::time::timeout;
+
+use crate::connections::{Address, Connections};
 
 /// The API key by which controllers of a quorum talk to each other. Kafka's keys are small, those
 /// of the future included; this one is not listed anywhere and taken on controller listeners only.
@@ -33,18 +34,14 @@ enum Lane {
     Metadata,
 }
 
-type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
-
 /// Where controllers are, and the connections to them.
 #[derive(Debug)]
 pub(crate) struct Peers {
     /// As `controller.quorum.voters` has them. It wins over what the quorum remembers: an address
     /// that has changed is changed there.
     configured: BTreeMap<i32, (String, u16)>,
-    client_id: String,
-    connect_timeout: Duration,
     request_timeout: Duration,
-    slots: Mutex<BTreeMap<(String, u16, Lane), Slot>>,
+    open: Connections<(Address, Lane)>,
 }
 
 impl Peers {
@@ -56,12 +53,16 @@ impl Peers {
         connect_timeout: Duration,
         request_timeout: Duration,
     ) -> Self {
-        Peers {
-            configured,
-            client_id,
+        let options = ConnectOptions {
+            client_id: Some(client_id),
             connect_timeout,
             request_timeout,
-            slots: Mutex::default(),
+            ..ConnectOptions::default()
+        };
+        Peers {
+            configured,
+            request_timeout,
+            open: Connections::new(options),
         }
     }
 
@@ -84,44 +85,20 @@ impl Peers {
         self.connection(node, endpoints, Lane::Metadata).await
     }
 
-    /// The open connection, or a new one. Who comes meanwhile waits for the same.
     async fn connection(
         &self,
         node: i32,
         endpoints: &[VoterEndpoint],
         lane: Lane,
     ) -> Result<Connection, ClientError> {
-        let address = self
-            .configured
-            .get(&node)
-            .map(|(host, port)| (host.as_str(), *port));
         let told = endpoints.first();
-        let (host, port) = address
-            .or_else(|| told.map(|endpoint| (endpoint.host.as_str(), endpoint.port)))
-            .ok_or_else(|| {
-                let unknown = format!("it is not known where controller {node} listens");
-                io::Error::new(io::ErrorKind::NotFound, unknown)
-            })?;
-        let slot = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            slots
-                .entry((host.to_owned(), port, lane))
-                .or_default()
-                .clone()
-        };
-        let mut slot = slot.lock().await;
-        if let Some(open) = slot.as_ref().filter(|open| !open.is_closed()) {
-            return Ok(open.clone());
-        }
-        let options = ConnectOptions {
-            client_id: Some(self.client_id.clone()),
-            connect_timeout: self.connect_timeout,
-            request_timeout: self.request_timeout,
-            ..ConnectOptions::default()
-        };
-        let opened = Connection::open(host, port, options).await?;
-        *slot = Some(opened.clone());
-        Ok(opened)
+        let told = told.map(|endpoint| (endpoint.host.clone(), endpoint.port));
+        let address = self.configured.get(&node).cloned().or(told);
+        let address: Address = address.ok_or_else(|| {
+            let unknown = format!("it is not known where controller {node} listens");
+            io::Error::new(io::ErrorKind::NotFound, unknown)
+        })?;
+        self.open.get((address.clone(), lane), address).await
     }
 }
 
