@@ -40,6 +40,8 @@ pub struct RuntimeMetrics {
     pub loads_failed: Counter,
     /// Records read while loading.
     pub records_loaded: Counter,
+    /// Panics of shards; each was loaded again.
+    pub panics: Counter,
 }
 
 /// What the group coordinator counts, under the names of Kafka's sensors.

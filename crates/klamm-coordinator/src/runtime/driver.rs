@@ -1,6 +1,7 @@
 //! The task that drives one shard.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -121,8 +122,8 @@ impl<S: Shard> Driver<S> {
     pub(super) async fn run(
         mut self,
         tasks: &dyn Tasks,
-        mut submissions: mpsc::Receiver<Submission<S>>,
-        mut stop: oneshot::Receiver<()>,
+        submissions: &mut mpsc::Receiver<Submission<S>>,
+        stop: &mut oneshot::Receiver<()>,
         mut high_watermark: watch::Receiver<i64>,
     ) {
         let mut high_watermark_lives = true;
@@ -142,7 +143,7 @@ impl<S: Shard> Driver<S> {
             };
             tokio::select! {
                 biased;
-                _ = &mut stop => break,
+                _ = &mut *stop => break,
                 changed = high_watermark.changed(), if high_watermark_lives => {
                     high_watermark_lives = changed.is_ok();
                 }
@@ -250,7 +251,7 @@ impl<S: Shard> Driver<S> {
                         let token = ReplyToken(self.next_token);
                         self.next_token += 1;
                         self.waiting.insert(token, answer);
-                        let effects = self.shard.handle(request, token, now);
+                        let effects = self.handle(request, token, now);
                         self.absorb(effects).await;
                     }
                     Submission::EndTransaction { end, answer } => {
@@ -264,6 +265,17 @@ impl<S: Shard> Driver<S> {
                 let _ = self.flush().await;
             }
         }
+    }
+
+    /// A panic goes on, once who asked for what caused it is told not to ask again. All others are
+    /// told by not being answered.
+    fn handle(&mut self, request: S::Request, token: ReplyToken, now: Now) -> Effects<S> {
+        let shard = &mut self.shard;
+        let handled = catch_unwind(AssertUnwindSafe(|| shard.handle(request, token, now)));
+        handled.unwrap_or_else(|panic| {
+            self.answer(token, Err(ErrorCode::UnknownServerError));
+            resume_unwind(panic)
+        })
     }
 
     fn finish(&mut self, end: End<S>, outcome: WriteOutcome, now: Now) -> Effects<S> {

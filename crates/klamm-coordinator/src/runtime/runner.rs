@@ -1,8 +1,13 @@
 //! Which partitions have a coordinator here, and the way to it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
+use std::time::Duration;
 
 use klamm_env::Clock;
 use klamm_protocol::ErrorCode;
@@ -60,6 +65,11 @@ impl<S: Shard> Shared<S> {
 const LOADING: u8 = 0;
 const ACTIVE: u8 = 1;
 const FAILED: u8 = 2;
+/// It panicked, and rests before it is loaded again.
+const RESTING: u8 = 3;
+
+/// How long a shard rests after a panic: what caused it may still be there.
+const REST: Duration = Duration::from_millis(500);
 
 /// A partition that this broker leads.
 struct Led<S: Shard> {
@@ -155,16 +165,16 @@ impl<S: Shard> Runtime<S> {
         let (stop, stopped) = oneshot::channel();
         let epoch = Arc::new(AtomicI32::new(leader_epoch));
         let status = Arc::new(AtomicU8::new(LOADING));
-        let task = drive(
-            self.shared.clone(),
-            self.tasks.clone(),
+        let task = Partition {
+            shared: self.shared.clone(),
+            tasks: self.tasks.clone(),
             partition,
-            epoch.clone(),
-            status.clone(),
+            epoch: epoch.clone(),
+            status: status.clone(),
             queue,
-            stopped,
-        );
-        self.tasks.spawn(Box::pin(task));
+            stop: stopped,
+        };
+        self.tasks.spawn(Box::pin(task.run()));
         led.insert(
             partition,
             Led {
@@ -197,7 +207,8 @@ impl<S: Shard> Runtime<S> {
     /// Hands a request to the shard of `partition` and waits for its answer.
     ///
     /// Errors: `NotCoordinator` if the partition is not led here or was lost meanwhile,
-    /// `CoordinatorLoadInProgress` while it loads, and what became of the records otherwise
+    /// `CoordinatorLoadInProgress` while it loads, `CoordinatorNotAvailable` after a panic and
+    /// `UnknownServerError` for the request that caused it, and what became of the records otherwise
     /// (`RequestTimedOut` if they were not committed in time).
     pub async fn submit(
         &self,
@@ -207,7 +218,18 @@ impl<S: Shard> Runtime<S> {
         let (answer, answered) = oneshot::channel();
         self.enqueue(partition, Submission::Request { request, answer })
             .await?;
-        answered.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(self.unanswered(partition)))
+    }
+
+    /// Why there is no answer: the partition was lost, or its shard panicked.
+    fn unanswered(&self, partition: i32) -> ErrorCode {
+        if self.lock().contains_key(&partition) {
+            ErrorCode::CoordinatorNotAvailable
+        } else {
+            ErrorCode::NotCoordinator
+        }
     }
 
     /// Writes the marker that ends a transaction into `partition` and has its shard apply it.
@@ -220,7 +242,9 @@ impl<S: Shard> Runtime<S> {
         let (answer, answered) = oneshot::channel();
         self.enqueue(partition, Submission::EndTransaction { end, answer })
             .await?;
-        answered.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(self.unanswered(partition)))
     }
 
     async fn enqueue(&self, partition: i32, submission: Submission<S>) -> Result<(), ErrorCode> {
@@ -230,6 +254,7 @@ impl<S: Shard> Runtime<S> {
             match present.status.load(Ordering::Acquire) {
                 LOADING => return Err(ErrorCode::CoordinatorLoadInProgress),
                 ACTIVE => present.submissions.clone(),
+                RESTING => return Err(ErrorCode::CoordinatorNotAvailable),
                 _ => return Err(ErrorCode::NotCoordinator),
             }
         };
@@ -246,48 +271,101 @@ impl<S: Shard> Runtime<S> {
     }
 }
 
-async fn drive<S: Shard>(
+/// What the task of one partition works with.
+struct Partition<S: Shard> {
     shared: Arc<Shared<S>>,
     tasks: Arc<dyn Tasks>,
     partition: i32,
     epoch: Arc<AtomicI32>,
     status: Arc<AtomicU8>,
     queue: mpsc::Receiver<Submission<S>>,
-    mut stop: oneshot::Receiver<()>,
-) {
-    let mut shard = (shared.make_shard)(partition);
-    let started_ms = shared.now().monotonic_ms;
-    let loaded = tokio::select! {
-        biased;
-        _ = &mut stop => return,
-        loaded = load(&shared, partition, &mut shard) => loaded,
-    };
-    let (loaded, high_watermark) = match loaded {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            shared.metrics.loads_failed.increment();
-            let error: &dyn std::error::Error = &error;
+    stop: oneshot::Receiver<()>,
+}
+
+impl<S: Shard> Partition<S> {
+    /// Drives the partition's shard until it is told to stop. One that panics is a bug: what it
+    /// remembers may be half changed, so it is given up, and another one is loaded from the log.
+    async fn run(mut self) {
+        loop {
+            let Err(panic) = caught(self.drive()).await else {
+                return;
+            };
+            if !self.tasks.survive_panics() {
+                resume_unwind(panic);
+            }
+            self.status.store(RESTING, Ordering::Release);
+            self.shared.metrics.panics.increment();
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let (partition, panic) = (self.partition, text.unwrap_or("?"));
             tracing::error!(
                 partition,
-                error,
-                "the coordinator's partition was not loaded"
+                panic,
+                "a coordinator panicked; it is loaded again"
             );
-            status.store(FAILED, Ordering::Release);
-            return;
+            // Those in front of the door are told to come back.
+            while self.queue.try_recv().is_ok() {}
+            let rest = self.tasks.sleep(REST);
+            tokio::select! {
+                biased;
+                _ = &mut self.stop => return,
+                () = rest => self.status.store(LOADING, Ordering::Release),
+            }
         }
-    };
-    shared.metrics.partitions_loaded.increment();
-    shared.metrics.records_loaded.add(loaded.records);
-    let took_ms = shared.now().monotonic_ms.saturating_sub(started_ms);
-    tracing::debug!(
-        partition,
-        records = loaded.records,
-        took_ms,
-        "coordinator loaded"
-    );
-    let driver = Driver::new(shard, partition, epoch, shared, loaded);
-    status.store(ACTIVE, Ordering::Release);
-    driver.run(&*tasks, queue, stop, high_watermark).await;
+    }
+
+    /// Loads the shard and drives it to its end.
+    async fn drive(&mut self) {
+        let (shared, partition) = (&self.shared, self.partition);
+        let mut shard = (shared.make_shard)(partition);
+        let started_ms = shared.now().monotonic_ms;
+        let loaded = tokio::select! {
+            biased;
+            _ = &mut self.stop => return,
+            loaded = load(shared, partition, &mut shard) => loaded,
+        };
+        let (loaded, high_watermark) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                shared.metrics.loads_failed.increment();
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(
+                    partition,
+                    error,
+                    "the coordinator's partition was not loaded"
+                );
+                self.status.store(FAILED, Ordering::Release);
+                return;
+            }
+        };
+        shared.metrics.partitions_loaded.increment();
+        shared.metrics.records_loaded.add(loaded.records);
+        let took_ms = shared.now().monotonic_ms.saturating_sub(started_ms);
+        tracing::debug!(
+            partition,
+            records = loaded.records,
+            took_ms,
+            "coordinator loaded"
+        );
+        let epoch = self.epoch.clone();
+        let driver = Driver::new(shard, partition, epoch, shared.clone(), loaded);
+        self.status.store(ACTIVE, Ordering::Release);
+        let (queue, stop) = (&mut self.queue, &mut self.stop);
+        driver.run(&*self.tasks, queue, stop, high_watermark).await;
+    }
+}
+
+/// Runs a future to its end, or to its panic. What it shares with others is behind locks that are
+/// taken again after one.
+async fn caught(run: impl Future<Output = ()>) -> Result<(), Box<dyn Any + Send>> {
+    let mut run = pin!(run);
+    std::future::poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        },
+    )
+    .await
 }
 
 type LoadedPartition<S> = (

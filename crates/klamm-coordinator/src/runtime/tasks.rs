@@ -11,6 +11,11 @@ pub trait Tasks: Send + Sync + 'static {
 
     /// Done when `duration` has passed.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+
+    /// Whether a shard that panics is loaded again. Where it is not, the panic ends the task.
+    fn survive_panics(&self) -> bool {
+        true
+    }
 }
 
 /// The tokio runtime that the caller is in, with time enabled.

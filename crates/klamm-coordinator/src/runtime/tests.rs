@@ -55,6 +55,8 @@ enum Ask {
     Read,
     /// Answers after so many milliseconds with what became of a record.
     Later(u64),
+    /// A bug: changes the sum, and panics.
+    Fall,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +87,10 @@ impl Shard for Sum {
             Ask::Later(delay_ms) => self
                 .timers
                 .schedule(token, now.after_ms(i64::try_from(delay_ms).unwrap())),
+            Ask::Fall => {
+                self.sum += 1_000;
+                panic!("an injected fault");
+            }
         }
         out
     }
@@ -438,4 +444,30 @@ async fn a_client_that_goes_away_disturbs_nobody() {
     world.quiet().await;
     gone.abort();
     assert_eq!(world.ask(Ask::Later(200)).await, Ok(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_panics_is_loaded_again() {
+    let world = World::elected(1_000).await;
+    assert_eq!(world.ask(Ask::Add(vec![1, 2], false)).await, Ok(3));
+    world.log.hold_commits(P, true);
+    let waiting = world.ask_later(Ask::Add(vec![4], false));
+    world.quiet().await;
+    // Who asked for it is not to ask again; whoever else waits is.
+    let fell = world.ask(Ask::Fall).await;
+    assert_eq!(fell, Err(ErrorCode::UnknownServerError));
+    let unavailable = Err(ErrorCode::CoordinatorNotAvailable);
+    assert_eq!(waiting.await.unwrap(), unavailable);
+    assert_eq!(world.ask(Ask::Peek).await, unavailable);
+    assert_eq!(world.runtime.metrics().panics.get(), 1);
+    world.log.hold_commits(P, false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.loaded().await;
+    // What was in the log is there, and nothing of what the shard had in its head.
+    assert_eq!(world.ask(Ask::Read).await, Ok(7));
+    assert_eq!(world.ask(Ask::Add(vec![1], false)).await, Ok(8));
+    // One that rests can be resigned.
+    assert_eq!(world.ask(Ask::Fall).await, fell);
+    world.runtime.resigned(P, None);
+    assert_eq!(world.ask(Ask::Peek).await, Err(ErrorCode::NotCoordinator));
 }

@@ -65,6 +65,11 @@ struct ProcessTasks {
 }
 
 impl Tasks for ProcessTasks {
+    // It is what the scenarios look for.
+    fn survive_panics(&self) -> bool {
+        false
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.executor.spawn_in(self.process, "coordinator", task);
     }
