@@ -306,6 +306,13 @@ async fn one_grows_to_three_and_shrinks_again() {
     );
     // The one that leads goes: another one takes over, and it follows that.
     remove(&first, 1, directory(1)).await.unwrap();
+    for id in 1..=3 {
+        let log = cluster.metadata_dir(id, "a").join("__cluster_metadata-0");
+        let files = std::fs::read_dir(&log).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let segments: Vec<_> = names.filter(|name| name.ends_with(".log")).collect();
+        assert_eq!(segments, ["00000000000000000000.log"]);
+    }
     let gone = |d: &Described| d.voters == keys(&[2, 3]) && d.observers == keys(&[1]);
     cluster.described("the first to follow", gone).await;
     assert!(!first.is_active());

@@ -10,8 +10,12 @@ use crate::Result;
 use crate::broker::{Broker, Spec, free_port};
 use crate::runtimes::Java;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 const CLUSTER_ID: &str = "Z3Jvd2luZy1jb250cm9sbA";
+const DUMP_TOOL: &str = "org.apache.kafka.tools.DumpLogSegments";
+const SHELL_TOOL: &str = "org.apache.kafka.shell.MetadataShell";
+const STORAGE_TOOL: &str = "kafka.tools.StorageTool";
 
 type Test = fn(&mut Growing) -> Result<()>;
 
@@ -23,12 +27,13 @@ struct Growing {
 
 impl Run {
     pub(super) fn controllers(&mut self, java: Java) -> Result<()> {
-        let tests: [(&str, Test); 5] = [
+        let tests: [(&str, Test); 6] = [
             ("grows-from-one", Growing::start),
             ("add-controller", Growing::add),
             ("replace-controller", Growing::replace),
             ("remove-controller", Growing::remove),
             ("features-and-cluster", Growing::features),
+            ("metadata-files", Growing::files),
         ];
         let tests = tests.map(|(name, test)| (format!("quorum.{name}"), test));
         let only = self.only_of("quorum");
@@ -76,6 +81,7 @@ impl Run {
                 .with("controller.quorum.voters", "")
                 .with("controller.quorum.bootstrap.servers", servers.join(","))
                 .with("klamm.metrics.listeners", "")
+                .with("metadata.log.max.snapshot.interval.ms", 5000)
                 .with("broker.session.timeout.ms", 3000)
                 .with("broker.heartbeat.interval.ms", 500);
             nodes.push(Broker::prepare(self.against, spec)?);
@@ -286,6 +292,94 @@ impl Growing {
         }
         Ok(())
     }
+
+    /// What Kafka's tools find in the metadata's files of a controller that began, of one that was
+    /// added, and of a broker: all that was done, and nothing amiss.
+    fn files(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            node.kill()?;
+        }
+        let properties = self.nodes[0].spec.properties().display().to_string();
+        let text = tool(&self.java, STORAGE_TOOL, &["info", "--config", &properties])?;
+        expect(
+            &text,
+            text.contains("Found metadata: {cluster.id=") && !text.contains("problem"),
+        )?;
+        for at in [0, 1, 3] {
+            let dir = self.nodes[at].spec.data().join("__cluster_metadata-0");
+            let (segments, snapshots) = (files_of(&dir, ".log")?, files_of(&dir, ".checkpoint")?);
+            let text = self.dump(&segments)?;
+            for wanted in WRITTEN {
+                expect(&format!("no {wanted} in:\n{text}"), text.contains(wanted))?;
+            }
+            for topic in ["after-0", "after-3"] {
+                let one = format!("\"name\":\"{topic}\"");
+                expect(&text, text.matches(&one).count() == 1)?;
+            }
+            let [newest] = &snapshots[snapshots.len().saturating_sub(1)..] else {
+                return Err(format!("no snapshot in {}", dir.display()).into());
+            };
+            let text = self.dump(std::slice::from_ref(newest))?;
+            for wanted in [
+                "SnapshotHeader",
+                "KRaftVoters",
+                "TOPIC_RECORD",
+                "SnapshotFooter",
+            ] {
+                expect(&format!("no {wanted} in:\n{text}"), text.contains(wanted))?;
+            }
+            self.look_around(newest)?;
+            if let (0, [log]) = (at, &segments[..]) {
+                self.look_around(log)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dump(&self, files: &[PathBuf]) -> Result<String> {
+        let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+        let files = files.join(",");
+        let arguments = ["--cluster-metadata-decoder", "--files", &files];
+        let text = tool(&self.java, DUMP_TOOL, &arguments)?;
+        expect(&text, !text.contains("isvalid: false"))?;
+        Ok(text)
+    }
+
+    /// The topics that the shell shows in a file's image.
+    fn look_around(&self, file: &Path) -> Result<()> {
+        let file = file.display().to_string();
+        let arguments = ["--snapshot", &file, "ls", "/image/topics/byName"];
+        let text = tool(&self.java, SHELL_TOOL, &arguments)?;
+        expect(&text, text.contains("after-0") && text.contains("after-3"))
+    }
+}
+
+/// What a log says of the life of this cluster.
+const WRITTEN: [&str; 11] = [
+    "KRaftVersion",
+    "KRaftVoters",
+    "LeaderChange",
+    "BEGIN_TRANSACTION_RECORD",
+    "END_TRANSACTION_RECORD",
+    "FEATURE_LEVEL_RECORD",
+    "REGISTER_BROKER_RECORD",
+    "BROKER_REGISTRATION_CHANGE_RECORD",
+    "REGISTER_CONTROLLER_RECORD",
+    "TOPIC_RECORD",
+    "PARTITION_RECORD",
+];
+
+/// Files of a directory whose names end so, by name.
+fn files_of(dir: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(suffix) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// What a tool said that was to be refused.

@@ -82,7 +82,7 @@ pub(super) fn write_as(
         stamp: Stamp {
             base_offset: 0,
             epoch: id.epoch,
-            timestamp_ms: image.provenance().timestamp_ms,
+            timestamp_ms: image.provenance().timestamp_ms.max(0),
         },
         image,
         pending: Vec::new(),

@@ -160,7 +160,9 @@ impl StateMachine {
             base_offset: at.offset + 1,
             // Kafka's epochs begin at 1; what comes before the first election is the voters.
             epoch: epoch_of(*id.leader_id).max(1),
-            timestamp_ms: at.timestamp_ms.max(0),
+            // Before the first group nobody has told the time. -1 says so in Kafka's format, where 0
+            // would be a time long ago, at which no record of today belongs into the same segment.
+            timestamp_ms: at.timestamp_ms,
         };
         let mut applied = Applied { offset: -1 };
         let mut advance = |count: i64, stamp: Stamp| {
