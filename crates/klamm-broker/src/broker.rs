@@ -110,6 +110,16 @@ impl Broker {
         self.shared.directories_lost.notified().await;
     }
 
+    /// Waits until the controller of this process cannot go on, and tells why: its disk failed, or it
+    /// panicked again and again. The health is then `failed`, and the process should end: the others
+    /// elect one of them. Never where this node is no controller.
+    pub async fn controller_failed(&self) -> String {
+        match self.shared.controller.local() {
+            Some(controller) => controller.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops in order: hands leadership away, lets requests finish, flushes the logs and leaves
     /// the mark of a clean shutdown, so that the next start need not look at them.
     pub async fn shutdown(mut self) {

@@ -164,6 +164,10 @@ fn controller_config(
             auto_join: config.boolean("controller.quorum.auto.join.enable"),
         }),
         election_timeout: ms(config.controller_quorum_fetch_timeout_ms().into()),
+        election_backoff_max: Some(ms(config
+            .int("controller.quorum.election.backoff.max.ms")
+            .into())),
+        request_timeout: ms(config.controller_quorum_request_timeout_ms().into()),
         listeners: listeners
             .into_iter()
             .map(|endpoint| ControllerListener {

@@ -84,7 +84,10 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
         None => {
             let register = membership::register_controller;
             keep(&shared, &mut tasks, "controller registration", register);
-            keep(&shared, &mut tasks, "lookout", lookout::watch_brokers);
+            keep(&shared, &mut tasks, "controller's health", watch_controller);
+            if shared.config().boolean("klamm.fast.fencing.enable") {
+                keep(&shared, &mut tasks, "lookout", lookout::watch_brokers);
+            }
         }
     }
     let mut upkeep = None;
@@ -143,6 +146,14 @@ async fn join_cluster(
     let watch = membership::watch_in_sync_replicas;
     keep(shared, tasks, "watch of in-sync replicas", watch);
     Ok(())
+}
+
+/// Shows it to those who ask for this node's health when its controller cannot go on.
+async fn watch_controller(shared: Arc<Shared>) {
+    if let Some(controller) = shared.controller.local() {
+        controller.failed().await;
+        shared.metrics.set_health(Health::Failed);
+    }
 }
 
 /// Starts a task that is started again if it panics.

@@ -24,6 +24,7 @@ pub const BROKER: &[&str] = &[
     "controller.listener.names",
     "controller.quorum.auto.join.enable",
     "controller.quorum.bootstrap.servers",
+    "controller.quorum.election.backoff.max.ms",
     "controller.quorum.fetch.snapshot.max.bytes",
     "controller.quorum.fetch.timeout.ms",
     "controller.quorum.request.timeout.ms",

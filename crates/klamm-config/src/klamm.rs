@@ -10,6 +10,16 @@ const VALIDATIONS: Validator = Validator::OneOf(&["strict", "header"]);
 /// Klamm's own broker configurations, sorted by name.
 pub static KLAMM_CONFIGS: &[ConfigDef] = &[
     row(
+        "klamm.fast.fencing.enable",
+        ValueType::Boolean,
+        Importance::Low,
+        Default::Text("true"),
+        Validator::Any,
+        UpdateMode::ReadOnly,
+        false,
+        &[],
+    ),
+    row(
         "klamm.log.flush",
         ValueType::String,
         Importance::Medium,

@@ -20,6 +20,11 @@ use tokio::sync::oneshot;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(i64);
 
+/// Whether tasks run in a simulation.
+pub(crate) fn is_hosted() -> bool {
+    host::current().is_some()
+}
+
 fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }

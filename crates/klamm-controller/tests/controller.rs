@@ -218,6 +218,7 @@ async fn a_listener_hears_of_a_topic_before_its_maker_does() {
             name: Some("a".into()),
             ..Default::default()
         }],
+        timeout_ms: 60_000,
         ..Default::default()
     };
     controller.delete_topics(delete).await.unwrap();

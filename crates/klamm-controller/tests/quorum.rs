@@ -20,11 +20,20 @@ use klamm_controller::{
 };
 use klamm_env::Env;
 use klamm_protocol::ErrorCode;
+use klamm_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use klamm_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
-use klamm_protocol::messages::{AllocateProducerIdsRequest, IncrementalAlterConfigsRequest};
+use klamm_protocol::messages::update_features_request::FeatureUpdateKey;
+use klamm_protocol::messages::{
+    AllocateProducerIdsRequest, DescribeQuorumRequest, IncrementalAlterConfigsRequest,
+    RemoveRaftVoterRequest, UpdateFeaturesRequest,
+};
 use klamm_records::Uuid;
+
+use self::faulty::{FATAL_VALUE, Faulty};
+
+mod faulty;
 
 const CLUSTER: &str = "two-of-three-is-enough";
 /// Longer than anything here takes, however slow the machine.
@@ -91,6 +100,7 @@ fn config(node: i32, dir: &Path, net: &Arc<Net>) -> ControllerConfig {
     ])
     .unwrap();
     let others = (1..=3).filter(|other| *other != node);
+    let schema = Faulty(KafkaConfigs::new(broker));
     ControllerConfig {
         cluster_id: Some(CLUSTER.to_owned()),
         listeners: vec![ControllerListener {
@@ -112,7 +122,7 @@ fn config(node: i32, dir: &Path, net: &Arc<Net>) -> ControllerConfig {
             node,
             dir.join(node.to_string()),
             Uuid::from_bytes([u8::try_from(node).unwrap(); 16]),
-            Arc::new(KafkaConfigs::new(broker)),
+            Arc::new(schema),
         )
     }
 }
@@ -325,4 +335,131 @@ async fn a_node_that_comes_late_gets_a_snapshot() {
     cluster.all_know(&[1, 2, 3], "51").await;
     let offsets: BTreeSet<_> = cluster.nodes().iter().map(|c| c.image().offset()).collect();
     assert_eq!(offsets.len(), 1, "{offsets:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_panics_gives_up_the_lead_and_follows() {
+    let cluster = Cluster::start().await;
+    let first = cluster.decide(&[1, 2, 3], "1").await;
+    cluster.all_know(&[1, 2, 3], "1").await;
+    let controller = cluster.node(first);
+    let refused = controller.incremental_alter_configs(set(FATAL_VALUE)).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::UnknownServerError);
+    let others: Vec<i32> = (1..=3).filter(|node| *node != first).collect();
+    cluster.decide(&others, "2").await;
+    cluster.all_know(&[1, 2, 3], "2").await;
+    assert_eq!(controller.panics(), 1);
+}
+
+fn feature(name: &str, level: i16, upgrade_type: i8) -> UpdateFeaturesRequest {
+    UpdateFeaturesRequest {
+        feature_updates: vec![FeatureUpdateKey {
+            feature: name.into(),
+            max_version_level: level,
+            upgrade_type,
+            ..FeatureUpdateKey::default()
+        }],
+        ..UpdateFeaturesRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_committed_in_time_is_given_up() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.decide(&[1, 2, 3], "1").await;
+    cluster.cut(leader);
+    let off = UpdateFeaturesRequest {
+        timeout_ms: 200,
+        ..feature("share.version", 0, 2)
+    };
+    let late = cluster.node(leader).update_features(off, 1).await;
+    assert_eq!(late.unwrap_err().code, ErrorCode::RequestTimedOut);
+}
+
+/// Ids and directories of the voters, as a node describes the quorum.
+fn voters(controller: &Controller) -> Vec<(i32, Uuid)> {
+    let request = DescribeQuorumRequest {
+        topics: vec![TopicData {
+            topic_name: "__cluster_metadata".into(),
+            partitions: vec![PartitionData::default()],
+            ..TopicData::default()
+        }],
+        ..DescribeQuorumRequest::default()
+    };
+    let response = controller.describe_quorum(&request);
+    let voters = response.topics[0].partitions[0].current_voters.iter();
+    voters
+        .map(|voter| (voter.replica_id, voter.replica_directory_id))
+        .collect()
+}
+
+fn directory(node: i32) -> Uuid {
+    Uuid::from_bytes([u8::try_from(node).unwrap(); 16])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configured_voters_move_into_the_log_once_all_have_told_their_directory() {
+    let cluster = Cluster::start().await;
+    let id = cluster.decide(&[1, 2, 3], "1").await;
+    let leader = cluster.node(id);
+    assert_eq!(
+        voters(&leader),
+        (1..=3).map(|node| (node, Uuid::ZERO)).collect::<Vec<_>>()
+    );
+    let upgrade = feature("kraft.version", 1, 1);
+    let early = leader.update_features(upgrade.clone(), 1).await.unwrap();
+    assert_eq!(early.error_code, ErrorCode::InvalidUpdateVersion.code());
+    let message = early.error_message.unwrap_or_default();
+    assert!(
+        message.ends_with(
+            "Invalid upgrade of kraft.version to KRAFT_VERSION_1 because not all of the voters \
+             support it"
+        ),
+        "{message}"
+    );
+    cluster.all_know(&[1, 2, 3], "1").await;
+    for node in cluster.nodes() {
+        let Some(update) = node.voter_update() else {
+            assert_eq!(node.node_id(), id, "it knows of itself");
+            continue;
+        };
+        let told = leader.update_raft_voter(&update).await;
+        assert_eq!(told.error_code, 0);
+        node.voter_is_known_in(update.current_leader_epoch);
+        assert_eq!(node.voter_update(), None, "each leader is told once");
+    }
+    let trial = UpdateFeaturesRequest {
+        validate_only: true,
+        ..upgrade.clone()
+    };
+    let tried = leader.update_features(trial, 1).await.unwrap();
+    assert_eq!(tried.error_code, 0);
+    assert_eq!(leader.image().features().level("kraft.version"), 0);
+    let upgraded = leader.update_features(upgrade.clone(), 1).await.unwrap();
+    assert_eq!(upgraded.error_code, 0, "{upgraded:?}");
+    assert_eq!(leader.image().features().level("kraft.version"), 1);
+    let known = [1, 2, 3].map(|node| (node, directory(node)));
+    assert_eq!(voters(&leader), known);
+    // Once more does no harm.
+    let again = leader.update_features(upgrade, 1).await.unwrap();
+    assert_eq!(again.error_code, 0);
+    // It outlives all of them, and voters can be changed from now on.
+    for node in 1..=3 {
+        cluster.stop_node(node).await;
+    }
+    for node in 1..=3 {
+        cluster.start_node(node).await;
+    }
+    let id = cluster.decide(&[1, 2, 3], "2").await;
+    let leader = cluster.node(id);
+    assert_eq!(voters(&leader), known);
+    assert_eq!(leader.image().features().level("kraft.version"), 1);
+    let other = 1 + id % 3;
+    let remove = RemoveRaftVoterRequest {
+        voter_id: other,
+        voter_directory_id: directory(other),
+        ..RemoveRaftVoterRequest::default()
+    };
+    leader.remove_raft_voter(&remove).await.unwrap();
+    assert_eq!(voters(&leader).len(), 2);
 }

@@ -30,6 +30,8 @@ pub(crate) enum Failure {
     Problems,
     #[error("no log directory is left; ending without closing the logs")]
     NoDirectories,
+    #[error("the controller cannot go on; ending without closing the logs: {0}")]
+    Controller(String),
     #[error("no answer from {address}: {source}")]
     NoHealth { address: String, source: io::Error },
     #[error("{address} is not ready: {answer}")]

@@ -67,6 +67,7 @@ async fn serve(config: BrokerConfig, started: Start) -> Result<(), Failure> {
     let name = tokio::select! {
         name = signals.next() => name,
         () = broker.lost() => return Err(Failure::NoDirectories),
+        why = broker.controller_failed() => return Err(Failure::Controller(why)),
     };
     info!(signal = name, "shutting down");
     tokio::select! {

@@ -5,6 +5,7 @@ use super::Run;
 use crate::Result;
 use crate::broker::{Broker, Spec, free_port};
 use crate::runtimes::Java;
+use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ pub(super) const CLUSTER_TOOL: &str = "org.apache.kafka.tools.ClusterTool";
 pub(super) const FEATURES_TOOL: &str = "org.apache.kafka.tools.FeatureCommand";
 /// How long to ask again before something that comes in time is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tests that run only when they are asked for by name.
+pub(super) const BY_NAME: [&str; 2] = ["quorum.voters-into-the-log", "quorum.metadata-files"];
 
 type Test = fn(&mut Three) -> Result<()>;
 
@@ -59,19 +63,24 @@ impl Run {
         }
         let mut three = Three { nodes, java };
         let only = self.only_of("quorum");
-        let tests: [(&str, Test); 7] = [
+        let tests: [(&str, Test); 8] = [
             ("start", Three::start),
             ("status-and-replication", Three::status),
             ("topics", Three::topics),
             ("cluster", Three::cluster),
             ("features", Three::features),
             ("controller-killed", Three::failover),
+            ("voters-into-the-log", Three::voters_into_the_log),
             ("one-after-the-other", Three::rolling),
         ];
         for (name, test) in tests {
             let name = &*format!("quorum.{name}");
             // All build on the first.
-            if name == "quorum.start" || only.as_deref().is_none_or(|only| only == name) {
+            let asked = match only.as_deref() {
+                Some(only) => only == name,
+                None => !BY_NAME.contains(&name),
+            };
+            if name == "quorum.start" || asked {
                 self.report.test(name, || test(&mut three));
             }
         }
@@ -251,6 +260,43 @@ impl Three {
         let list = ["--bootstrap-server", &bootstrap, "--list"];
         let there = |text: &str| text.contains("while-one-is-dead");
         self.tool_until(TOPICS_TOOL, &list, there).map(drop)
+    }
+
+    /// All features at once, as after an upgrade of the software: `kraft.version` is one of them. The
+    /// nodes go on with `controller.quorum.voters` in their configurations.
+    fn voters_into_the_log(&mut self) -> Result<()> {
+        let bootstrap = self.nodes[0].bootstrap();
+        let status = ["--bootstrap-server", &bootstrap, "describe", "--status"];
+        let text = self.tool(QUORUM_TOOL, &status)?;
+        expect(
+            &text,
+            !field(&text, "CurrentVoters:")?.contains("directoryId"),
+        )?;
+        let upgrade = ["--bootstrap-server", &bootstrap, "upgrade"];
+        let release = [&upgrade[..], &["--release-version", "4.3"]].concat();
+        // Each voter has to tell the leader first which directory it has.
+        let upgraded = |text: &str| text.contains("kraft.version was upgraded to 1.");
+        self.tool_until(FEATURES_TOOL, &release, upgraded)?;
+        for node in &self.nodes {
+            let bootstrap = node.bootstrap();
+            let describe = ["--bootstrap-server", &bootstrap, "describe"];
+            let level = |text: &str| {
+                let mut lines = text.lines();
+                let line = lines.find(|line| line.contains("kraft.version"));
+                line.is_some_and(|line| line.contains("FinalizedVersionLevel: 1"))
+            };
+            self.tool_until(FEATURES_TOOL, &describe, level)?;
+        }
+        let text = self.tool(QUORUM_TOOL, &status)?;
+        let voters = field(&text, "CurrentVoters:")?;
+        for (node, id) in self.nodes.iter().zip(1..) {
+            let file = node.spec.data().join("meta.properties");
+            let properties = fs::read_to_string(file)?;
+            let directory = field(&properties, "directory.id=")?;
+            let voter = format!("{{\"id\": {id}, \"directoryId\": \"{directory}\"");
+            expect(voters, voters.contains(&voter))?;
+        }
+        Ok(())
     }
 
     fn rolling(&mut self) -> Result<()> {

@@ -17,6 +17,10 @@ impl ControllerApi for AlterPartitionReassignmentsRequest {
         controller.alter_partition_reassignments(self).await
     }
 
+    fn timeout_ms(&self) -> Option<i32> {
+        Some(self.timeout_ms)
+    }
+
     fn refused(&self, error: &ApiError) -> AlterPartitionReassignmentsResponse {
         AlterPartitionReassignmentsResponse {
             error_code: error.code.into(),

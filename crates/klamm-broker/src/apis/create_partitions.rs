@@ -16,6 +16,10 @@ impl ControllerApi for CreatePartitionsRequest {
         controller.create_partitions(self).await
     }
 
+    fn timeout_ms(&self) -> Option<i32> {
+        Some(self.timeout_ms)
+    }
+
     fn refused(&self, error: &ApiError) -> CreatePartitionsResponse {
         let refused = self.topics.iter().map(|asked| CreatePartitionsTopicResult {
             name: asked.name.clone(),

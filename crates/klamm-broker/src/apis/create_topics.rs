@@ -16,6 +16,10 @@ impl ControllerApi for CreateTopicsRequest {
         controller.create_topics(self, Describable::All).await
     }
 
+    fn timeout_ms(&self) -> Option<i32> {
+        Some(self.timeout_ms)
+    }
+
     fn refused(&self, error: &ApiError) -> CreateTopicsResponse {
         let refused = self.topics.iter().map(|asked| CreatableTopicResult {
             name: asked.name.clone(),

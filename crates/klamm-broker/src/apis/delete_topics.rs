@@ -18,6 +18,10 @@ impl ControllerApi for DeleteTopicsRequest {
         controller.delete_topics(self).await
     }
 
+    fn timeout_ms(&self) -> Option<i32> {
+        Some(self.timeout_ms)
+    }
+
     fn refused(&self, error: &ApiError) -> DeleteTopicsResponse {
         let result = |name: Option<ByteStr>, topic_id| DeletableTopicResult {
             name,

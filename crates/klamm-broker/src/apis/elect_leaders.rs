@@ -15,6 +15,10 @@ impl ControllerApi for ElectLeadersRequest {
         controller.elect_leaders(self).await
     }
 
+    fn timeout_ms(&self) -> Option<i32> {
+        Some(self.timeout_ms)
+    }
+
     fn refused(&self, error: &ApiError) -> ElectLeadersResponse {
         ElectLeadersResponse {
             error_code: error.code.into(),

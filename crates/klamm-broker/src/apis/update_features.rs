@@ -15,6 +15,10 @@ impl ControllerApi for UpdateFeaturesRequest {
         controller.update_features(self, context.api_version).await
     }
 
+    fn timeout_ms(&self) -> Option<i32> {
+        Some(self.timeout_ms)
+    }
+
     fn refused(&self, error: &ApiError) -> UpdateFeaturesResponse {
         UpdateFeaturesResponse {
             error_code: error.code.into(),

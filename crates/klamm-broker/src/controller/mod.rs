@@ -62,6 +62,11 @@ pub(crate) trait ControllerApi: Request {
     /// The response that says why there is no answer.
     fn refused(&self, error: &ApiError) -> Self::Response;
 
+    /// How long the client allows it to take, if it says so; the controller looks at it as well.
+    fn timeout_ms(&self) -> Option<i32> {
+        None
+    }
+
     /// The error code that stands for the whole response, if it has one.
     fn error_code(_response: &Self::Response) -> ErrorCode {
         ErrorCode::None
@@ -196,7 +201,7 @@ impl ControllerHandle {
         request: R,
         context: &RequestContext,
     ) -> Result<R::Response, ApiError> {
-        let deadline = Instant::now() + self.request_limit;
+        let deadline = Instant::now() + within(&request, self.request_limit);
         let Some(controller) = self.local() else {
             return Err(ErrorCode::NotController.into());
         };
@@ -242,10 +247,15 @@ impl ControllerHandle {
 
     /// Tells the one that decides where the controller of this process listens, if that is news.
     pub(crate) async fn update_voter(&self) -> Result<(), ApiError> {
-        match self.local().and_then(Controller::voter_update) {
-            Some(request) => self.own(request, self.session_limit).await.map(|_| ()),
-            None => Ok(()),
+        let Some(controller) = self.local() else {
+            return Ok(());
+        };
+        if let Some(request) = controller.voter_update() {
+            let epoch = request.current_leader_epoch;
+            self.own(request, self.session_limit).await?;
+            controller.voter_is_known_in(epoch);
         }
+        Ok(())
     }
 
     /// Gives a sign of life of the broker of this process.
@@ -315,7 +325,7 @@ impl ControllerHandle {
             // There is nobody else to ask: a refusal is final.
             return request.decide(controller, context).await;
         }
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + within(&request, limit);
         loop {
             match timeout_at(deadline, self.attempt(&request, context, way)).await {
                 Ok(Attempt::Answered(answer)) => return answer,
@@ -409,6 +419,14 @@ async fn enveloped<R: ControllerApi>(
 /// An error code as it came over the wire.
 pub(crate) fn code(code: i16) -> ErrorCode {
     ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
+}
+
+/// How long a request may take, of `most`.
+fn within<R: ControllerApi>(request: &R, most: Duration) -> Duration {
+    let own = request.timeout_ms();
+    own.map_or(most, |ms| {
+        most.min(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+    })
 }
 
 fn no_answer() -> ApiError {

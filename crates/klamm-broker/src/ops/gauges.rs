@@ -79,8 +79,19 @@ const WHOLE: [(&str, &str, Read); 6] = [
     ),
     (
         "klamm_task_panics",
-        "Panics of this broker's own tasks since its start; each was started again.",
-        |shared| usize::try_from(shared.supervisor.panics()).unwrap_or(usize::MAX),
+        "Panics of this node's own tasks since its start; each was started again.",
+        |shared| {
+            let controller = shared.controller.local();
+            let coordinators = [
+                shared.groups.runtime_metrics(),
+                shared.transactions.runtime_metrics(),
+                shared.share_states.runtime_metrics(),
+            ];
+            let all = shared.supervisor.panics()
+                + controller.map_or(0, |controller| controller.panics())
+                + coordinators.map(|of| of.panics.get()).iter().sum::<u64>();
+            usize::try_from(all).unwrap_or(usize::MAX)
+        },
     ),
     (
         "kafka_log_logmanager_offlinelogdirectorycount",

@@ -74,6 +74,12 @@ pub struct ControllerConfig {
     /// `controller.quorum.fetch.timeout.ms`: how long this node goes without hearing of the leader
     /// before it asks to be elected.
     pub election_timeout: Duration,
+    /// `controller.quorum.election.backoff.max.ms`: how much longer than that it goes at most, by
+    /// chance, so that not all ask at once. `None` for as long again.
+    pub election_backoff_max: Option<Duration>,
+    /// `controller.quorum.request.timeout.ms`: how long the answer of another controller is waited
+    /// for. One that comes late counts until then.
+    pub request_timeout: Duration,
     /// Entries of the Raft log that are kept behind a snapshot, for other voters to catch up with.
     pub entries_kept: u64,
     /// Where this controller can be reached.
@@ -155,6 +161,8 @@ impl ControllerConfig {
             dynamic: None,
             transport: None,
             election_timeout: Duration::from_secs(2),
+            election_backoff_max: None,
+            request_timeout: Duration::from_secs(2),
             entries_kept: 10_000,
             listeners: Vec::new(),
             features: BTreeMap::new(),

@@ -16,6 +16,7 @@
 //! behind.
 
 mod config;
+mod faults;
 mod quorum;
 mod requests;
 mod serving;
@@ -35,6 +36,7 @@ use klamm_records::Uuid;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::config::{ControllerConfig, ControllerError, ControllerListener, DynamicQuorum};
+use self::faults::Faults;
 pub use self::requests::Describable;
 use self::serving::Observer;
 use self::task::{Decider, Operation, Step, Task};
@@ -59,6 +61,7 @@ struct Inner {
     observers: Mutex<BTreeMap<i32, Observer>>,
     queue: mpsc::Sender<Operation>,
     task: Mutex<Option<JoinHandle<()>>>,
+    faults: Faults,
     /// Where voters change: ends, with this, what sees to it that this controller gets the log.
     joining: Option<Mutex<Option<oneshot::Sender<()>>>>,
 }
@@ -110,6 +113,10 @@ impl Controller {
                 .clone()
                 .unwrap_or_else(|| Arc::new(NoTransport)),
             election_timeout: config.election_timeout,
+            election_backoff_max: config
+                .election_backoff_max
+                .unwrap_or(config.election_timeout),
+            request_timeout: config.request_timeout,
             entries_kept: config.entries_kept,
             snapshot_piece_bytes: config.snapshot_piece_bytes,
             log: config.metadata_log,
@@ -145,7 +152,8 @@ impl Controller {
         if raft.is_alone() {
             task.activate().await?;
         }
-        let handle = runtime::spawn(task.run());
+        let faults = Faults::default();
+        let handle = runtime::spawn(faults.clone().watch(task));
         Ok(Controller(Arc::new(Inner {
             node_id,
             cluster_id,
@@ -155,6 +163,7 @@ impl Controller {
             observers: Mutex::default(),
             queue,
             task: Mutex::new(Some(handle)),
+            faults,
             joining,
         })))
     }
@@ -204,6 +213,18 @@ impl Controller {
         let voter = status.voters.remove(&leader);
         let endpoints = voter.map(|voter| voter.endpoints);
         Some((leader, endpoints.unwrap_or_default()))
+    }
+
+    /// How often deciding has panicked. After each time this controller has given up the lead and
+    /// gone on from what is committed.
+    pub fn panics(&self) -> u64 {
+        self.0.faults.panics()
+    }
+
+    /// Waits until this controller cannot go on, and tells why: its disk failed, or it panicked again
+    /// and again. It decides and votes no more then; the process should end.
+    pub async fn failed(&self) -> String {
+        self.0.faults.fatal().await
     }
 
     /// What the controller that decides is to know of this one.
@@ -258,6 +279,31 @@ impl Controller {
         observers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When a request that may take `timeout_ms` is to be given up, as the monotonic clock has it.
+    fn deadline(&self, timeout_ms: i32) -> Duration {
+        let limit = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+        self.0.env.clock.monotonic().saturating_add(limit)
+    }
+
+    /// [`Controller::decide`], until `end` at most: nothing is decided after that, and who asked is
+    /// told so then.
+    async fn decide_by<T, F>(&self, end: Duration, decide: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Decider<'_>) -> Result<Outcome<T>, ApiError> + Send + 'static,
+    {
+        let late = || ApiError::from(ErrorCode::RequestTimedOut);
+        let in_time = move |decider: &mut Decider<'_>| {
+            if decider.now >= end {
+                return Err(late());
+            }
+            decide(decider)
+        };
+        let left = end.saturating_sub(self.0.env.clock.monotonic());
+        let decided = runtime::timeout(left, self.decide(in_time)).await;
+        decided.unwrap_or_else(|_| Err(late()))
+    }
+
     /// Has the task decide, and waits until the outcome is committed.
     async fn decide<T, F>(&self, decide: F) -> Result<T, ApiError>
     where
@@ -266,7 +312,7 @@ impl Controller {
     {
         let (reply, replied) = oneshot::channel();
         let operation = Operation::Decide(Box::new(move |decider| {
-            let (records, outcome) = match decide(decider) {
+            let (records, outcome) = match decider.and_then(decide) {
                 Ok(Outcome { records, reply }) => (records, Ok(reply)),
                 Err(error) => (Vec::new(), Err(error)),
             };
@@ -279,13 +325,17 @@ impl Controller {
                 finish: Box::new(finish),
             }
         }));
-        let stopped = |_| ApiError::from(ErrorCode::NotController);
-        self.0
-            .queue
-            .send(operation)
-            .await
-            .map_err(|_| stopped(()))?;
-        replied.await.map_err(|_| stopped(()))?
+        let queue = &self.0.queue;
+        let stopped = |()| ApiError::from(ErrorCode::NotController);
+        queue.send(operation).await.map_err(|_| stopped(()))?;
+        replied.await.unwrap_or_else(|_| {
+            // Nobody answers: the task has ended, or deciding on this request was too much for it.
+            Err(if queue.is_closed() {
+                stopped(())
+            } else {
+                ErrorCode::UnknownServerError.into()
+            })
+        })
     }
 }
 

@@ -1,10 +1,14 @@
 //! One method a request. Each takes Kafka's request and gives Kafka's response once the outcome is
 //! committed, or an error that stands for the whole request.
 //!
-//! Who may ask what is decided before: nothing here looks at principals.
+//! Who may ask what is decided before: nothing here looks at principals. Requests that say how long
+//! they may take (`timeout_ms`) are not decided on after that, and answered with `REQUEST_TIMED_OUT`
+//! when it has passed; what was decided by then may yet be committed, as with Kafka.
 
 use std::collections::BTreeSet;
 
+use klamm_metadata::KRAFT_VERSION;
+use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::{
     AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterClientQuotasRequest,
     AlterClientQuotasResponse, AlterConfigsRequest, AlterConfigsResponse,
@@ -55,8 +59,11 @@ impl Controller {
         describable: Describable,
     ) -> Result<CreateTopicsResponse> {
         let see = move |topic: &str| describable.contains(topic);
-        self.decide(move |d| Ok(topics::create_topics(&d.context, &request, &see)))
-            .await
+        let end = self.deadline(request.timeout_ms);
+        self.decide_by(end, move |d| {
+            Ok(topics::create_topics(&d.context, &request, &see))
+        })
+        .await
     }
 
     /// Deletes topics.
@@ -64,8 +71,11 @@ impl Controller {
         &self,
         request: DeleteTopicsRequest,
     ) -> Result<DeleteTopicsResponse> {
-        self.decide(move |d| Ok(deletion::delete_topics(&d.context, &request)))
-            .await
+        let end = self.deadline(request.timeout_ms);
+        self.decide_by(end, move |d| {
+            Ok(deletion::delete_topics(&d.context, &request))
+        })
+        .await
     }
 
     /// Adds partitions to topics.
@@ -73,8 +83,11 @@ impl Controller {
         &self,
         request: CreatePartitionsRequest,
     ) -> Result<CreatePartitionsResponse> {
-        self.decide(move |d| Ok(partitions::create_partitions(&d.context, &request)))
-            .await
+        let end = self.deadline(request.timeout_ms);
+        self.decide_by(end, move |d| {
+            Ok(partitions::create_partitions(&d.context, &request))
+        })
+        .await
     }
 
     /// Notes the directories of replicas.
@@ -100,7 +113,8 @@ impl Controller {
         &self,
         request: ElectLeadersRequest,
     ) -> Result<ElectLeadersResponse> {
-        self.decide(move |d| elections::elect_leaders(&d.context, &request))
+        let end = self.deadline(request.timeout_ms);
+        self.decide_by(end, move |d| elections::elect_leaders(&d.context, &request))
             .await
     }
 
@@ -109,7 +123,8 @@ impl Controller {
         &self,
         request: AlterPartitionReassignmentsRequest,
     ) -> Result<AlterPartitionReassignmentsResponse> {
-        self.decide(move |d| {
+        let end = self.deadline(request.timeout_ms);
+        self.decide_by(end, move |d| {
             Ok(reassignments::alter_partition_reassignments(
                 &d.context, &request,
             ))
@@ -199,14 +214,37 @@ impl Controller {
             .await
     }
 
-    /// Changes feature levels; `api_version` is the version of the request.
+    /// Changes feature levels; `api_version` is the version of the request. Voters that are to be in
+    /// the log are moved there first, once all else in the request was found to be right.
     pub async fn update_features(
         &self,
         request: UpdateFeaturesRequest,
         api_version: i16,
     ) -> Result<UpdateFeaturesResponse> {
-        self.decide(move |d| Ok(features::update_features(&d.context, &request, api_version)))
-            .await
+        let end = self.deadline(request.timeout_ms);
+        let level = self.image().features().level(KRAFT_VERSION);
+        if level == 0 && features::asks_for_voters_in_log(&request) {
+            let trial = UpdateFeaturesRequest {
+                validate_only: true,
+                ..request.clone()
+            };
+            let tried = self.decide_by(end, move |d| {
+                Ok(features::update_features(&d.context, &trial, api_version))
+            });
+            let tried = tried.await?;
+            if tried.error_code != 0 {
+                return Ok(tried);
+            }
+            match self.keep_voters_in_log(request.validate_only, end).await {
+                Ok(()) => {}
+                Err(error) if error.code == ErrorCode::NotController => return Err(error),
+                Err(error) => return Ok(features::failed(&error)),
+            }
+        }
+        self.decide_by(end, move |d| {
+            Ok(features::update_features(&d.context, &request, api_version))
+        })
+        .await
     }
 
     /// Changes client quotas.

@@ -1,5 +1,6 @@
 //! The task that decides.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ pub(super) struct Step {
 }
 
 type Finish = Box<dyn FnOnce(Result<(), ApiError>) + Send>;
-type Decide = Box<dyn FnOnce(&mut Decider<'_>) -> Step + Send>;
+/// Decides, or takes the error that is to be answered instead.
+type Decide = Box<dyn FnOnce(Result<&mut Decider<'_>, ApiError>) -> Step + Send>;
 
 /// What the queue holds.
 pub(super) enum Operation {
@@ -48,6 +50,14 @@ pub(super) enum Operation {
     Decide(Decide),
     /// The end.
     Stop,
+}
+
+/// Why the task ended.
+pub(super) enum End {
+    /// It was told to.
+    Stopped,
+    /// The quorum cannot go on on this node: its disk failed, most likely.
+    QuorumStopped,
 }
 
 /// Everything the task owns.
@@ -68,6 +78,8 @@ pub(super) struct Task {
     incarnation_id: Uuid,
     /// Whether the quorum knows where this controller listens and what it supports.
     registered: bool,
+    /// Rounds that were gone through.
+    rounds: u64,
 }
 
 /// What one round decided so far.
@@ -148,6 +160,7 @@ impl Task {
             active_term: None,
             incarnation_id,
             registered: false,
+            rounds: 0,
             config,
             env,
             cluster_id,
@@ -200,6 +213,22 @@ impl Task {
         }
     }
 
+    /// How many rounds it has gone through.
+    pub(super) fn rounds(&self) -> u64 {
+        self.rounds
+    }
+
+    /// The quorum that it decides for.
+    pub(super) fn raft(&self) -> &RaftNode {
+        &self.raft
+    }
+
+    /// Forgets all that is not in the log: what this node decides on next begins with
+    /// [`Task::activate`].
+    pub(super) fn step_down(&mut self) {
+        self.active_term = None;
+    }
+
     /// Begins or ceases to decide, as the quorum has it.
     async fn follow_leadership(&mut self) {
         let term = self.leadership.term();
@@ -218,18 +247,23 @@ impl Task {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// Decides until it is told to stop, or the quorum has stopped on this node.
+    pub(super) async fn run(&mut self) -> End {
+        self.follow_leadership().await;
         loop {
             let sleep = runtime::sleep(self.until_next_deadline());
             let operation = tokio::select! {
                 biased;
-                () = self.leadership.changed() => {
+                alive = self.leadership.changed() => {
+                    if !alive {
+                        return End::QuorumStopped;
+                    }
                     self.follow_leadership().await;
                     continue;
                 }
                 operation = self.requests.recv() => match operation {
                     Some(Operation::Decide(decide)) => Some(decide),
-                    Some(Operation::Stop) | None => return,
+                    Some(Operation::Stop) | None => return End::Stopped,
                 },
                 () = sleep => None,
             };
@@ -238,7 +272,7 @@ impl Task {
             }
             if self.active_term.is_none() {
                 if let Some(decide) = operation {
-                    self.refuse(decide);
+                    Task::refuse(decide);
                 }
                 self.snapshot_if_due().await;
                 continue;
@@ -259,6 +293,7 @@ impl Task {
                 }
             }
             self.commit(round).await;
+            self.rounds += 1;
             if !self.raft.is_alone() {
                 // Notes which of the others are caught up, which is asked for later.
                 self.raft.status();
@@ -266,7 +301,7 @@ impl Task {
             }
             self.snapshot_if_due().await;
             if stop {
-                return;
+                return End::Stopped;
             }
         }
     }
@@ -286,16 +321,27 @@ impl Task {
     }
 
     /// Answers that another controller has to be asked.
-    fn refuse(&mut self, decide: Decide) {
-        let round = Round::new(self.raft.image(), self.env.clock.wall_ms());
-        // What it would decide is of no interest; who asked is told by its end.
-        let step = self.with_decider(&round.delta, round.next_offset, |decider| decide(decider));
-        (step.finish)(Err(ErrorCode::NotController.into()));
+    fn refuse(decide: Decide) {
+        let step = decide(Err(ErrorCode::NotController.into()));
+        (step.finish)(Ok(()));
     }
 
+    /// A panic goes on, once those who asked before in this round know that nothing came of it. Who
+    /// asked for what panicked is told by not being answered.
     fn decide(&mut self, round: &mut Round, decide: Decide) {
-        let Step { records, finish } =
-            self.with_decider(&round.delta, round.next_offset, |decider| decide(decider));
+        let (delta, next_offset) = (&round.delta, round.next_offset);
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            self.with_decider(delta, next_offset, |decider| decide(Ok(decider)))
+        }));
+        let Step { records, finish } = match decided {
+            Ok(step) => step,
+            Err(panic) => {
+                for (_, finish) in round.finishes.drain(..) {
+                    finish(Err(ErrorCode::NotController.into()));
+                }
+                resume_unwind(panic);
+            }
+        };
         match round.add(records) {
             Ok(()) => round.finishes.push((round.groups.len(), finish)),
             Err(error) => finish(Err(error)),

@@ -9,13 +9,15 @@ use klamm_protocol::messages::{
     UpdateRaftVoterRequest, UpdateRaftVoterResponse, update_raft_voter_response,
 };
 use klamm_protocol::{ByteStr, ErrorCode};
+use klamm_records::Uuid;
 
 use super::Controller;
 use crate::managers::ApiError;
 use crate::raft::{Voter, VoterEndpoint, VoterKey};
+use crate::runtime::timeout;
 
 /// The version of `kraft.version` that keeps voters in the log.
-const KRAFT_VERSION: i16 = 1;
+const VOTERS_IN_LOG: i16 = 1;
 
 impl Controller {
     /// Makes a controller a voter once it has caught up. Answers when that is committed.
@@ -102,7 +104,9 @@ impl Controller {
         }
         let supported = &request.k_raft_version_feature;
         let supported = supported.min_supported_version..=supported.max_supported_version;
-        if !supported.contains(&KRAFT_VERSION) {
+        let configured = self.0.raft.has_configured_voters();
+        let version = if configured { 0 } else { VOTERS_IN_LOG };
+        if !supported.contains(&version) {
             return Err(ErrorCode::InvalidRequest.into());
         }
         let listeners = request.listeners.iter();
@@ -110,6 +114,10 @@ impl Controller {
             .map(|l| endpoint(&l.name, &l.host, l.port))
             .collect();
         self.check_default_listener("Update", &endpoints)?;
+        if configured && !supported.contains(&VOTERS_IN_LOG) {
+            // There is nothing to note of one that an upgrade has to wait for.
+            return Ok(());
+        }
         let voter = Voter {
             directory_id: request.voter_directory_id,
             endpoints,
@@ -154,7 +162,7 @@ impl Controller {
     }
 
     /// The request by which this controller, a voter, tells the one that leads where it listens
-    /// now; `None` where that is known, or where this one does not vote.
+    /// now, and which directory it has; `None` where that is known, or where this one does not vote.
     pub fn voter_update(&self) -> Option<UpdateRaftVoterRequest> {
         let raft = &self.0.raft;
         let status = raft.status();
@@ -162,9 +170,16 @@ impl Controller {
         let known = &own.endpoints;
         let listeners = &self.0.registration.listeners;
         let same = |l: &OwnListener| known.contains(&endpoint(&l.name, &l.host, l.port));
-        let told = known.len() == listeners.len() && listeners.iter().all(same);
-        let fixed = self.0.joining.is_none() || own.directory_id != raft.directory_id();
-        if told || fixed || status.leader.is_none() {
+        let leader = status.leader?;
+        let silent = if own.directory_id == Uuid::ZERO {
+            // Each leader is told once, and knows of itself.
+            leader == self.0.node_id || raft.is_known_in(status.epoch)
+        } else {
+            let told = known.len() == listeners.len() && listeners.iter().all(same);
+            let fixed = self.0.joining.is_none() || own.directory_id != raft.directory_id();
+            told || fixed
+        };
+        if silent {
             return None;
         }
         let listener = |l: &OwnListener| Listener {
@@ -177,15 +192,41 @@ impl Controller {
             cluster_id: Some(self.cluster_id().into()),
             current_leader_epoch: status.epoch,
             voter_id: self.0.node_id,
-            voter_directory_id: own.directory_id,
+            voter_directory_id: raft.directory_id(),
             listeners: listeners.iter().map(listener).collect(),
             k_raft_version_feature: KRaftVersionFeature {
                 min_supported_version: 0,
-                max_supported_version: KRAFT_VERSION,
+                max_supported_version: VOTERS_IN_LOG,
                 ..KRaftVersionFeature::default()
             },
             ..UpdateRaftVoterRequest::default()
         })
+    }
+
+    /// Takes note that the leader of `epoch` has taken [`Controller::voter_update`].
+    pub fn voter_is_known_in(&self, epoch: i32) {
+        self.0.raft.set_known_in(epoch);
+    }
+
+    /// Moves the voters of `controller.quorum.voters` into the log, or only looks whether that can be
+    /// done: `kraft.version` 0 to 1. Given up at `end`, as the monotonic clock has it.
+    pub(super) async fn keep_voters_in_log(
+        &self,
+        validate_only: bool,
+        end: Duration,
+    ) -> Result<(), ApiError> {
+        let listeners = self.0.registration.listeners.iter();
+        let endpoints = listeners.map(|l| endpoint(&l.name, &l.host, l.port));
+        let raft = &self.0.raft;
+        let left = end.saturating_sub(self.0.env.clock.monotonic());
+        let kept = timeout(
+            left,
+            raft.keep_voters_in_log(endpoints.collect(), validate_only),
+        );
+        match kept.await {
+            Ok(kept) => kept.map_err(|error| ApiError::from(&error)),
+            Err(_) => Err(ErrorCode::RequestTimedOut.into()),
+        }
     }
 }
 

@@ -181,17 +181,7 @@ pub fn update_features(
     for update in &request.feature_updates {
         match update_feature(context, update, api_version) {
             Ok(new) => records.extend(new),
-            Err(error) => {
-                let message = format!(
-                    "The update failed for all features since the following feature had an error: {}",
-                    error.message.as_deref().unwrap_or(error.code.message())
-                );
-                return Outcome::reply(UpdateFeaturesResponse {
-                    error_code: error.code.code(),
-                    error_message: Some(message.into()),
-                    ..UpdateFeaturesResponse::default()
-                });
-            }
+            Err(error) => return Outcome::reply(failed(&error)),
         }
     }
     if request.validate_only {
@@ -209,6 +199,26 @@ pub fn update_features(
         ..Default::default()
     };
     Outcome { records, reply }
+}
+
+/// Whether a request asks for voters in the log (`kraft.version` 1). The quorum has to be asked then,
+/// once [`update_features`] has found that nothing else is wrong with it.
+pub fn asks_for_voters_in_log(request: &UpdateFeaturesRequest) -> bool {
+    let mut updates = request.feature_updates.iter();
+    updates.any(|update| &*update.feature == KRAFT_VERSION && update.max_version_level > 0)
+}
+
+/// The response that says which error let all updates fail.
+pub fn failed(error: &ApiError) -> UpdateFeaturesResponse {
+    let message = format!(
+        "The update failed for all features since the following feature had an error: {}",
+        error.message.as_deref().unwrap_or(error.code.message())
+    );
+    UpdateFeaturesResponse {
+        error_code: error.code.code(),
+        error_message: Some(message.into()),
+        ..UpdateFeaturesResponse::default()
+    }
 }
 
 fn update_feature(
@@ -254,11 +264,7 @@ fn update_feature(
         KRAFT_VERSION if level < current => {
             Err(invalid("Can't downgrade the version of this feature."))
         }
-        // A quorum has the level that it began with: one whose voters are those of
-        // `controller.quorum.voters` has none in its log that could be changed.
-        KRAFT_VERSION if level > current => Err(invalid(
-            "A quorum that began with controller.quorum.voters cannot be upgraded.",
-        )),
+        // No record says so: the quorum tells of its version itself, before the other features.
         KRAFT_VERSION => Ok(Vec::new()),
         ELR_VERSION if level > 0 => {
             if !context.image.metadata_version().supports_elr() {

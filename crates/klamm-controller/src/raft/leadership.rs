@@ -26,10 +26,9 @@ impl Leadership {
         (metrics.state == ServerState::Leader).then_some(metrics.vote.leader_id.term)
     }
 
-    /// Returns when something about it may have changed; never, once the node has stopped.
-    pub(crate) async fn changed(&mut self) {
-        if self.metrics.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    /// Returns when something about it may have changed; `false` once the node has stopped.
+    pub(crate) async fn changed(&mut self) -> bool {
+        self.metrics.changed().await.is_ok()
+            && self.metrics.borrow_watched().state != ServerState::Shutdown
     }
 }

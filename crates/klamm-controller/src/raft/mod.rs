@@ -13,8 +13,9 @@
 //! - `reading`: the log for brokers that follow it; `replica`: what such a broker makes of it.
 //! - `runtime`: what openraft runs on.
 //! - `leadership`: knowing when this node begins and ceases to lead; `status`: who else is there.
-//! - `voters`: who votes, and changing it; `joining`: how a controller gets in; `bootstrap`: the
-//!   voters and feature levels that a directory was formatted with; `addresses`: where members are.
+//! - `voters`: who votes, and changing it; `joining`: how a controller gets in; `upgrade`: from
+//!   configured voters to those; `bootstrap`: the voters and feature levels that a directory was
+//!   formatted with; `addresses`: where members are.
 //!
 //! On disk, below the metadata directory:
 //!
@@ -49,6 +50,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod types;
+mod upgrade;
 mod voters;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,6 +118,10 @@ pub(crate) struct RaftOptions {
     pub(crate) transport: Arc<dyn QuorumTransport>,
     /// How long a follower goes without hearing of the leader before it asks for votes.
     pub(crate) election_timeout: Duration,
+    /// How much longer it goes at most.
+    pub(crate) election_backoff_max: Duration,
+    /// How long the answer of another node is waited for.
+    pub(crate) request_timeout: Duration,
     /// Entries kept behind a snapshot for other voters to catch up with.
     pub(crate) entries_kept: u64,
     /// How much of a snapshot is sent to another node at once.
@@ -173,6 +179,8 @@ pub(crate) struct RaftNode {
     addresses: Addresses,
     /// Held while voters are changed.
     changing: tokio::sync::Mutex<()>,
+    /// What configured voters have told of themselves.
+    told: upgrade::Told,
     election_timeout: Duration,
     /// When each other voter was last seen to have all there is, in milliseconds of the epoch.
     caught_up: Mutex<BTreeMap<i32, i64>>,
@@ -222,8 +230,7 @@ impl RaftNode {
             snapshots.clone(),
             addresses.clone(),
         );
-        let config =
-            Arc::new(config(alone, options.election_timeout, options.entries_kept).validate()?);
+        let config = Arc::new(config(alone, &options).validate()?);
         let cluster_id: Arc<str> = options.cluster_id.into();
         let network = Network {
             transport: Arc::clone(&options.transport),
@@ -231,6 +238,7 @@ impl RaftNode {
             env: env.clone(),
             addresses: addresses.clone(),
             snapshot_piece_bytes: options.snapshot_piece_bytes.max(1),
+            request_timeout: options.request_timeout,
         };
         let raft = Raft::new(
             NodeId(node_id),
@@ -274,6 +282,7 @@ impl RaftNode {
             transport: options.transport,
             addresses,
             changing: tokio::sync::Mutex::default(),
+            told: upgrade::Told::default(),
             election_timeout: options.election_timeout,
             caught_up: Mutex::default(),
             env: env.clone(),
@@ -372,13 +381,16 @@ fn formatted_members(env: &Env, log_dir: &Path) -> io::Result<BTreeMap<NodeId, V
     Ok(members_of(&bootstrap::voters(&*env.fs, log_dir)?))
 }
 
-fn config(alone: bool, election_timeout: Duration, entries_kept: u64) -> Config {
-    let election_ms = u64::try_from(election_timeout.as_millis()).unwrap_or(u64::MAX / 4);
+fn config(alone: bool, options: &RaftOptions) -> Config {
+    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 16);
+    let election_ms = ms(options.election_timeout);
     let (heartbeat_interval, election_min, election_max) = if alone {
         // A quorum of one sends no heartbeats; the clock that they need ticks as seldom as can be.
         (2_000, 6_000, 9_000)
     } else {
-        (election_ms / 4, election_ms, election_ms * 2)
+        // At least a few milliseconds: who has to ask again at once asks with others at once.
+        let backoff_ms = ms(options.election_backoff_max).max(election_ms / 8).max(1);
+        (election_ms / 4, election_ms, election_ms + backoff_ms)
     };
     Config {
         cluster_name: "klamm".to_owned(),
@@ -393,7 +405,7 @@ fn config(alone: bool, election_timeout: Duration, entries_kept: u64) -> Config 
         quorum_loss_probe_interval: (!alone).then_some(election_max * 3),
         snapshot_policy: SnapshotPolicy::Never,
         // Others may still have to catch up from the log.
-        max_in_snapshot_log_to_keep: if alone { 0 } else { entries_kept },
+        max_in_snapshot_log_to_keep: if alone { 0 } else { options.entries_kept },
         enable_pre_vote: Some(true),
         // Safe where all that is durable here is committed, as the log store says it is.
         enable_leader_restore: Some(alone),

@@ -1,7 +1,7 @@
 //! The way to other controllers: openraft's calls, put into bytes and handed to a transport.
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -17,13 +17,14 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
+use tokio::sync::oneshot;
 
 use super::addresses::Addresses;
 use super::codec::SnapshotNote;
 use super::rpc::{Address, Answer, Call, PieceTaken, Taken, decode_answer, encode_call};
 use super::snapshots::{RaftSnapshot, SnapshotFile};
 use super::types::{NodeId, TypeConfig, Vote, Voter, VoterEndpoint};
-use crate::runtime::spawn_blocking;
+use crate::runtime::{spawn, spawn_blocking};
 
 /// Carries calls to other controllers. What it carries is opaque to it; the other side hands it to
 /// [`Controller::serve_quorum`](crate::Controller::serve_quorum).
@@ -66,13 +67,29 @@ pub(super) struct Network {
     pub(super) addresses: Addresses,
     /// How much of a snapshot goes in one call.
     pub(super) snapshot_piece_bytes: usize,
+    /// How long the answer to an append is waited for.
+    pub(super) request_timeout: Duration,
 }
 
 /// The way to one.
 pub(super) struct Peer {
+    way: Way,
+    heartbeat: Option<Heartbeat>,
+}
+
+#[derive(Clone)]
+struct Way {
     network: Network,
     node: NodeId,
     voter: Voter,
+}
+
+/// The last heartbeat, if it was given up before it was answered. openraft waits for one no longer
+/// than until the next one is due; but an answer that comes later still says that this leader is
+/// followed, and on a machine that is overloaded all come late. So it counts for the next one.
+struct Heartbeat {
+    vote: Vote,
+    answer: oneshot::Receiver<io::Result<AppendEntriesResponse<TypeConfig>>>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -80,9 +97,12 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: NodeId, node: &Voter) -> Peer {
         Peer {
-            network: self.clone(),
-            node: target,
-            voter: node.clone(),
+            way: Way {
+                network: self.clone(),
+                node: target,
+                voter: node.clone(),
+            },
+            heartbeat: None,
         }
     }
 }
@@ -91,7 +111,7 @@ fn unreachable(error: &io::Error) -> Unreachable<TypeConfig> {
     Unreachable::new(&AnyError::new(error))
 }
 
-impl Peer {
+impl Way {
     async fn call<A: Answer>(&self, call: &Call, limit: Duration) -> io::Result<A> {
         // It may have moved since this way to it was made.
         let moved = self.network.addresses.get(self.node);
@@ -153,6 +173,44 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// Sends a heartbeat, and takes the answer to it or the late one to that before it.
+    async fn beat(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        limit: Duration,
+    ) -> io::Result<AppendEntriesResponse<TypeConfig>> {
+        let (way, vote) = (self.way.clone(), rpc.vote);
+        let (done, answer) = oneshot::channel();
+        spawn(async move {
+            // Nobody may care.
+            let _ = done.send(way.call(&Call::Append(rpc), limit).await);
+        });
+        let before = self.heartbeat.replace(Heartbeat { vote, answer });
+        let Some(Heartbeat { answer, .. }) = &mut self.heartbeat else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let late = async {
+            let followed = match before {
+                Some(before) if before.vote == vote => before.answer.await,
+                _ => return pending().await,
+            };
+            match followed {
+                Ok(Ok(AppendEntriesResponse::Success)) => AppendEntriesResponse::Success,
+                _ => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answered = answer => {
+                self.heartbeat = None;
+                answered.map_err(io::Error::other)?
+            }
+            followed = late => Ok(followed),
+        }
+    }
+}
+
 /// A piece of a file, and whether it is the last one.
 fn read_piece(
     fs: &dyn Fs,
@@ -176,7 +234,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call_unary(Call::Append(rpc), &option).await
+        // What openraft allows is how often heartbeats are sent.
+        let limit = option.hard_ttl().max(self.way.network.request_timeout);
+        let answered = if rpc.entries.is_empty() {
+            self.beat(rpc, limit).await
+        } else {
+            self.way.call(&Call::Append(rpc), limit).await
+        };
+        answered.map_err(|error| unreachable(&error).into())
     }
 
     async fn vote(
@@ -184,7 +249,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call_unary(Call::Vote(rpc), &option).await
+        self.way.call_unary(Call::Vote(rpc), &option).await
     }
 
     async fn pre_vote(
@@ -192,7 +257,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.call_unary(Call::PreVote(rpc), &option).await
+        self.way.call_unary(Call::PreVote(rpc), &option).await
     }
 
     async fn transfer_leader(
@@ -200,7 +265,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         req: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let Taken(_) = self.call_unary(Call::Transfer(req), &option).await?;
+        let Taken(_) = self.way.call_unary(Call::Transfer(req), &option).await?;
         // A node that does not take over is one more candidate once the leader has gone.
         Ok(Ok(()))
     }
@@ -218,7 +283,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             end_offset: snapshot.snapshot.id.end_offset,
             epoch: snapshot.snapshot.id.epoch,
         };
-        let sent = self.send_snapshot(vote, note, snapshot.snapshot.path, option.hard_ttl());
+        let sent = self
+            .way
+            .send_snapshot(vote, note, snapshot.snapshot.path, option.hard_ttl());
         tokio::select! {
             answer = sent => {
                 answer.map_err(|error| StreamingError::Unreachable(unreachable(&error)))

@@ -98,6 +98,16 @@ impl RaftNode {
         (!isolated).then_some(leader.0)
     }
 
+    /// Why the node has stopped, if it has.
+    pub(crate) fn why_stopped(&self) -> String {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        match &metrics.running_state {
+            Ok(()) => String::new(),
+            Err(fatal) => fatal.to_string(),
+        }
+    }
+
     /// Returns when this node no longer leads.
     pub(crate) async fn until_led_by_another(&self) {
         let mut metrics = self.raft.server_metrics();

@@ -107,8 +107,21 @@ pub(crate) enum VoterError {
     NotFound { key: VoterKey, voters: String },
     #[error("Aborted add voter operation for {key} since it is lagging behind")]
     Lagging { key: VoterKey },
+    #[error(
+        "Invalid upgrade of kraft.version to KRAFT_VERSION_1 because not all of the voters support it"
+    )]
+    NotAllSupport,
     #[error("the change was not committed: {0}")]
     Refused(String),
+}
+
+impl VoterError {
+    pub(super) fn not_found(id: NodeId, voter: &Voter, voters: &BTreeMap<NodeId, Voter>) -> Self {
+        VoterError::NotFound {
+            key: key_of(id, voter),
+            voters: Keys(voters).to_string(),
+        }
+    }
 }
 
 impl From<&VoterError> for ApiError {
@@ -121,6 +134,7 @@ impl From<&VoterError> for ApiError {
             VoterError::FixedVoters { .. } => ErrorCode::UnsupportedVersion,
             VoterError::Duplicate { .. } => ErrorCode::DuplicateVoter,
             VoterError::NotFound { .. } => ErrorCode::VoterNotFound,
+            VoterError::NotAllSupport => ErrorCode::InvalidUpdateVersion,
             VoterError::Refused(_) => ErrorCode::UnknownServerError,
         };
         ApiError::new(code, error.to_string())
@@ -155,7 +169,10 @@ impl RaftNode {
     }
 
     /// Waits until no other change is under way, but not for long.
-    async fn begin_change(&self, adding: bool) -> Result<MutexGuard<'_, ()>, VoterError> {
+    pub(super) async fn begin_change(
+        &self,
+        adding: bool,
+    ) -> Result<MutexGuard<'_, ()>, VoterError> {
         let begun = timeout(CHANGE_PATIENCE, self.changing.lock()).await;
         let changing = begun.map_err(|_| VoterError::Pending { adding })?;
         let settled =
@@ -229,12 +246,15 @@ impl RaftNode {
         Ok(())
     }
 
-    /// Notes where a voter listens now.
+    /// Notes where a voter listens now: in the log, or as long as this node leads where the voters
+    /// are not kept there.
     pub(crate) async fn update_voter(&self, id: i32, voter: Voter) -> Result<(), VoterError> {
         let _changing = self.begin_change(false).await?;
+        if self.has_configured_voters() {
+            return self.note_configured(NodeId(id), voter);
+        }
         let members = self.changeable("updating")?;
         let voters = voters_of(members.membership());
-        let key = key_of(NodeId(id), &voter);
         match voters.get(&NodeId(id)) {
             Some(known) if *known == voter => Ok(()),
             Some(known) if known.directory_id == voter.directory_id => {
@@ -243,10 +263,7 @@ impl RaftNode {
                 let nodes = BTreeMap::from([(NodeId(id), voter)]);
                 self.change(ChangeMembers::SetNodes(nodes)).await
             }
-            _ => {
-                let voters = Keys(&voters).to_string();
-                Err(VoterError::NotFound { key, voters })
-            }
+            _ => Err(VoterError::not_found(NodeId(id), &voter, &voters)),
         }
     }
 
@@ -340,7 +357,7 @@ impl RaftNode {
         Ok(members)
     }
 
-    fn members(&self) -> StoredMembership {
+    pub(super) fn members(&self) -> StoredMembership {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         StoredMembership::clone(&metrics.membership_config)
@@ -375,7 +392,10 @@ impl RaftNode {
         written.await.map(drop).map_err(refusal)
     }
 
-    async fn change(&self, change: ChangeMembers<NodeId, Voter>) -> Result<(), VoterError> {
+    pub(super) async fn change(
+        &self,
+        change: ChangeMembers<NodeId, Voter>,
+    ) -> Result<(), VoterError> {
         let changed = self.raft.change_membership(change, true).await;
         changed.map(drop).map_err(refusal)
     }

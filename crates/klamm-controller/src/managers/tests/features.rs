@@ -108,11 +108,27 @@ fn refuses_levels_as_kafka_does() {
 }
 
 #[test]
-fn kraft_version_is_what_the_quorum_began_with() {
-    let mut cluster = Cluster::with_brokers(1);
-    assert_eq!(update(&mut cluster, "kraft.version", 0, UPGRADE), Ok(()));
-    let message = update(&mut cluster, "kraft.version", 1, UPGRADE).unwrap_err();
-    assert!(message.ends_with("cannot be upgraded."), "{message}");
+fn kraft_version_is_left_to_the_quorum() {
+    let cluster = Cluster::with_brokers(1);
+    let asked = |level| {
+        let update = FeatureUpdateKey {
+            feature: "kraft.version".into(),
+            max_version_level: level,
+            upgrade_type: UPGRADE,
+            ..Default::default()
+        };
+        let request = UpdateFeaturesRequest {
+            feature_updates: vec![update],
+            ..Default::default()
+        };
+        let outcome = features::update_features(&cluster.context(), &request, 1);
+        assert!(outcome.records.is_empty());
+        let asks = features::asks_for_voters_in_log(&request);
+        (outcome.reply.error_code, asks)
+    };
+    assert_eq!(asked(0), (0, false));
+    assert_eq!(asked(1), (0, true));
+    assert_eq!(asked(2).0, ErrorCode::InvalidUpdateVersion.code());
 }
 
 #[test]
