@@ -162,6 +162,7 @@ impl Node {
                 from: self.id,
             })),
             election_timeout: world.plan.election,
+            request_timeout: world.plan.election,
             entries_kept: world.plan.entries_kept,
             session_timeout: world.plan.session,
             leader_balance_interval: Some(Duration::from_secs(7)),
