@@ -456,6 +456,7 @@ async fn configured_voters_move_into_the_log_once_all_have_told_their_directory(
     assert_eq!(leader.image().features().level("kraft.version"), 1);
     let other = 1 + id % 3;
     let remove = RemoveRaftVoterRequest {
+        cluster_id: Some(CLUSTER.into()),
         voter_id: other,
         voter_directory_id: directory(other),
         ..RemoveRaftVoterRequest::default()

@@ -89,6 +89,10 @@ impl RaftNode {
     }
 
     fn leader_of(&self, metrics: &Metrics) -> Option<i32> {
+        if metrics.state == ServerState::Shutdown {
+            // What it knew last is of no use to anybody.
+            return None;
+        }
         let leader = metrics.current_leader?;
         let isolated = !self.alone
             && leader == self.node
