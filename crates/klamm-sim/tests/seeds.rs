@@ -12,6 +12,7 @@ fn seeds(scenario: &Scenario) -> u64 {
         "cluster" => 8,
         "groups" | "txn" | "share" => 70,
         "quorum" => 6,
+        "whole" => 4,
         _ => 100,
     }
 }
@@ -22,7 +23,7 @@ fn the_same_seed_gives_the_same_trace() {
         let mut hashes = Vec::new();
         // A cluster's runs are long; the next test repeats another one.
         let repeated = match scenario.name {
-            "quorum" => 2,
+            "quorum" | "whole" => 2,
             "cluster" => 3,
             _ => 8,
         };

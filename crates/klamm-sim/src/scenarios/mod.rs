@@ -122,6 +122,7 @@ pub const SCENARIOS: &[Scenario] = &[
     group::SCENARIO,
     controller::SCENARIO,
     cluster::SCENARIO,
+    cluster::WHOLE,
     coordinators::GROUPS,
     coordinators::TRANSACTIONS,
     coordinators::SHARES,

@@ -15,8 +15,9 @@ use klamm_replication::partition::{IsrProposal, PartitionMetadata};
 use tokio::sync::Notify;
 
 use super::Flaw;
+use super::asking;
 use super::node::Broker;
-use super::world::{CONTROLLER, World};
+use super::world::World;
 
 type Proposed = BTreeMap<TopicPartition, (Uuid, IsrProposal)>;
 
@@ -40,6 +41,16 @@ impl Proposals {
     fn take(&self) -> Proposed {
         std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// What was not answered is asked again, unless there is something newer.
+    fn put_back(&self, proposed: Proposed) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for (partition, proposal) in proposed {
+            waiting.entry(partition).or_insert(proposal);
+        }
+        drop(waiting);
+        self.some.notify_one();
+    }
 }
 
 /// Takes proposals to the controller, until the broker dies.
@@ -60,11 +71,16 @@ pub(super) async fn proposals(world: World, broker: Broker) {
                 broker.id
             ));
         }
-        let answered = ask(&world, &broker, &proposed).await;
-        let failed = answered.is_err();
-        answer(&world, &broker, &proposed, answered);
-        if failed {
-            world.sleep_ms(100 + broker.rng.below(100)).await;
+        match ask(&world, &broker, &proposed).await {
+            Ok(answered) => answer(&world, &broker, &proposed, &answered),
+            Err(error) => {
+                let id = broker.id;
+                world.note(format_args!(
+                    "the proposals of {id} are not answered: {error:?}"
+                ));
+                world.sleep_ms(50 + broker.rng.below(100)).await;
+                broker.proposals.put_back(proposed);
+            }
         }
     }
 }
@@ -74,18 +90,8 @@ async fn ask(
     broker: &Broker,
     proposed: &Proposed,
 ) -> Result<AlterPartitionResponse, ErrorCode> {
-    let request = request(broker, proposed);
-    let there = world.clone();
-    let serve = move || {
-        let (there, request) = (there.clone(), request.clone());
-        async move { there.control(|controller| controller.alter_partition(&request)) }
-    };
-    let way = (broker.id, CONTROLLER);
     let timeout = world.plan.timing.request;
-    match world.net.call(way, "alter", timeout, serve).await {
-        Ok(reply) => reply.map_err(|error| error.code),
-        Err(_) => Err(ErrorCode::NetworkException),
-    }
+    asking::ask(world, broker, request(broker, proposed), timeout).await
 }
 
 fn request(broker: &Broker, proposed: &Proposed) -> AlterPartitionRequest {
@@ -119,25 +125,16 @@ fn request(broker: &Broker, proposed: &Proposed) -> AlterPartitionRequest {
     }
 }
 
-fn answer(
-    world: &World,
-    broker: &Broker,
-    proposed: &Proposed,
-    answered: Result<AlterPartitionResponse, ErrorCode>,
-) {
+fn answer(world: &World, broker: &Broker, proposed: &Proposed, answered: &AlterPartitionResponse) {
     for (partition, (topic_id, proposal)) in proposed {
-        let of_partition = answered.as_ref().map_err(|error| *error).and_then(|all| {
-            let mut topics = all
-                .topics
-                .iter()
-                .filter(|topic| topic.topic_id == *topic_id);
-            let found = topics.find_map(|topic| {
-                let mut partitions = topic.partitions.iter();
-                partitions.find(|data| data.partition_index == partition.partition)
-            });
-            found.ok_or(ErrorCode::UnknownServerError)
-        });
-        let result = of_partition.and_then(committed);
+        let topics = answered.topics.iter();
+        let mut partitions = topics
+            .filter(|topic| topic.topic_id == *topic_id)
+            .flat_map(|topic| &topic.partitions);
+        let found = partitions.find(|data| data.partition_index == partition.partition);
+        let result = found
+            .ok_or(ErrorCode::UnknownServerError)
+            .and_then(committed);
         world.note(format_args!(
             "{} hears of {partition}: {result:?}",
             broker.id

@@ -8,21 +8,20 @@ use klamm_config::BrokerConfig;
 use klamm_controller::KafkaConfigs;
 use klamm_controller::managers::{
     ApiError, Context, Outcome, Sessions, Settings, brokers, elections as elections_of, features,
-    isr, topics,
+    isr,
 };
 use klamm_env::Clock as _;
 use klamm_metadata::{MetadataDelta, MetadataImage, Provenance};
-use klamm_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use klamm_protocol::messages::{
     AlterPartitionRequest, AlterPartitionResponse, BrokerHeartbeatRequest, BrokerHeartbeatResponse,
-    BrokerRegistrationRequest, BrokerRegistrationResponse, CreateTopicsRequest,
+    BrokerRegistrationRequest, BrokerRegistrationResponse,
 };
 use klamm_protocol::metadata::{MetadataRecord, PartitionChangeRecord, PartitionRecord};
 
 use super::super::controller::{elections, ids, partitions};
 use super::super::{Run, Violation};
 use super::Flaw;
-use super::plan::{Plan, Topic};
+use super::plan::Plan;
 use crate::{SimClock, SimRng, Trace};
 
 /// The cluster's id.
@@ -272,32 +271,13 @@ impl Controller {
         self.commit(records, &[]);
     }
 
-    pub(super) fn create(&mut self, topic: &Topic) {
-        let config = |name: &str, value: String| CreatableTopicConfig {
-            name: name.into(),
-            value: Some(value.as_str().into()),
-            ..CreatableTopicConfig::default()
-        };
-        let request = CreateTopicsRequest {
-            topics: vec![CreatableTopic {
-                name: topic.name.into(),
-                num_partitions: topic.partitions,
-                replication_factor: topic.replicas,
-                configs: vec![
-                    config("min.insync.replicas", topic.min_isr.to_string()),
-                    config("unclean.leader.election.enable", topic.unclean.to_string()),
-                ],
-                ..CreatableTopic::default()
-            }],
-            ..CreateTopicsRequest::default()
-        };
-        self.administer(|context| topics::create_topics(context, &request, &|_| true));
-    }
-
-    /// Does what an administrator asks for, and forgets the reply.
-    pub(super) fn administer<T>(&mut self, decide: impl FnOnce(&Context<'_>) -> Outcome<T>) {
+    /// Does what an administrator asks for.
+    pub(super) fn administer<T>(
+        &mut self,
+        decide: impl FnOnce(&Context<'_>) -> Result<Outcome<T>, ApiError>,
+    ) -> Result<T, ApiError> {
         let outcome = self.decide(|context, _| decide(context));
-        self.commit(outcome.records, &[]);
+        self.settle(outcome, &[])
     }
 }
 

@@ -5,22 +5,35 @@ use std::time::Duration;
 use klamm_env::Rng as _;
 
 use super::super::{Run, Violation};
+use super::controller::Controller;
+use super::groups::Group;
 use super::nemesis::Nemesis;
+use super::plan::Size;
 use super::producer::Kind;
 use super::view::View;
 use super::world::{CONTROLLER, World};
-use super::{Flaw, acknowledged, agreement, consumer, healing, idempotence, producer};
+use super::{
+    Flaw, acknowledged, agreement, asking, consumer, healing, idempotence, producer, whole,
+};
 use crate::Stalled;
 
 /// Longer than any run takes.
 const LIMIT: Duration = Duration::from_secs(3_600);
 
 /// Lets a seed decide what happens.
-pub(super) fn drive(run: &Run, flaw: Flaw) -> Result<(), Violation> {
-    let world = World::new(run, flaw)?;
+pub(super) fn drive(run: &Run, flaw: Flaw, size: Size) -> Result<(), Violation> {
+    let world = World::new(run, flaw, size)?;
     let played = world.executor.block_on(LIMIT, play(world.clone()));
-    // Tasks and the world own each other.
+    // Tasks, controllers and the world own each other.
     world.executor.shut_down();
+    for node in world.nodes.values() {
+        node.die(&world, false);
+    }
+    if let Some(quorum) = world.quorum() {
+        for controller in quorum.nodes.values() {
+            controller.die(quorum, false);
+        }
+    }
     played.unwrap_or_else(|stalled: Stalled| {
         Err(Violation::new(
             "healing",
@@ -61,45 +74,72 @@ async fn play(world: World) -> Result<(), Violation> {
     }
     let history = world.history();
     world.note(format_args!(
-        "{} records were sent, {} acknowledged",
+        "{} records were sent, {} acknowledged, offsets of {} groups",
         history.sent,
         history
             .acknowledged
             .values()
             .map(|of| of.len())
-            .sum::<usize>()
+            .sum::<usize>(),
+        history.commits.groups()
     ));
     Ok(())
 }
 
-async fn start(world: &World) -> Result<(), Violation> {
+/// Starts controllers and brokers, and makes the topics.
+async fn start_nodes(world: &World) -> Result<(), Violation> {
+    match world.quorum() {
+        Some(quorum) if !world.plan.combined => {
+            for controller in quorum.nodes.values() {
+                controller.start(quorum);
+            }
+        }
+        Some(_) => {}
+        None => start_plain_controller(world),
+    }
+    for node in world.nodes.values() {
+        node.start(world)?;
+    }
+    for _ in 0..300 {
+        world.sleep_ms(100).await;
+        if world.truth().cluster().alive_brokers().count() == world.plan.brokers.len() {
+            break;
+        }
+    }
+    for topic in world.plan.topics.iter().chain(&world.plan.offsets) {
+        asking::administer(world, topic.request()).await;
+        while world.truth().topic(topic.name).is_none() {
+            world.sleep_ms(100).await;
+            asking::administer(world, topic.request()).await;
+        }
+    }
+    Ok(())
+}
+
+fn start_plain_controller(world: &World) {
     let controller = world.executor.new_process();
     world.net.listen(CONTROLLER, controller);
     let expiring = world.clone();
     world.executor.spawn_in(controller, "sessions", async move {
         for round in 0_u64.. {
             expiring.sleep_ms(100).await;
-            expiring.control(|controller| controller.expire());
+            expiring.control(Controller::expire);
             if round.is_multiple_of(20) {
-                expiring.control(|controller| controller.elect_leaderless());
+                expiring.control(Controller::elect_leaderless);
             }
         }
     });
-    for node in world.nodes.values() {
-        node.start(world)?;
-    }
-    let all_here = |world: &World| {
-        let image = world.truth();
-        image.cluster().alive_brokers().count() == world.plan.brokers.len()
-    };
-    for _ in 0..100 {
-        world.sleep_ms(100).await;
-        if all_here(world) {
-            break;
+}
+
+async fn start(world: &World) -> Result<(), Violation> {
+    start_nodes(world).await?;
+    if world.quorum().is_some() {
+        let administrating = whole::administrate(world.clone());
+        world.executor.spawn("administrator", administrating);
+        for id in 0..3 {
+            let committing = Group::new(world, id).run();
+            world.executor.spawn(format!("group {id}"), committing);
         }
-    }
-    for topic in &world.plan.topics {
-        world.control(|controller| controller.create(topic));
     }
     let partitions = world.partitions();
     let (unclean, clean): (Vec<_>, Vec<_>) = partitions
@@ -132,6 +172,10 @@ async fn start(world: &World) -> Result<(), Violation> {
 fn inspect(world: &World) -> Result<View, Violation> {
     if let Some(violation) = world.history().violation.take() {
         return Err(violation);
+    }
+    // A mistake in the controllers is to be seen at what brokers do.
+    if !matches!(world.flaw, Flaw::Controllers(_)) {
+        whole::inspect(world)?;
     }
     let view = View::take(world)?;
     let image = world.truth();

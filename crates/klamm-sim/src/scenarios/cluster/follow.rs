@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::super::Violation;
 use super::Flaw;
 use super::controller::{News, Update};
+use super::groups;
 use super::node::{self, Broker, log_config};
 use super::serve;
 use super::world::{CONTROLLER, World};
@@ -38,7 +39,7 @@ struct Followed {
     leaders: BTreeMap<(Uuid, i32), i32>,
 }
 
-/// Asks for news and applies them, until the broker dies.
+/// Asks the controller that never fails for news and applies them, until the broker dies.
 pub(super) async fn metadata(world: World, broker: Broker) {
     loop {
         let offset = broker.image().offset();
@@ -56,7 +57,9 @@ pub(super) async fn metadata(world: World, broker: Broker) {
                     () = newer => {}
                     () = late => {}
                 }
-                there.control(|controller| controller.news_after(offset))
+                there
+                    .control(|controller| controller.news_after(offset))
+                    .flatten()
             }
         };
         let way = (broker.id, CONTROLLER);
@@ -119,7 +122,12 @@ fn replay(
     (delta, image)
 }
 
-fn apply(world: &World, broker: &Broker, delta: &MetadataDelta, image: &Arc<MetadataImage>) {
+pub(super) fn apply(
+    world: &World,
+    broker: &Broker,
+    delta: &MetadataDelta,
+    image: &Arc<MetadataImage>,
+) {
     let settings = |topic: &str| {
         let configs = image.config(&ConfigResource::topic(topic));
         let min_isr = configs.get("min.insync.replicas");
@@ -130,6 +138,9 @@ fn apply(world: &World, broker: &Broker, delta: &MetadataDelta, image: &Arc<Meta
         }
     };
     let changes = broker.replicas.apply_metadata(delta, image, &settings);
+    if let Some(groups) = &broker.groups {
+        groups::follow(groups, &changes);
+    }
     broker.set_image(Arc::clone(image));
     world.note(format_args!("{} is at {}", broker.id, image.offset()));
     if let Some((partition, error)) = changes.failed.first() {

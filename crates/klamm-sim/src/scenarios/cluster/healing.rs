@@ -1,11 +1,12 @@
 //! **It heals.** Once nothing goes wrong any more, within a minute all brokers are back, every
 //! partition has a leader and all its replicas in sync, with the same logs; producers are
-//! acknowledged and consumers at the end.
+//! acknowledged and consumers at the end; and controllers, if they fail, agree and were heard by all.
 //!
 //! Source: what operators expect of a cluster. Known false positives: none; the minute is many
 //! times the timeouts of the plan.
 
 use super::view::View;
+use super::whole;
 use super::world::World;
 
 /// What is missing; nothing once all is well.
@@ -45,6 +46,9 @@ pub(super) fn missing(world: &World, view: &View) -> Option<String> {
                 ));
             }
         }
+    }
+    if let Some(missing) = whole::missing(world) {
+        return Some(missing);
     }
     let unfinished = world.history().unfinished.clone();
     if !unfinished.is_empty() {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use klamm_records::TopicPartition;
 
 use super::super::Violation;
+use super::offsets::Commits;
 use super::{leaders, reads};
 
 /// Names a record: its producer and its number there.
@@ -37,6 +38,8 @@ pub struct History {
     pub positions: BTreeMap<(i64, TopicPartition), i64>,
     /// Producers whose last record has yet to be acknowledged.
     pub unfinished: BTreeSet<i64>,
+    /// What groups committed.
+    pub commits: Commits,
     /// Records sent so far.
     pub sent: u64,
 }

@@ -9,14 +9,25 @@
 //!                                      controller: managers over the image, one log of updates
 //! ```
 //!
+//! That is the scenario `cluster`, whose controller never fails. In the scenario `whole` there are
+//! controllers as in production in its place, those of the scenario [`quorum`]:
+//!
+//! ```text
+//!  broker: registration, heartbeats, AlterPartition  --network or in process-->  the controller
+//!            ^                                                                   that leads, Raft
+//!            +--- image: of the controller beside it, or by Fetch and FetchSnapshot ----+
+//! ```
+//!
 //! - [`world`]: all of it, and what is known to whom; [`plan`]: what the seed makes of it.
-//! - [`controller`]: decides, and tells brokers what has been decided.
+//! - [`controller`]: the one that never fails decides, and tells brokers what has been decided.
+//! - [`whole`]: controllers that fail; [`source`]: where brokers have their metadata from then.
+//! - [`asking`]: what is asked of the controller that decides, and how it is found.
 //! - [`node`]: a broker's life; [`serve`]: what it answers; [`follow`]: how it follows leaders and
 //!   the metadata; [`alter`]: how it tells the controller of replicas in sync.
-//! - [`producer`], [`consumer`]: clients; [`history`]: what they were told.
+//! - [`producer`], [`consumer`], [`groups`]: clients; [`history`]: what they were told.
 //! - [`nemesis`]: what goes wrong; [`driver`]: from the beginning to the end.
 //! - the properties: [`acknowledged`], [`agreement`], [`leaders`], [`reads`], [`idempotence`],
-//!   [`healing`]; of the controller those of its own scenario.
+//!   [`offsets`], [`healing`]; of the controller those of its own scenario.
 
 pub mod acknowledged;
 pub mod agreement;
@@ -24,25 +35,32 @@ pub mod healing;
 pub mod history;
 pub mod idempotence;
 pub mod leaders;
+pub mod offsets;
 pub mod reads;
 
 mod alter;
+mod asking;
 mod consumer;
 mod controller;
 mod driver;
 mod follow;
+mod groups;
 mod nemesis;
 mod node;
 mod plan;
 mod producer;
 mod serve;
+mod source;
 mod view;
+mod whole;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
-use super::{Run, Scenario, Violation};
+use self::plan::Size;
+pub use self::whole::SCENARIO as WHOLE;
+use super::{Run, Scenario, Violation, quorum};
 
 /// The scenario.
 pub const SCENARIO: Scenario = Scenario {
@@ -83,8 +101,24 @@ pub enum Flaw {
     SequencesForgotten,
     /// Consumers are served what is not committed.
     DirtyReads,
+    /// A controller answers that in-sync replicas are changed before Raft has committed it.
+    AnswersEarly,
+    /// A broker goes on following the controller that it followed first.
+    FaithfulObservers,
+    /// One of the controllers'.
+    Controllers(quorum::Flaw),
+}
+
+impl Flaw {
+    /// What the controllers make of it.
+    fn of_quorum(self) -> quorum::Flaw {
+        match self {
+            Flaw::Controllers(flaw) => flaw,
+            _ => quorum::Flaw::None,
+        }
+    }
 }
 
 fn run(run: &Run) -> Result<(), Violation> {
-    driver::drive(run, Flaw::None)
+    driver::drive(run, Flaw::None, Size::Brokers)
 }

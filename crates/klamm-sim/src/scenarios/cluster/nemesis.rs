@@ -5,7 +5,8 @@
 //! stand still for longer than their session; brokers that leave in order; clocks that are off;
 //! elections, reassignments and changes of `min.insync.replicas`.
 
-use klamm_controller::managers::{Outcome, configs, elections, reassignments};
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use klamm_env::Rng as _;
 use klamm_metadata::ResourceType;
 use klamm_protocol::messages::alter_partition_reassignments_request::{
@@ -19,9 +20,11 @@ use klamm_protocol::messages::{
 };
 
 use super::super::Violation;
+use super::asking::{self, Decision};
 use super::node::Node;
 use super::plan::Deaths;
-use super::world::{CONTROLLER, World};
+use super::whole;
+use super::world::World;
 use crate::{Address, Errno, NetFaults, SimRng};
 
 /// Clients, as addresses.
@@ -30,6 +33,10 @@ const CLIENTS: [std::ops::Range<Address>; 2] = [100..110, 200..203];
 pub(super) struct Nemesis {
     world: World,
     rng: SimRng,
+    /// What goes wrong with controllers, if they fail.
+    controllers: Option<whole::Nemesis>,
+    /// Until when no cut is mended, in milliseconds.
+    cut_until: AtomicI64,
 }
 
 impl Nemesis {
@@ -37,11 +44,19 @@ impl Nemesis {
         Nemesis {
             rng: world.rng.fork("nemesis"),
             world: world.clone(),
+            controllers: whole::Nemesis::new(world),
+            cut_until: AtomicI64::new(0),
         }
     }
 
     /// One thing goes wrong, or gets better.
     pub(super) fn strike(&self) -> Result<(), Violation> {
+        let strikes = self.controllers.as_ref().and_then(|it| it.strike());
+        if let Some(ms) = strikes {
+            let until = self.world.now_ms() + ms as i64;
+            self.cut_until.fetch_max(until, Ordering::Relaxed);
+            return Ok(());
+        }
         let Some(node) = self.some_node() else {
             return Ok(());
         };
@@ -50,7 +65,7 @@ impl Nemesis {
             14..30 => self.start_somebody()?,
             30..36 => self.leave(node),
             36..48 => self.part(node),
-            48..62 => self.world.net.mend(),
+            48..62 => self.mend(),
             62..70 => self.hold(node, 100 + self.rng.below(300)),
             70..74 => self.hold(node, 2_000 + self.rng.below(6_000)),
             74..80 => self.reassign(),
@@ -65,9 +80,18 @@ impl Nemesis {
         Ok(())
     }
 
+    fn mend(&self) {
+        if self.world.now_ms() >= self.cut_until.load(Ordering::Relaxed) {
+            self.world.net.mend();
+        }
+    }
+
     /// Nothing goes wrong from now on.
     pub(super) fn relent(&self) -> Result<(), Violation> {
         self.world.note("peace");
+        if let Some(controllers) = &self.controllers {
+            controllers.relent();
+        }
         self.world.net.mend();
         self.world.net.set_faults(NetFaults::default());
         for node in self.world.nodes.values() {
@@ -142,9 +166,10 @@ impl Nemesis {
     fn part(&self, node: &Node) {
         let others = self.world.plan.brokers.iter().copied();
         let everybody = others.clone().chain(CLIENTS.into_iter().flatten());
+        let controllers = self.world.controllers();
         let from: Vec<Address> = match self.rng.index(4) {
-            0 => everybody.chain([CONTROLLER]).collect(),
-            1 => vec![CONTROLLER],
+            0 => everybody.chain(controllers.iter().copied()).collect(),
+            1 => controllers.to_vec(),
             2 => others.collect(),
             _ => self
                 .rng
@@ -170,8 +195,8 @@ impl Nemesis {
 
     /// The way to another broker, or to the controller, is cut and mended again and again.
     fn flap(&self, node: &Node) {
-        let brokers = self.world.plan.brokers.iter().copied();
-        let others: Vec<Address> = brokers.chain([CONTROLLER]).collect();
+        let brokers = self.world.plan.brokers.iter();
+        let others: Vec<Address> = brokers.chain(self.world.controllers()).copied().collect();
         let Some(&other) = self.rng.pick(&others) else {
             return;
         };
@@ -224,6 +249,8 @@ impl Nemesis {
         let nemesis = Nemesis {
             world: self.world.clone(),
             rng: self.rng.fork("roll"),
+            controllers: None,
+            cut_until: AtomicI64::new(0),
         };
         self.world.executor.spawn("nemesis", async move {
             let world = &nemesis.world;
@@ -287,11 +314,7 @@ impl Nemesis {
             }],
             ..AlterPartitionReassignmentsRequest::default()
         };
-        self.world.control(|controller| {
-            controller.administer(|context| {
-                reassignments::alter_partition_reassignments(context, &request)
-            });
-        });
+        self.ask(request);
     }
 
     fn elect(&self) {
@@ -299,12 +322,7 @@ impl Nemesis {
             topic_partitions: None,
             ..ElectLeadersRequest::default()
         };
-        self.world.control(|controller| {
-            controller.administer(|context| {
-                let elected = elections::elect_leaders(context, &request);
-                elected.unwrap_or_else(|_| Outcome::reply(Default::default()))
-            });
-        });
+        self.ask(request);
     }
 
     fn configure(&self) {
@@ -325,8 +343,14 @@ impl Nemesis {
             }],
             ..IncrementalAlterConfigsRequest::default()
         };
-        self.world.control(|controller| {
-            controller.administer(|context| configs::incremental_alter_configs(context, &request));
+        self.ask(request);
+    }
+
+    /// Has an administrator ask for something, who forgets the reply.
+    fn ask<R: Decision>(&self, request: R) {
+        let world = self.world.clone();
+        self.world.executor.spawn("administrator", async move {
+            asking::administer(&world, request).await;
         });
     }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use klamm_controller::managers::features::SUPPORTED;
-use klamm_env::{Env, Fs, Rng as _};
+use klamm_coordinator::GroupCoordinator;
+use klamm_env::{Clock as _, Env, Fs, Rng as _};
 use klamm_log::{LogConfig, LogManager, LogManagerConfig};
 use klamm_metadata::MetadataImage;
 use klamm_protocol::messages::broker_registration_request::{Feature, Listener};
@@ -18,10 +19,14 @@ use super::super::lying::{Lies, LyingFs};
 use super::super::{Run, Violation};
 use super::Flaw;
 use super::alter::{self, Proposals};
+use super::asking;
 use super::controller::CLUSTER_ID;
 use super::follow::{self, Fetchers};
+use super::groups;
 use super::plan::Plan;
-use super::world::{CONTROLLER, World};
+use super::source::{self, Source};
+use super::whole;
+use super::world::World;
 use crate::clock::NodeClock;
 use crate::{Errno, Faults, Process, SimFs, SimRng};
 
@@ -63,6 +68,12 @@ pub(super) struct Inner {
     epoch: Arc<AtomicI64>,
     wants_shut_down: AtomicBool,
     image: Mutex<Arc<MetadataImage>>,
+    /// The group coordinator, in whole clusters.
+    pub(super) groups: Option<GroupCoordinator>,
+    /// Where it has its metadata from, if its controllers are as in production.
+    pub(super) source: OnceLock<Source>,
+    /// Its machine's disk, clock and randomness.
+    pub(super) env: Env,
 }
 
 impl std::ops::Deref for Broker {
@@ -138,17 +149,24 @@ impl Node {
             return Ok(());
         }
         world.note(format_args!("{} starts", self.id));
+        if let Some((quorum, controller)) = world.beside(self.id) {
+            controller.start(quorum);
+        }
         let env = Env {
             clock: Arc::new(self.clock.clone()),
             rng: Arc::new(self.rng.fork("process")),
             fs: Arc::clone(&self.disk),
         };
         let proposals = Arc::new(Proposals::default());
-        let replicas = self.open(&world.plan, env, Arc::clone(&proposals));
+        let replicas = self.open(&world.plan, env.clone(), Arc::clone(&proposals));
         let replicas = replicas.map_err(|error| Violation::new("recovery", error))?;
+        let process = world.executor.new_process();
+        let coordinator = || groups::coordinator(world, process, &replicas, &env);
+        let groups = world.quorum().map(|_| coordinator());
         let broker = Broker(Arc::new(Inner {
             id: self.id,
-            process: world.executor.new_process(),
+            process,
+            groups,
             replicas,
             proposals,
             fetchers: Fetchers::default(),
@@ -157,6 +175,8 @@ impl Node {
             epoch: Arc::new(AtomicI64::new(-1)),
             wants_shut_down: AtomicBool::new(false),
             image: Mutex::default(),
+            source: OnceLock::new(),
+            env,
         }));
         self.state().running = Some(broker.clone());
         let process = broker.process;
@@ -203,6 +223,9 @@ impl Node {
             world.executor.end(broker.process);
         }
         drop(running);
+        if let Some((quorum, controller)) = world.beside(self.id) {
+            controller.die(quorum, power_cut || self.is_disturbed());
+        }
         // Who has failed once may go on showing what it has lost, until the machine is restarted.
         let disturbed = std::mem::take(&mut self.state().disturbed);
         if power_cut || disturbed {
@@ -247,6 +270,10 @@ impl Node {
             world.note(format_args!("{} stands still", self.id));
             self.state().paused = true;
             world.executor.pause(broker.process);
+            let beside = world.beside(self.id).map(|(_, controller)| controller);
+            if let Some(process) = beside.and_then(|controller| controller.process()) {
+                world.executor.pause(process);
+            }
         }
     }
 
@@ -260,6 +287,10 @@ impl Node {
     fn resume(&self, world: &World, broker: &Broker) {
         self.state().paused = false;
         world.executor.resume(broker.process);
+        let beside = world.beside(self.id).map(|(_, controller)| controller);
+        if let Some(process) = beside.and_then(|controller| controller.process()) {
+            world.executor.resume(process);
+        }
     }
 
     fn left(&self, world: &World, broker: &Broker) {
@@ -306,10 +337,20 @@ pub(super) fn log_config(plan: &Plan) -> LogConfig {
 
 /// From registration on.
 async fn live(world: World, broker: Broker) {
-    register(&world, &broker).await;
     let both = || (world.clone(), broker.clone());
-    let (w, b) = both();
-    spawn(&world, &broker, "metadata", follow::metadata(w, b));
+    if world.quorum().is_some() {
+        if source::open(&world, &broker).await.is_none() {
+            return;
+        }
+        register(&world, &broker).await;
+        source::follow(&world, &broker).await;
+        let (w, b) = both();
+        spawn(&world, &broker, "producer ids", whole::producer_ids(w, b));
+    } else {
+        register(&world, &broker).await;
+        let (w, b) = both();
+        spawn(&world, &broker, "metadata", follow::metadata(w, b));
+    }
     let (w, b) = both();
     spawn(&world, &broker, "heartbeats", heartbeats(w, b));
     let (w, b) = both();
@@ -320,7 +361,7 @@ async fn live(world: World, broker: Broker) {
     spawn(&world, &broker, "timer", timer);
 }
 
-fn spawn(
+pub(super) fn spawn(
     world: &World,
     broker: &Broker,
     name: &str,
@@ -358,32 +399,34 @@ async fn register(world: &World, broker: &Broker) {
         previous_broker_epoch: node.previous_epoch(broker),
         ..BrokerRegistrationRequest::default()
     };
+    let timeout = world.plan.timing.request;
+    let asked = world.clock.monotonic();
     loop {
-        let (there, request) = (world.clone(), request.clone());
-        let serve = move || {
-            let (there, request) = (there.clone(), request.clone());
-            async move { there.control(|controller| controller.register(&request)) }
-        };
-        let way = (broker.id, CONTROLLER);
-        let timeout = world.plan.timing.request;
-        match world.net.call(way, "registration", timeout, serve).await {
-            Ok(Ok(reply)) => {
-                world.note(format_args!(
-                    "{} has epoch {}",
-                    broker.id, reply.broker_epoch
-                ));
-                node.state().last_epoch = reply.broker_epoch;
-                broker.epoch.store(reply.broker_epoch, Ordering::SeqCst);
+        match asking::ask(world, broker, request.clone(), timeout).await {
+            Ok(reply) => {
+                let epoch = reply.broker_epoch;
+                world.note(format_args!("{} has epoch {epoch}", broker.id));
+                if let Some(quorum) = world.quorum() {
+                    let mut known = quorum.known();
+                    let now = world.clock.monotonic();
+                    let checked = known.promises.epoch(epoch, asked, now);
+                    known.check(checked);
+                }
+                node.state().last_epoch = epoch;
+                broker.epoch.store(epoch, Ordering::SeqCst);
                 return;
             }
-            Ok(Err(error)) => world.note(format_args!("{} is not registered: {error}", broker.id)),
-            Err(error) => world.note(format_args!("{} cannot register: {error:?}", broker.id)),
+            Err(error) => world.note(format_args!("{} is not registered: {error:?}", broker.id)),
         }
         world.sleep_ms(200 + broker.rng.below(200)).await;
     }
 }
 
 async fn heartbeats(world: World, broker: Broker) {
+    let limit = match world.quorum() {
+        Some(_) => world.plan.timing.session,
+        None => world.plan.timing.heartbeat,
+    };
     loop {
         let request = BrokerHeartbeatRequest {
             broker_id: broker.id,
@@ -392,22 +435,15 @@ async fn heartbeats(world: World, broker: Broker) {
             want_shut_down: broker.wants_shut_down.load(Ordering::SeqCst),
             ..BrokerHeartbeatRequest::default()
         };
-        let there = world.clone();
-        let serve = move || {
-            let (there, request) = (there.clone(), request.clone());
-            async move { there.control(|controller| controller.heartbeat(&request)) }
-        };
-        let way = (broker.id, CONTROLLER);
-        let timeout = world.plan.timing.heartbeat;
-        match world.net.call(way, "heartbeat", timeout, serve).await {
-            Ok(Ok(reply)) if reply.should_shut_down => {
+        match asking::ask(&world, &broker, request, limit).await {
+            Ok(reply) if reply.should_shut_down => {
                 if let Some(node) = world.nodes.get(&broker.id) {
                     node.left(&world, &broker);
                 }
                 return;
             }
-            Ok(Err(error)) => world.note(format_args!("{} is refused: {error}", broker.id)),
-            Ok(Ok(_)) | Err(_) => {}
+            Ok(_) => {}
+            Err(error) => world.note(format_args!("{} is refused: {error:?}", broker.id)),
         }
         world.executor.sleep(world.plan.timing.heartbeat).await;
     }

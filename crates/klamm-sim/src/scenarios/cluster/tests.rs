@@ -1,7 +1,8 @@
 //! That the properties can fail: clusters with a mistake are found out, each by the properties that
 //! one would expect, within a few seeds.
 
-use super::super::Run;
+use super::super::{Run, guard, quorum};
+use super::plan::Size;
 use super::{Flaw, driver};
 
 /// Seeds that a mistake may take to be found.
@@ -11,7 +12,7 @@ const SEEDS: u64 = 40;
 fn is_found(flaw: Flaw, properties: &[&str]) {
     let mut others = Vec::new();
     for seed in 0..SEEDS {
-        match driver::drive(&Run::new(seed), flaw) {
+        match driver::drive(&Run::new(seed), flaw, Size::Brokers) {
             Err(violation) if properties.contains(&violation.property) => return,
             found => others.extend(found.err()),
         }
@@ -87,3 +88,40 @@ fn who_forgets_sequences_writes_twice() {
 fn who_reads_what_is_not_committed_is_found() {
     is_found(Flaw::DirtyReads, &["reads"]);
 }
+
+/// The same of whole clusters.
+fn is_found_in_whole(flaw: Flaw, properties: &[&str]) {
+    let mut others = Vec::new();
+    for seed in 0..SEEDS {
+        match guard(|| driver::drive(&Run::new(seed), flaw, Size::Whole)) {
+            Err(violation) if properties.contains(&violation.property) => return,
+            found => others.extend(found.err()),
+        }
+    }
+    panic!("{flaw:?} is found by none of {properties:?}, but {others:?}");
+}
+
+#[test]
+fn a_controller_that_answers_before_raft_has_committed_loses_records() {
+    is_found_in_whole(Flaw::AnswersEarly, &["acknowledged", "agreement", "reads"]);
+}
+
+#[test]
+fn who_never_looks_for_another_controller_is_lost() {
+    is_found_in_whole(Flaw::FaithfulObservers, &["healing"]);
+}
+
+#[test]
+fn a_controller_that_forgets_its_vote_is_found_by_what_brokers_do() {
+    let flaw = Flaw::Controllers(quorum::Flaw::VotesForgotten);
+    is_found_in_whole(flaw, BROKEN);
+}
+
+#[test]
+fn a_controller_that_takes_silence_for_consent_is_found_by_what_brokers_do() {
+    let flaw = Flaw::Controllers(quorum::Flaw::SilenceConsents);
+    is_found_in_whole(flaw, BROKEN);
+}
+
+/// What shows that Raft's rules are broken without a look at the controllers.
+const BROKEN: &[&str] = &["acknowledged", "agreement", "leaders", "reads", "healing"];

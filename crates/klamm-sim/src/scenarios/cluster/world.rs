@@ -10,12 +10,12 @@ use klamm_metadata::MetadataImage;
 use klamm_records::TopicPartition;
 use tokio::sync::watch;
 
-use super::super::{Run, Violation};
+use super::super::{Run, Violation, quorum};
 use super::Flaw;
 use super::controller::Controller;
 use super::history::History;
 use super::node::Node;
-use super::plan::Plan;
+use super::plan::{Plan, Size};
 use crate::{Address, Executor, Network, SimClock, SimRng, Trace};
 
 /// Address of the controller.
@@ -34,11 +34,19 @@ pub(super) struct Inner {
     pub(super) executor: Executor,
     pub(super) net: Network,
     pub(super) nodes: BTreeMap<i32, Node>,
-    /// Offset of the last record that the controller committed.
+    pub(super) control: Control,
+    /// Offset of the last record that the controller that never fails committed.
     pub(super) committed: watch::Sender<i64>,
-    controller: Mutex<Controller>,
     history: Mutex<History>,
     calm: AtomicBool,
+}
+
+/// Who decides.
+pub(super) enum Control {
+    /// One that never fails.
+    Plain(Box<Mutex<Controller>>),
+    /// Controllers as in production, which do.
+    Quorum(quorum::World),
 }
 
 impl std::ops::Deref for World {
@@ -50,9 +58,9 @@ impl std::ops::Deref for World {
 }
 
 impl World {
-    pub(super) fn new(run: &Run, flaw: Flaw) -> Result<World, Violation> {
+    pub(super) fn new(run: &Run, flaw: Flaw, size: Size) -> Result<World, Violation> {
         let rng = run.rng.fork("cluster");
-        let plan = Plan::new(&rng, flaw);
+        let plan = Plan::new(&rng, flaw, size);
         run.trace.note(format_args!("{plan:?}"));
         let executor = Executor::new(
             run.rng.fork("executor"),
@@ -60,7 +68,17 @@ impl World {
             run.trace.clone(),
         );
         let net = Network::new(executor.clone(), run.rng.fork("network"), run.trace.clone());
-        let controller = Controller::new(run, &plan, flaw)?;
+        let control = match &plan.quorum {
+            None => {
+                let controller = Controller::new(run, &plan, flaw)?;
+                Control::Plain(Box::new(Mutex::new(controller)))
+            }
+            Some(of) => {
+                let decided = (run.rng.fork("quorum"), of.clone(), flaw.of_quorum());
+                let quorum = quorum::World::within(run, decided, executor.clone(), net.clone())?;
+                Control::Quorum(quorum)
+            }
+        };
         let nodes = plan
             .brokers
             .iter()
@@ -75,8 +93,8 @@ impl World {
             executor,
             net,
             nodes,
+            control,
             committed: watch::Sender::new(-1),
-            controller: Mutex::new(controller),
             history: Mutex::new(History::default()),
             calm: AtomicBool::new(false),
         })))
@@ -86,12 +104,13 @@ impl World {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the controller do something, and tells whoever waits for what it committed.
-    pub(super) fn control<T>(&self, act: impl FnOnce(&mut Controller) -> T) -> T {
-        let mut controller = self
-            .controller
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Lets the controller that never fails do something, if there is one, and tells whoever waits
+    /// for what it committed.
+    pub(super) fn control<T>(&self, act: impl FnOnce(&mut Controller) -> T) -> Option<T> {
+        let Control::Plain(controller) = &self.control else {
+            return None;
+        };
+        let mut controller = controller.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(&mut controller);
         if let Some(violation) = controller.violation.take() {
             self.history().fail(violation);
@@ -103,16 +122,48 @@ impl World {
             *known = offset;
             news
         });
-        result
+        Some(result)
     }
 
-    /// What the controller has decided.
+    /// The controllers, if they are as in production.
+    pub(super) fn quorum(&self) -> Option<&quorum::World> {
+        match &self.control {
+            Control::Plain(_) => None,
+            Control::Quorum(quorum) => Some(quorum),
+        }
+    }
+
+    /// The controller on a broker's machine.
+    pub(super) fn beside(&self, broker: i32) -> Option<(&quorum::World, &quorum::Node)> {
+        let quorum = self.quorum()?;
+        let node = quorum.nodes.get(&self.plan.beside(broker)?)?;
+        Some((quorum, node))
+    }
+
+    /// Addresses of controllers.
+    pub(super) fn controllers(&self) -> &[Address] {
+        match &self.control {
+            Control::Plain(_) => &[CONTROLLER],
+            Control::Quorum(quorum) => &quorum.plan.controllers,
+        }
+    }
+
+    /// What is decided, as far as anybody knows.
     pub(super) fn truth(&self) -> Arc<MetadataImage> {
-        self.control(|controller| controller.image.clone())
+        match &self.control {
+            Control::Plain(controller) => {
+                let controller = controller.lock().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(&controller.image)
+            }
+            Control::Quorum(quorum) => quorum.known().images.last(),
+        }
     }
 
     /// No further records are produced.
     pub(super) fn calm(&self) {
+        if let Some(quorum) = self.quorum() {
+            quorum.calm();
+        }
         self.calm.store(true, Ordering::SeqCst);
     }
 

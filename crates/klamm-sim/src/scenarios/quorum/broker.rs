@@ -154,6 +154,9 @@ impl Broker {
             world: self.world.clone(),
             who: self.id,
             replica: self.replica.clone(),
+            leader: Arc::default(),
+            is_disturbed: Arc::new(|| false),
+            is_faithful: false,
         };
         let name = format!("observer {}", self.id);
         let executor = &self.world.executor;

@@ -56,7 +56,8 @@ async fn play(world: World) -> Result<(), Violation> {
         // Who was about to stop has stopped by now.
         nemesis.relent();
         inspect(&world)?;
-        match healing::missing(&world) {
+        let missing = healing::controllers(&world).or_else(|| healing::brokers(&world));
+        match missing {
             None => break,
             Some(missing) if world.now() > end => {
                 return Err(Violation::new("healing", missing));
@@ -80,7 +81,7 @@ async fn play(world: World) -> Result<(), Violation> {
 }
 
 /// Looks at all that is, and holds it against the properties.
-fn inspect(world: &World) -> Result<(), Violation> {
+pub(in crate::scenarios) fn inspect(world: &World) -> Result<(), Violation> {
     let mut known = world.known();
     for id in &world.plan.controllers {
         if let Some((leader, epoch)) = world.controller(*id).as_ref().and_then(describe) {
@@ -90,6 +91,7 @@ fn inspect(world: &World) -> Result<(), Violation> {
     if let Some(violation) = known.violation.take() {
         return Err(violation);
     }
+    known.check_decisions()?;
     known.promises.check(&known.images.last())
 }
 

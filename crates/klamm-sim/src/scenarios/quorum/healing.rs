@@ -7,8 +7,8 @@
 use super::driver::describe;
 use super::world::World;
 
-/// What is missing; nothing once all is well.
-pub(super) fn missing(world: &World) -> Option<String> {
+/// What controllers are missing; nothing once all is well.
+pub(in crate::scenarios) fn controllers(world: &World) -> Option<String> {
     let last = world.known().images.last();
     let mut leaders = Vec::new();
     for id in &world.plan.controllers {
@@ -29,6 +29,12 @@ pub(super) fn missing(world: &World) -> Option<String> {
     if leaders.len() != 1 {
         return Some(format!("it is not settled who leads: {leaders:?}"));
     }
+    None
+}
+
+/// What brokers are missing.
+pub(super) fn brokers(world: &World) -> Option<String> {
+    let last = world.known().images.last();
     for id in &world.plan.brokers {
         let Some((replica, answered)) = world.brokers.get(*id) else {
             return Some(format!("broker {id} does not run"));

@@ -32,6 +32,15 @@ impl Images {
         last.map_or_else(Arc::default, |(_, image)| Arc::clone(image))
     }
 
+    /// All images behind an offset, each with the one before it.
+    pub fn steps_from(
+        &self,
+        offset: i64,
+    ) -> impl Iterator<Item = (&Arc<MetadataImage>, &Arc<MetadataImage>)> {
+        let images = self.seen.range(offset..).map(|(_, image)| image);
+        images.clone().zip(images.skip(1))
+    }
+
     /// Checks the property for an image that `who` has got.
     pub fn check(&mut self, who: i32, image: &Arc<MetadataImage>) -> Result<(), Violation> {
         let offset = image.offset();
@@ -44,7 +53,7 @@ impl Images {
             return Err(Violation::new("history", detail));
         }
         let known = self.seen.entry(offset).or_insert_with(|| Arc::clone(image));
-        if **known == **image {
+        if Arc::ptr_eq(known, image) || **known == **image {
             return Ok(());
         }
         let detail = format!(

@@ -13,7 +13,10 @@
 //! - [`node`]: a machine with a controller; [`transport`]: how controllers reach each other.
 //! - [`broker`]: what brokers ask for; [`observer`]: how they follow.
 //! - [`nemesis`]: what goes wrong; [`spoil`]: the mistakes of which [`Flaw`] tells.
-//! - the properties: [`history`], [`leaders`], [`promises`], [`healing`].
+//! - the properties: [`history`], [`leaders`], [`promises`], [`healing`]; and those of the scenario
+//!   of the [`controller`](super::controller), for each image.
+//!
+//! Controllers, observers and what goes wrong with them are those of the scenario `whole`, too.
 
 pub mod healing;
 pub mod history;
@@ -29,6 +32,14 @@ mod plan;
 mod spoil;
 mod transport;
 mod world;
+
+// The controllers, for the cluster whose brokers hold records.
+pub(super) use self::driver::inspect;
+pub(super) use self::nemesis::Nemesis;
+pub(super) use self::node::Node;
+pub(super) use self::observer::Observer;
+pub(super) use self::plan::Plan;
+pub(super) use self::world::World;
 
 #[cfg(test)]
 mod tests;

@@ -8,13 +8,13 @@ use super::node::Node;
 use super::world::World;
 use crate::{Address, Errno, NetFaults, SimRng};
 
-pub(super) struct Nemesis {
+pub(in crate::scenarios) struct Nemesis {
     world: World,
     rng: SimRng,
 }
 
 impl Nemesis {
-    pub(super) fn new(world: &World) -> Nemesis {
+    pub(in crate::scenarios) fn new(world: &World) -> Nemesis {
         Nemesis {
             rng: world.rng.fork("nemesis"),
             world: world.clone(),
@@ -22,7 +22,7 @@ impl Nemesis {
     }
 
     /// One thing goes wrong, or gets better.
-    pub(super) fn strike(&self) {
+    pub(in crate::scenarios) fn strike(&self) {
         let Some(node) = self.some_node() else {
             return;
         };
@@ -46,8 +46,32 @@ impl Nemesis {
         }
     }
 
+    /// The same for controllers of others' brokers. With `dies` unset, what ends a process is left
+    /// to others.
+    pub(in crate::scenarios) fn strike_controller(&self, dies: bool) {
+        let Some(node) = self.some_node() else {
+            return;
+        };
+        match self.rng.index(50) {
+            0..4 if dies => node.die(&self.world, false),
+            4..8 if dies => node.die(&self.world, true),
+            8 if dies => self.blackout(),
+            9..17 if dies => self.start_somebody(),
+            17..20 if dies => self.break_disk(node),
+            20..22 if dies => self.leave(node),
+            22..27 => self.part(node),
+            27..31 => self.hold(node, 100 + self.rng.below(400)),
+            31..34 => self.hold(node, 1_000 + self.rng.below(5_000)),
+            34..40 => self.resign(node),
+            40..44 => self.take_snapshot(node),
+            44..46 => node.clock.skew(self.rng.range(-5_000, 5_000)),
+            46..50 if self.world.plan.bad_disks => self.slow_disk(node),
+            _ => {}
+        }
+    }
+
     /// Nothing goes wrong from now on.
-    pub(super) fn relent(&self) {
+    pub(in crate::scenarios) fn relent(&self) {
         self.world.note("peace");
         self.world.net.mend();
         self.world.net.set_faults(NetFaults::default());

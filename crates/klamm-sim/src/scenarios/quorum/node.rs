@@ -19,9 +19,9 @@ use crate::{Errno, Process, SimFs, SimRng};
 const DIR: &str = "/metadata";
 
 /// A machine, and the controller on it if it runs.
-pub(super) struct Node {
-    pub(super) id: i32,
-    pub(super) clock: NodeClock,
+pub(in crate::scenarios) struct Node {
+    pub(in crate::scenarios) id: i32,
+    pub(in crate::scenarios) clock: NodeClock,
     fs: SimFs,
     disk: Arc<dyn Fs>,
     rng: SimRng,
@@ -39,7 +39,7 @@ struct State {
 }
 
 impl Node {
-    pub(super) fn new(id: i32, run: &Run, flaw: Flaw) -> Node {
+    pub(in crate::scenarios) fn new(id: i32, run: &Run, flaw: Flaw) -> Node {
         let rng = run.rng.fork("controller");
         let fs = SimFs::new(rng.fork("fs"), run.clock.clone(), run.trace.clone());
         let disk: Arc<dyn Fs> = match flaw {
@@ -67,17 +67,17 @@ impl Node {
     }
 
     /// The controller, if it has started.
-    pub(super) fn controller(&self) -> Option<Controller> {
+    pub(in crate::scenarios) fn controller(&self) -> Option<Controller> {
         self.state().controller.clone()
     }
 
     /// The process, if there is one, whether the controller in it has started or not.
-    pub(super) fn process(&self) -> Option<Process> {
+    pub(in crate::scenarios) fn process(&self) -> Option<Process> {
         self.state().process
     }
 
     /// Starts the controller, unless it runs.
-    pub(super) fn start(&self, world: &World) {
+    pub(in crate::scenarios) fn start(&self, world: &World) {
         if self.process().is_some() {
             return;
         }
@@ -105,7 +105,7 @@ impl Node {
     }
 
     /// The process is gone; with `power_cut`, so is what the machine had not synced.
-    pub(super) fn die(&self, world: &World, power_cut: bool) {
+    pub(in crate::scenarios) fn die(&self, world: &World, power_cut: bool) {
         world.net.hang_up(self.id);
         let (process, controller) = {
             let mut state = self.state();
@@ -129,13 +129,13 @@ impl Node {
     }
 
     /// A call of the disk will fail.
-    pub(super) fn break_disk(&self, calls: u64, errno: Errno) {
+    pub(in crate::scenarios) fn break_disk(&self, calls: u64, errno: Errno) {
         self.state().disturbed = true;
         self.fs.fail_after(calls, errno);
     }
 
     /// The machine loses power in the middle of what it writes.
-    pub(super) fn pull_plug(&self, calls: u64) {
+    pub(in crate::scenarios) fn pull_plug(&self, calls: u64) {
         self.state().disturbed = true;
         self.fs.power_off_after(calls);
     }

@@ -1,5 +1,7 @@
 //! How a broker follows the metadata: by Fetch and FetchSnapshot from the controller that leads.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use klamm_controller::MetadataReplica;
 use klamm_env::Rng as _;
 use klamm_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ReplicaState};
@@ -21,25 +23,58 @@ const WAIT_MS: i32 = 500;
 const BYTES_MAX: i32 = 4 << 10;
 
 /// A broker's metadata, and where it gets them.
-pub(super) struct Observer {
-    pub(super) world: World,
-    pub(super) who: i32,
-    pub(super) replica: MetadataReplica,
+pub(in crate::scenarios) struct Observer {
+    pub(in crate::scenarios) world: World,
+    pub(in crate::scenarios) who: i32,
+    pub(in crate::scenarios) replica: MetadataReplica,
+    /// Who leads in which epoch, as far as it was told.
+    pub(in crate::scenarios) leader: Arc<Mutex<Option<(i32, i32)>>>,
+    /// Whether its disk fails, which excuses it.
+    pub(in crate::scenarios) is_disturbed: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The flaw: it never looks for another controller.
+    pub(in crate::scenarios) is_faithful: bool,
 }
 
 impl Observer {
     /// Follows until the process ends.
-    pub(super) async fn run(self) {
+    pub(in crate::scenarios) async fn run(self) {
         let controllers = &self.world.plan.controllers;
-        let mut asked = self.world.rng.index(controllers.len());
+        let mut turn = self.world.rng.index(controllers.len());
         loop {
-            let node = controllers[asked % controllers.len()];
+            let known = self.leader().map(|(leader, _)| leader);
+            let node = known.unwrap_or(controllers[turn % controllers.len()]);
             match self.fetch(node).await {
                 Some(data) => self.take(node, data).await,
-                None => asked += 1,
+                None => turn += 1,
             }
             // A broker is a little slower than its network.
             self.world.sleep_ms(5 + self.world.rng.below(20)).await;
+        }
+    }
+
+    fn leader(&self) -> Option<(i32, i32)> {
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_leader(&self, leader: Option<(i32, i32)>) {
+        if !self.is_faithful || self.leader().is_none() {
+            *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
+        }
+    }
+
+    /// Notes who is said to lead. An older epoch is no news; nobody in a newer one is.
+    fn note_leader(&self, node: i32, (leader, epoch): (i32, i32)) {
+        self.world.known().leads(node, epoch, leader);
+        if self.leader().is_none_or(|(_, known)| known <= epoch) {
+            self.set_leader((leader >= 0).then_some((leader, epoch)));
+        }
+    }
+
+    fn fail(&self, detail: String) {
+        if (self.is_disturbed)() {
+            self.world.note(detail);
+        } else {
+            self.world.fail("history", detail);
         }
     }
 
@@ -75,11 +110,13 @@ impl Observer {
         let way = (self.who, node);
         let timeout = self.world.plan.request;
         let answer = self.world.net.call(way, "metadata", timeout, serve).await;
-        let mut response = answer.ok().flatten()?;
+        let Some(mut response) = answer.ok().flatten() else {
+            self.set_leader(None);
+            return None;
+        };
         let data = response.responses.pop()?.partitions.pop()?;
         let leader = &data.current_leader;
-        let (epoch, leader) = (leader.leader_epoch, leader.leader_id);
-        self.world.known().leads(node, epoch, leader);
+        self.note_leader(node, (leader.leader_id, leader.leader_epoch));
         (data.error_code == ErrorCode::None.code()).then_some(data)
     }
 
@@ -92,14 +129,14 @@ impl Observer {
                 image.provenance(),
                 data.diverging_epoch
             );
-            self.world.fail("history", detail);
+            self.fail(detail);
         } else if data.snapshot_id.end_offset >= 0 {
             self.load(node, &data.snapshot_id).await;
         } else if let Some(Records::Bytes(bytes)) = data.records
             && let Err(error) = self.replica.append(&bytes).await
         {
             let detail = format!("{} cannot follow {node}: {error}", self.who);
-            self.world.fail("history", detail);
+            self.fail(detail);
         }
     }
 
@@ -108,7 +145,7 @@ impl Observer {
         let incoming = self.replica.incoming(id.end_offset, id.epoch);
         let mut incoming = match incoming {
             Ok(incoming) => incoming,
-            Err(error) => return self.world.fail("history", error.to_string()),
+            Err(error) => return self.fail(error.to_string()),
         };
         loop {
             let Some(mut answer) = self.piece(node, id, incoming.position() as i64).await else {
@@ -121,7 +158,7 @@ impl Observer {
             if let Some(Records::Bytes(bytes)) = &piece.unaligned_records
                 && let Err(error) = incoming.push(bytes)
             {
-                return self.world.fail("history", error.to_string());
+                return self.fail(error.to_string());
             }
             if incoming.position() as i64 >= piece.size {
                 break;
@@ -136,7 +173,7 @@ impl Observer {
         let loaded = self.replica.load(incoming).await;
         if let Err(error) = loaded {
             let detail = format!("{} cannot load {id:?} of {node}: {error}", self.who);
-            self.world.fail("history", detail);
+            self.fail(detail);
         }
     }
 

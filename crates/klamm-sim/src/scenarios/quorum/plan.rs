@@ -10,30 +10,41 @@ const FIRST_BROKER: Address = 101;
 
 /// The plan of a run.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) controllers: Vec<i32>,
-    pub(super) brokers: Vec<i32>,
-    pub(super) faults: NetFaults,
+pub(in crate::scenarios) struct Plan {
+    pub(in crate::scenarios) controllers: Vec<i32>,
+    pub(in crate::scenarios) brokers: Vec<i32>,
+    pub(in crate::scenarios) faults: NetFaults,
     /// Entries kept behind a snapshot.
-    pub(super) entries_kept: u64,
+    pub(in crate::scenarios) entries_kept: u64,
     /// Bytes of the Raft log after which a snapshot is taken.
-    pub(super) snapshot_bytes: u64,
+    pub(in crate::scenarios) snapshot_bytes: u64,
     /// Whether disks may be slow and fail.
-    pub(super) bad_disks: bool,
+    pub(in crate::scenarios) bad_disks: bool,
     /// How long things go wrong.
-    pub(super) trouble: Duration,
+    pub(in crate::scenarios) trouble: Duration,
     /// How long it may take until all is well again.
-    pub(super) heal: Duration,
-    pub(super) election: Duration,
-    pub(super) session: Duration,
-    pub(super) heartbeat: Duration,
+    pub(in crate::scenarios) heal: Duration,
+    pub(in crate::scenarios) election: Duration,
+    pub(in crate::scenarios) session: Duration,
+    pub(in crate::scenarios) heartbeat: Duration,
     /// How long a broker waits for an answer.
-    pub(super) request: Duration,
+    pub(in crate::scenarios) request: Duration,
 }
 
 impl Plan {
     pub(super) fn new(rng: &SimRng, flaw: Flaw) -> Plan {
         let controllers = [3, 3, 3, 5][rng.index(4)];
+        let brokers = FIRST_BROKER..FIRST_BROKER + 3;
+        Plan::of(rng, flaw, (1..=controllers).collect(), brokers.collect())
+    }
+
+    /// The plan of these controllers and brokers.
+    pub(in crate::scenarios) fn of(
+        rng: &SimRng,
+        flaw: Flaw,
+        controllers: Vec<Address>,
+        brokers: Vec<Address>,
+    ) -> Plan {
         let bad = [0, 2_000, 20_000][rng.index(3)];
         let faults = NetFaults {
             loss: bad,
@@ -48,8 +59,8 @@ impl Plan {
             _ => [1 << 11, 1 << 14, u64::MAX][rng.index(3)],
         };
         Plan {
-            controllers: (1..=controllers).collect(),
-            brokers: (FIRST_BROKER..FIRST_BROKER + 3).collect(),
+            controllers,
+            brokers,
             faults,
             entries_kept: [0, 5, 100][rng.index(3)],
             snapshot_bytes,
@@ -64,7 +75,7 @@ impl Plan {
     }
 
     /// Whether the plan has snapshots.
-    pub(super) fn has_snapshots(&self) -> bool {
+    pub(in crate::scenarios) fn has_snapshots(&self) -> bool {
         self.snapshot_bytes < u64::MAX
     }
 }

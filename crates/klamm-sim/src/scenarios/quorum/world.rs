@@ -13,6 +13,7 @@ use klamm_controller::{Controller, KafkaConfigs, MetadataPublisher, MetadataUpda
 use klamm_env::Clock as _;
 use klamm_metadata::MetadataImage;
 
+use super::super::controller::{ids, partitions};
 use super::super::{Run, Violation};
 use super::broker::Brokers;
 use super::history::Images;
@@ -23,22 +24,22 @@ use super::{Flaw, leaders};
 use crate::{Executor, Network, SimClock, SimRng, Trace};
 
 /// The cluster's id.
-pub(super) const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAZZ";
+pub(in crate::scenarios) const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAZZ";
 
 /// All of it. Clones share it.
 #[derive(Clone)]
-pub(super) struct World(Arc<Inner>);
+pub(in crate::scenarios) struct World(Arc<Inner>);
 
-pub(super) struct Inner {
-    pub(super) flaw: Flaw,
-    pub(super) plan: Plan,
-    pub(super) rng: SimRng,
-    pub(super) clock: SimClock,
-    pub(super) trace: Trace,
-    pub(super) executor: Executor,
-    pub(super) net: Network,
-    pub(super) schema: Arc<KafkaConfigs>,
-    pub(super) nodes: BTreeMap<i32, Node>,
+pub(in crate::scenarios) struct Inner {
+    pub(in crate::scenarios) flaw: Flaw,
+    pub(in crate::scenarios) plan: Plan,
+    pub(in crate::scenarios) rng: SimRng,
+    pub(in crate::scenarios) clock: SimClock,
+    pub(in crate::scenarios) trace: Trace,
+    pub(in crate::scenarios) executor: Executor,
+    pub(in crate::scenarios) net: Network,
+    pub(in crate::scenarios) schema: Arc<KafkaConfigs>,
+    pub(in crate::scenarios) nodes: BTreeMap<i32, Node>,
     pub(super) brokers: Brokers,
     known: Mutex<Known>,
     calm: AtomicBool,
@@ -46,24 +47,27 @@ pub(super) struct Inner {
 
 /// All that is remembered of a run.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(in crate::scenarios) struct Known {
     /// The first property that did not hold.
-    pub(super) violation: Option<Violation>,
-    pub(super) images: Images,
-    pub(super) leaders: BTreeMap<i32, i32>,
-    pub(super) promises: Promises,
+    pub(in crate::scenarios) violation: Option<Violation>,
+    pub(in crate::scenarios) images: Images,
+    pub(in crate::scenarios) leaders: BTreeMap<i32, i32>,
+    pub(in crate::scenarios) promises: Promises,
+    /// Up to where images were held against those before them.
+    decided: i64,
+    ids: ids::Ids,
 }
 
 impl Known {
     /// Notes whether a property held; the first that did not counts.
-    pub(super) fn check(&mut self, result: Result<(), Violation>) {
+    pub(in crate::scenarios) fn check(&mut self, result: Result<(), Violation>) {
         if let Err(violation) = result {
             self.violation.get_or_insert(violation);
         }
     }
 
     /// Somebody says who leads in an epoch.
-    pub(super) fn leads(&mut self, who: i32, epoch: i32, leader: i32) {
+    pub(in crate::scenarios) fn leads(&mut self, who: i32, epoch: i32, leader: i32) {
         if leader >= 0 {
             let checked = leaders::check(&mut self.leaders, who, epoch, leader);
             self.check(checked);
@@ -71,9 +75,19 @@ impl Known {
     }
 
     /// Somebody has got an image.
-    pub(super) fn saw(&mut self, who: i32, image: &Arc<MetadataImage>) {
+    pub(in crate::scenarios) fn saw(&mut self, who: i32, image: &Arc<MetadataImage>) {
         let checked = self.images.check(who, image);
         self.check(checked);
+    }
+
+    /// Holds each image that is new against the one before it.
+    pub(in crate::scenarios) fn check_decisions(&mut self) -> Result<(), Violation> {
+        for (before, image) in self.images.steps_from(self.decided) {
+            partitions::check(before, image)?;
+            self.ids.check(image)?;
+        }
+        self.decided = self.images.last().offset();
+        Ok(())
     }
 }
 
@@ -102,6 +116,16 @@ impl World {
             run.trace.clone(),
         );
         let net = Network::new(executor.clone(), run.rng.fork("network"), run.trace.clone());
+        World::within(run, (rng, plan, flaw), executor, net)
+    }
+
+    /// A quorum that shares tasks and network with others.
+    pub(in crate::scenarios) fn within(
+        run: &Run,
+        (rng, plan, flaw): (SimRng, Plan, Flaw),
+        executor: Executor,
+        net: Network,
+    ) -> Result<World, Violation> {
         let config = BrokerConfig::from_pairs([
             ("node.id", "1"),
             ("process.roles", "broker,controller"),
@@ -128,47 +152,47 @@ impl World {
         })))
     }
 
-    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+    pub(in crate::scenarios) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A property does not hold.
-    pub(super) fn fail(&self, property: &'static str, detail: impl Into<String>) {
+    pub(in crate::scenarios) fn fail(&self, property: &'static str, detail: impl Into<String>) {
         self.known().check(Err(Violation::new(property, detail)));
     }
 
     /// The controller of a node, if it runs.
-    pub(super) fn controller(&self, id: i32) -> Option<Controller> {
+    pub(in crate::scenarios) fn controller(&self, id: i32) -> Option<Controller> {
         self.nodes.get(&id)?.controller()
     }
 
     /// Nothing new is asked for from now on, but for once more by each broker.
-    pub(super) fn calm(&self) {
+    pub(in crate::scenarios) fn calm(&self) {
         self.calm.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_calm(&self) -> bool {
+    pub(in crate::scenarios) fn is_calm(&self) -> bool {
         self.calm.load(Ordering::SeqCst)
     }
 
-    pub(super) fn note(&self, line: impl fmt::Display) {
+    pub(in crate::scenarios) fn note(&self, line: impl fmt::Display) {
         self.trace.note(line);
     }
 
-    pub(super) fn now(&self) -> Duration {
+    pub(in crate::scenarios) fn now(&self) -> Duration {
         self.clock.monotonic()
     }
 
-    pub(super) async fn sleep_ms(&self, ms: u64) {
+    pub(in crate::scenarios) async fn sleep_ms(&self, ms: u64) {
         self.executor.sleep(Duration::from_millis(ms)).await;
     }
 }
 
 /// Holds all images that somebody gets against those that others got.
 #[derive(Debug)]
-pub(super) struct Witness {
-    pub(super) world: World,
-    pub(super) who: i32,
+pub(in crate::scenarios) struct Witness {
+    pub(in crate::scenarios) world: World,
+    pub(in crate::scenarios) who: i32,
 }
 
 impl MetadataPublisher for Witness {
