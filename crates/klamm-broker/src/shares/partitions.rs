@@ -226,10 +226,11 @@ impl SharePartitions {
             let Some(cell) = self.present(&key) else {
                 continue;
             };
+            let limits = broker.group_cluster.share_config(group).limits;
             let outcome = {
                 let mut state = cell.state();
                 let partition = state.partition.as_mut();
-                let write = partition.and_then(|partition| partition.release(member));
+                let write = partition.and_then(|partition| partition.release(member, &limits));
                 write.map(|write| state.put(write))
             };
             if let Some(outcome) = outcome {

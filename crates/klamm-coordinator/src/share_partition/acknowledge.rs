@@ -162,9 +162,9 @@ impl SharePartition {
         Ok(())
     }
 
-    /// Takes back everything that a member has, as its session ended. That it was handed out does
-    /// not count. Returns what is to be written.
-    pub fn release(&mut self, member: &str) -> Option<StateWrite> {
+    /// Takes back everything that a member has, as its session ended. That it was handed out counts,
+    /// as in Kafka from 4.2 on. Returns what is to be written.
+    pub fn release(&mut self, member: &str, limits: &ShareLimits) -> Option<StateWrite> {
         let held: Vec<(i64, i64, i16)> = self
             .window
             .iter()
@@ -177,13 +177,8 @@ impl SharePartition {
         let ticket = self.ticket();
         let mut changed = Vec::with_capacity(held.len());
         for (first, last, count) in held {
-            let count = (count - 1).max(0);
-            self.begin(
-                ticket,
-                first,
-                last,
-                Delivery::new(RecordState::Available, count),
-            );
+            let state = given_back(count, limits);
+            self.begin(ticket, first, last, Delivery::new(state, count));
             changed.push((first, last));
         }
         Some(self.write_of(ticket, &changed))

@@ -145,17 +145,25 @@ fn renewing_a_lock_gives_more_time_and_writes_nothing() {
 }
 
 #[test]
-fn a_session_that_ends_does_not_count_as_a_delivery() {
+fn what_a_session_had_as_it_ended_counts_as_delivered() {
     let mut partition = fresh();
+    let strict = ShareLimits {
+        delivery_count_max: 2,
+        ..LIMITS
+    };
     acquire(&mut partition, "a", &[span(0, 4)], 500, 0);
-    let write = partition.release("a").unwrap();
-    assert_eq!(write.batches[0].delivery_count, 0);
+    let write = partition.release("a", &strict).unwrap();
+    assert_eq!(write.batches[0].delivery_count, 1);
     partition.written(write.ticket, true);
     assert_eq!(
         acquire(&mut partition, "b", &[span(0, 4)], 500, 0),
-        [range(0, 4, 1)]
+        [range(0, 4, 2)]
     );
-    assert_eq!(partition.release("a"), None);
+    assert_eq!(partition.release("a", &strict), None);
+    // It was the last time that the limit allows.
+    let write = partition.release("b", &strict).unwrap();
+    partition.written(write.ticket, true);
+    assert_eq!(partition.start_offset(), 5);
 }
 
 #[test]

@@ -224,11 +224,17 @@ impl History {
             .filter(|(_, record)| is_mine(record))
             .map(|(offset, _)| *offset)
             .collect();
-        let write = self.machine.release(MEMBERS[who]);
+        let write = self.machine.release(MEMBERS[who], &History::limits());
         assert_eq!(write.is_some(), !offsets.is_empty());
         if let Some(write) = write {
             self.begin(write.ticket, &offsets, |record| {
-                Record::of(RecordState::Available, record.count - 1)
+                let again = record.count < History::limits().delivery_count_max;
+                let state = if again {
+                    RecordState::Available
+                } else {
+                    RecordState::Archived
+                };
+                Record::of(state, record.count)
             });
             self.writes.push(write);
         }

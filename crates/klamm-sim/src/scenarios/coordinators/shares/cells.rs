@@ -331,7 +331,8 @@ impl Broker {
         };
         let is_due = {
             let mut state = cell.state();
-            let write = state.partition.as_mut().and_then(|p| p.release(member));
+            let write = state.partition.as_mut();
+            let write = write.and_then(|p| p.release(member, &LIMITS));
             write.map(|write| state.outbox.push_back((write, oneshot::channel().0)))
         };
         if is_due.is_some() {
