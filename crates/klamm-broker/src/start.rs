@@ -40,7 +40,9 @@ use crate::lookout;
 use crate::markers::Markers;
 use crate::membership;
 use crate::movers::Movers;
-use crate::ops::{Health, Metrics, OpsServer, register_cleaner_gauges, register_gauges};
+use crate::ops::{
+    Health, Metrics, OpsServer, register_cleaner_gauges, register_gauges, register_group_metrics,
+};
 use crate::peers::{Line, Peers};
 use crate::producer_ids::{IdSource, ProducerIds};
 use crate::quorum;
@@ -110,6 +112,7 @@ pub(crate) async fn start(config: BrokerConfig, env: Env) -> Result<Broker, Brok
         listeners.extend(serve(&shared, clients, &shutdown, &mut tasks));
     }
     register_gauges(&shared);
+    register_group_metrics(&shared);
     shared.metrics.set_health(Health::Ready);
     Ok(Broker {
         shared,

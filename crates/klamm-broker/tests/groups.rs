@@ -195,3 +195,62 @@ async fn assignors_that_are_not_there_are_refused_at_start() {
     let assignors = ("group.consumer.assignors", classes);
     start(dir.path(), &[assignors]).await.shutdown().await;
 }
+
+/// The value of a metric.
+fn metric(page: &str, name: &str) -> Option<f64> {
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|value| value.trim().parse().ok())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_tell_of_groups_of_all_kinds() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    ready(&mut client).await;
+    assert_eq!(client.ask(1, &join("a", "t")).await.error_code, 0);
+    let share = ShareGroupHeartbeatRequest {
+        group_id: "s".into(),
+        member_id: "a".into(),
+        subscribed_topic_names: Some(vec!["t".into()]),
+        ..ShareGroupHeartbeatRequest::default()
+    };
+    while client.ask(1, &share).await.error_code != 0 {}
+    let streams = StreamsGroupHeartbeatRequest {
+        group_id: "app".into(),
+        member_id: "a".into(),
+        rebalance_timeout_ms: 60_000,
+        topology: Some(streams_group_heartbeat_request::Topology {
+            subtopologies: vec![streams_group_heartbeat_request::Subtopology {
+                subtopology_id: "0".into(),
+                source_topics: vec!["t".into()],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        active_tasks: Some(Vec::new()),
+        standby_tasks: Some(Vec::new()),
+        warmup_tasks: Some(Vec::new()),
+        process_id: Some("p".into()),
+        client_tags: Some(Vec::new()),
+        ..StreamsGroupHeartbeatRequest::default()
+    };
+    while client.ask(0, &streams).await.error_code != 0 {}
+    let page = broker.metrics().render();
+    for kind in ["consumer", "share", "streams"] {
+        let name = format!("kafka_server_groupcoordinatormetrics_{kind}_group_rebalance_count ");
+        assert!(metric(&page, &name) >= Some(1.0), "{name} of {page}");
+        let name = format!("kafka_server_groupcoordinatormetrics_{kind}_group_count");
+        let stable = format!("{name}{{state=\"Stable\"}}");
+        assert!(metric(&page, &stable).is_some(), "{stable} of {page}");
+    }
+    for name in [
+        "kafka_server_groupcoordinatormetrics_group_count{protocol=\"streams\"}",
+        "kafka_coordinator_group_groupmetadatamanager_numgroupsstable",
+        "kafka_coordinator_group_groupmetadatamanager_numoffsets",
+        "kafka_server_sharecoordinatormetrics_write_total",
+    ] {
+        assert!(metric(&page, name).is_some(), "{name} of {page}");
+    }
+    broker.shutdown().await;
+}

@@ -53,7 +53,10 @@ impl Metrics {
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
         {
-            page.single(callback.name, "gauge", callback.help, (callback.read)())?;
+            page.family(callback.name, callback.kind, callback.help)?;
+            for (labels, value) in (callback.read)() {
+                writeln!(page.0, "{}{labels} {value}", callback.name)?;
+            }
         }
         if let Some(process) = process::read() {
             process.write(|name, kind, help, value| page.single(name, kind, help, value))?;

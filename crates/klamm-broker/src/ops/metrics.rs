@@ -26,11 +26,36 @@ pub struct Metrics {
     health: HealthCell,
 }
 
-/// A number that is asked for when someone looks.
+/// Numbers of one name, each with its labels as [`labels`] writes them.
+pub(crate) type Samples = Vec<(String, f64)>;
+
+/// Numbers that are asked for when someone looks.
 pub(super) struct Callback {
     pub(super) name: &'static str,
+    /// `gauge` or `counter`.
+    pub(super) kind: &'static str,
     pub(super) help: &'static str,
-    pub(super) read: Box<dyn Fn() -> f64 + Send + Sync>,
+    pub(super) read: Box<dyn Fn() -> Samples + Send + Sync>,
+}
+
+/// Labels in Prometheus' form.
+pub(crate) fn labels(labels: &[(&str, &str)]) -> String {
+    let mut text = String::from("{");
+    for (at, (name, value)) in labels.iter().enumerate() {
+        text.push_str(if at == 0 { "" } else { "," });
+        text.push_str(name);
+        text.push_str("=\"");
+        for character in value.chars() {
+            match character {
+                '\\' | '"' => text.extend(['\\', character]),
+                '\n' => text.push_str("\\n"),
+                character => text.push(character),
+            }
+        }
+        text.push('"');
+    }
+    text.push('}');
+    text
 }
 
 impl fmt::Debug for Metrics {
@@ -125,6 +150,17 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
+        self.family(name, "gauge", help, move || vec![(String::new(), read())]);
+    }
+
+    /// The same for numbers that have labels. `kind` is `gauge` or `counter`.
+    pub(crate) fn family(
+        &self,
+        name: &'static str,
+        kind: &'static str,
+        help: &'static str,
+        read: impl Fn() -> Samples + Send + Sync + 'static,
+    ) {
         let mut callbacks = self
             .callbacks
             .lock()
@@ -132,6 +168,7 @@ impl Metrics {
         callbacks.retain(|known| known.name != name);
         callbacks.push(Callback {
             name,
+            kind,
             help,
             read: Box::new(read),
         });

@@ -11,13 +11,15 @@
 //! gives Kafka's own metrics, so that existing dashboards find them; times are histograms in
 //! seconds instead of Kafka's precomputed percentiles, which cannot be summed over brokers.
 //!
-//! To add a metric: a line in `gauges.rs` if it can be asked for, else a field in `counters.rs` and
+//! To add a metric: a line in `gauges.rs` (`groups.rs` for the coordinators of groups and for share
+//! partitions) if it can be asked for, else a field in `counters.rs` and
 //! its line in `exposition.rs`.
 
 mod counters;
 mod exposition;
 mod failure;
 mod gauges;
+mod groups;
 mod health;
 mod histogram;
 mod http;
@@ -30,6 +32,7 @@ mod tests;
 pub use counters::{Counter, Gauge, TopicStats};
 pub use failure::FailureKind;
 pub(crate) use gauges::{register as register_gauges, register_cleaner as register_cleaner_gauges};
+pub(crate) use groups::register as register_group_metrics;
 pub use health::Health;
 pub use metrics::{Metrics, RequestTimer};
 pub use server::{OpsBindError, OpsServer};

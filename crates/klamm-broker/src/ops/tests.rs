@@ -169,6 +169,21 @@ async fn ask(address: SocketAddr, request: &str) -> String {
     answer
 }
 
+#[test]
+fn labels_are_escaped() {
+    let (metrics, _) = metrics();
+    metrics.family("named", "counter", "Help.", || {
+        vec![(
+            super::metrics::labels(&[("group", "a\"b\\c\nd"), ("x", "y")]),
+            2.0,
+        )]
+    });
+    let page = metrics.render();
+    assert!(page.contains("# TYPE named counter\n"), "{page}");
+    let line = "named{group=\"a\\\"b\\\\c\\nd\",x=\"y\"} 2\n";
+    assert!(page.contains(line), "{page}");
+}
+
 #[tokio::test]
 async fn serves_metrics_and_health() {
     let (metrics, _) = metrics();

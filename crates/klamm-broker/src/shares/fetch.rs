@@ -48,6 +48,8 @@ struct Reading<'a> {
     at: usize,
     cell: Arc<Cell>,
     fetch_offset: i64,
+    /// Monotonic time at which others were kept out.
+    since: Duration,
 }
 
 impl Drop for Reading<'_> {
@@ -57,6 +59,8 @@ impl Drop for Reading<'_> {
             state.is_read = false;
             std::mem::take(&mut state.is_wanted)
         };
+        let now = self.broker.env.clock.monotonic();
+        self.cell.stats.reading.add(now.saturating_sub(self.since));
         if is_wanted {
             self.broker.shares.changed.notify_waiters();
         }
@@ -172,6 +176,7 @@ impl ShareFetch {
                 at,
                 cell,
                 fetch_offset,
+                since: broker.env.clock.monotonic(),
             });
         }
         (readings, denied)

@@ -9,7 +9,7 @@
 //!
 //! - `partitions`: which state machines there are, how they are loaded, written and let go of.
 //! - `fetch`: reading and waiting for records to hand out. `config`: what groups are set to.
-//! - `persister`: the way to the share coordinators, and the pruning of their topic; `states`: what
+//! - `stats`: what is counted of them. `persister`: the way to the share coordinators, and the pruning of their topic; `states`: what
 //!   partitions ask them.
 
 mod config;
@@ -17,8 +17,10 @@ mod fetch;
 mod partitions;
 mod persister;
 mod states;
+mod stats;
 
 pub(crate) use config::ShareConfig;
 pub(crate) use fetch::{Fetched, ShareFetch};
-pub(crate) use partitions::{PartitionKey, SharePartitions, disconnected};
+pub(crate) use partitions::{Cell, PartitionKey, SharePartitions, disconnected};
 pub(crate) use persister::{Persister, start};
+pub(crate) use stats::{ACK_TYPES, GroupStats};

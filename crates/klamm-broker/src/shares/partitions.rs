@@ -13,6 +13,7 @@ use tokio::sync::{Notify, OnceCell, oneshot};
 use tokio::time::sleep;
 
 use super::states::{read_state, write_state};
+use super::stats::{CellStats, GroupStats};
 use crate::shared::Shared;
 
 /// How long the expiry of locks sleeps if there are none.
@@ -28,6 +29,7 @@ pub(crate) struct Cell {
     pub(crate) topic: Arc<str>,
     /// The epoch in which this broker leads the partition.
     pub(super) leader_epoch: i32,
+    pub(crate) stats: CellStats,
     loaded: OnceCell<()>,
     state: Mutex<CellState>,
 }
@@ -65,6 +67,8 @@ impl Cell {
 #[derive(Debug)]
 pub(crate) struct SharePartitions {
     cells: Mutex<BTreeMap<PartitionKey, Arc<Cell>>>,
+    /// What is counted of groups that have been seen.
+    groups: Mutex<BTreeMap<ByteStr, Arc<GroupStats>>>,
     sessions: Mutex<ShareSessions>,
     /// Told when records may have become available.
     pub(crate) changed: Notify,
@@ -80,6 +84,7 @@ impl SharePartitions {
     pub(crate) fn new(sessions_max: usize) -> Self {
         SharePartitions {
             cells: Mutex::default(),
+            groups: Mutex::default(),
             sessions: Mutex::new(ShareSessions::new(sessions_max)),
             changed: Notify::new(),
             version: AtomicU64::new(0),
@@ -105,6 +110,34 @@ impl SharePartitions {
 
     fn cells(&self) -> MutexGuard<'_, BTreeMap<PartitionKey, Arc<Cell>>> {
         self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The partitions that are here.
+    pub(crate) fn all(&self) -> Vec<Arc<Cell>> {
+        self.cells().values().cloned().collect()
+    }
+
+    fn groups(&self) -> MutexGuard<'_, BTreeMap<ByteStr, Arc<GroupStats>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is counted of each group.
+    pub(crate) fn group_stats(&self) -> Vec<(ByteStr, Arc<GroupStats>)> {
+        let groups = self.groups();
+        groups
+            .iter()
+            .map(|(group, stats)| (group.clone(), stats.clone()))
+            .collect()
+    }
+
+    fn stats_of(&self, group: &ByteStr) -> Arc<GroupStats> {
+        let mut groups = self.groups();
+        if let Some(stats) = groups.get(group) {
+            return stats.clone();
+        }
+        let stats = Arc::<GroupStats>::default();
+        groups.insert(group.detached(), stats.clone());
+        stats
     }
 
     fn present(&self, key: &PartitionKey) -> Option<Arc<Cell>> {
@@ -135,6 +168,7 @@ impl SharePartitions {
                         key: key.clone(),
                         topic: topic.clone(),
                         leader_epoch,
+                        stats: CellStats::default(),
                         loaded: OnceCell::new(),
                         state: Mutex::default(),
                     });
@@ -144,8 +178,11 @@ impl SharePartitions {
             }
         };
         let load = || async {
+            let began = broker.env.clock.monotonic();
             let partition = read_state(broker, &cell).await?;
             cell.state().partition = Some(partition);
+            let took = broker.env.clock.monotonic().saturating_sub(began);
+            self.stats_of(&cell.key.0).loads.add(took);
             Ok::<(), ErrorCode>(())
         };
         cell.loaded.get_or_try_init(load).await?;
@@ -203,6 +240,9 @@ impl SharePartitions {
             (taken, deadline_ms)
         };
         self.watch_deadline(deadline_ms);
+        if taken.is_ok() {
+            self.stats_of(&key.0).acknowledged(acknowledgements);
+        }
         match taken {
             Err(error) => error,
             Ok(None) => ErrorCode::None,
@@ -275,7 +315,9 @@ impl SharePartitions {
                 let Some(partition) = &mut state.partition else {
                     continue;
                 };
+                let overdue = partition.overdue(now_ms);
                 let write = partition.expire(&limits, now_ms);
+                cell.stats.lock_timeouts.add(overdue);
                 let deadline_ms = partition.next_deadline_ms();
                 // Nobody waits for the outcome.
                 (write.map(|write| state.put(write)).is_some(), deadline_ms)

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use klamm_protocol::ByteStr;
 use klamm_records::Uuid;
 
+use crate::runtime::Now;
+
 /// The topics of the cluster at one moment.
 pub trait TopicsView: Debug + Send + Sync {
     /// The metadata offset of the last change of topics. Two views with the same version are the
@@ -115,6 +117,14 @@ pub trait Cluster: Debug + Send + Sync {
 
     /// The settings of a streams group.
     fn streams_settings(&self, group_id: &str) -> StreamsGroupSettings;
+}
+
+/// Whether a target assignment that was made at `made_ms` (0 for none) may be replaced (KIP-1263).
+/// One from the future was made by a coordinator whose clock was ahead: to wait until that time (as
+/// Kafka does) would leave the group as it is for as long as the clocks are apart.
+pub(super) fn is_assignment_due(made_ms: i64, interval_ms: i32, now: Now) -> bool {
+    let age_ms = now.wall_ms.saturating_sub(made_ms);
+    made_ms == 0 || !(0..i64::from(interval_ms)).contains(&age_ms)
 }
 
 /// A topic of a [`TopicList`].

@@ -62,7 +62,7 @@ pub(crate) fn hash_map_order<T>(
     }
     let mask = u32::try_from(buckets - 1).unwrap_or(u32::MAX);
     // A stable sort keeps the order of arrival within a bucket, as Java's lists do.
-    items.sort_by_key(|item| {
+    items.sort_by_cached_key(|item| {
         let hash = hash(item) as u32;
         (hash ^ (hash >> 16)) & mask
     });

@@ -190,10 +190,7 @@ impl SharePartition {
         let overdue: Vec<(i64, i64, i16)> = self
             .window
             .iter()
-            .filter(|(_, run)| {
-                let lock = run.now.lock.as_ref();
-                run.transition.is_none() && lock.is_some_and(|lock| lock.deadline_ms <= now_ms)
-            })
+            .filter(|(_, run)| run.is_overdue(now_ms))
             .map(|(first, run)| (first, run.last, run.now.count))
             .collect();
         if overdue.is_empty() {

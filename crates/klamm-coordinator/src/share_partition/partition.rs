@@ -1,5 +1,7 @@
 //! The machine: what it knows, how it comes to be, and how its window moves.
 
+use std::collections::BTreeSet;
+
 use klamm_protocol::messages::read_share_group_state_response::StateBatch as ReadBatch;
 use klamm_protocol::messages::write_share_group_state_request::StateBatch;
 
@@ -140,6 +142,19 @@ impl SharePartition {
     /// How many offsets the window spans.
     pub fn in_flight(&self) -> i64 {
         self.end_offset + 1 - self.start_offset
+    }
+
+    /// How many ranges of the window were handed out as one.
+    pub fn in_flight_batches(&self) -> usize {
+        let origins = self.window.iter().map(|(_, run)| run.origin);
+        origins.collect::<BTreeSet<_>>().len()
+    }
+
+    /// How many records members have had for too long by now.
+    pub fn overdue(&self, now_ms: u64) -> u64 {
+        let runs = self.window.iter().filter(|(_, run)| run.is_overdue(now_ms));
+        let records: i64 = runs.map(|(first, run)| run.last - first + 1).sum();
+        u64::try_from(records).unwrap_or(0)
     }
 
     /// Where to read next: the first available record, else the first that was never handed out.

@@ -104,6 +104,12 @@ impl Run {
         self.now.state == RecordState::Available && self.transition.is_none()
     }
 
+    /// Whether a member has had it for too long.
+    pub(super) fn is_overdue(&self, now_ms: u64) -> bool {
+        let lock = self.now.lock.as_ref();
+        self.transition.is_none() && lock.is_some_and(|lock| lock.deadline_ms <= now_ms)
+    }
+
     fn equals(&self, other: &Run) -> bool {
         self.origin == other.origin && self.now == other.now && self.transition == other.transition
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use klamm_env::Env;
+use klamm_env::{Clock, Env};
 use klamm_protocol::messages::{
     DeleteShareGroupStateRequest, DeleteShareGroupStateResponse, InitializeShareGroupStateRequest,
     InitializeShareGroupStateResponse, ReadShareGroupStateRequest, ReadShareGroupStateResponse,
@@ -23,7 +23,7 @@ use super::shard::{
 };
 use super::{NOT_GIVEN, ShareState, StateBatch};
 use crate::group::{Cluster, client_error, partition_for};
-use crate::metrics::RuntimeMetrics;
+use crate::metrics::{RuntimeMetrics, ShareMetrics};
 use crate::runtime::{BoxFuture, PartitionReader, PartitionWriter, Runtime, RuntimeOptions, Tasks};
 
 /// Deletes the beginning of partitions of `__share_group_state`.
@@ -43,6 +43,8 @@ pub trait LogPruner: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct ShareStateCoordinator {
     runtime: Runtime<ShareStateShard>,
+    clock: Arc<dyn Clock>,
+    metrics: ShareMetrics,
     partition_count: AtomicI32,
     is_active: AtomicBool,
     actions: Mutex<mpsc::UnboundedReceiver<(i32, ShareStateAction)>>,
@@ -82,6 +84,8 @@ impl ShareStateCoordinator {
         );
         ShareStateCoordinator {
             runtime,
+            clock: env.clock.clone(),
+            metrics: ShareMetrics::default(),
             partition_count: AtomicI32::new(topic_partitions),
             is_active: AtomicBool::new(true),
             actions: Mutex::new(actions),
@@ -148,6 +152,11 @@ impl ShareStateCoordinator {
     pub fn shut_down(&self) {
         self.is_active.store(false, Ordering::Release);
         self.runtime.shut_down();
+    }
+
+    /// What is counted of share states.
+    pub fn metrics(&self) -> &ShareMetrics {
+        &self.metrics
     }
 
     /// What is counted of the runtime.
@@ -283,8 +292,11 @@ impl ShareStateCoordinator {
                         })
                         .collect(),
                 };
+                let began = self.clock.monotonic();
                 let answer = self.submit(key, |key| ShareStateRequest::Write(key, change));
                 let (error_code, error_message) = refusal(&answer.await);
+                self.metrics
+                    .written(self.clock.monotonic().saturating_sub(began));
                 partitions.push(PartitionResult {
                     partition: asked.partition,
                     error_code,

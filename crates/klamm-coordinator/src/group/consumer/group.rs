@@ -450,7 +450,7 @@ pub(super) fn has(owned: &OwnedPartitions, topic_id: Uuid, partition: i32) -> bo
         .is_some_and(|partitions| partitions.contains_key(&partition))
 }
 
-pub(super) fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+pub(in crate::group) fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {

@@ -47,8 +47,8 @@ use klamm_protocol::ErrorCode;
 
 pub(in crate::group) use checks::check_request;
 pub use convert::DowngradeCompletion;
-pub(in crate::group) use group::MetadataRefresh;
 pub use group::{CommitCheck, ConsumerGroup, ConsumerGroupState};
+pub(in crate::group) use group::{MetadataRefresh, decrement};
 pub(in crate::group) use heartbeat::heartbeat_error;
 pub(in crate::group) use leave::tombstones;
 pub use member::{

@@ -17,7 +17,7 @@ use super::subscription::SubscriptionCounts;
 use super::target;
 use super::timers::ConsumerTimer;
 use crate::group::GroupCoordinatorConfig;
-use crate::group::cluster::{ConsumerGroupSettings, TopicsView};
+use crate::group::cluster::{ConsumerGroupSettings, TopicsView, is_assignment_due};
 use crate::group::record::GroupRecord;
 use crate::group::shard::GroupTimer;
 use crate::metrics::GroupMetrics;
@@ -170,14 +170,9 @@ impl<'a> Work<'a> {
         (epoch, Arc::new(own.map(|(_, own)| own).unwrap_or_default()))
     }
 
-    /// Whether the last target is old enough to be replaced (KIP-1263). One from the future was
-    /// made by a coordinator whose clock was ahead: to wait until that time (as Kafka does) would
-    /// leave the group as it is for as long as the clocks are apart.
     fn may_assign(&self) -> bool {
         let made_ms = self.group.assignment_timestamp_ms;
-        let interval_ms = i64::from(self.settings.assignment_interval_ms);
-        let age_ms = self.now.wall_ms.saturating_sub(made_ms);
-        made_ms == 0 || !(0..interval_ms).contains(&age_ms)
+        is_assignment_due(made_ms, self.settings.assignment_interval_ms, self.now)
     }
 
     /// What the last target gives the member, or the one it takes the place of.

@@ -52,29 +52,21 @@ impl GroupCoordinator {
         context: &RequestContext,
         request: DescribeGroupsRequest,
     ) -> DescribeGroupsResponse {
-        let mut described = BTreeMap::new();
-        for (partition, group_ids) in self.by_partition(&request.groups) {
-            let version = context.api_version;
-            let submitted = GroupRequest::DescribeGroups(group_ids.clone(), version);
-            let error = match self.submit_to(partition, submitted).await {
-                Ok(GroupResponse::DescribeGroups(groups)) => {
-                    described.extend(group_ids.into_iter().zip(groups));
-                    continue;
-                }
-                Ok(other) => mismatch(&other),
-                Err(error) => error,
-            };
-            described.extend(group_ids.into_iter().map(|group_id| {
-                let group = DescribedGroup {
-                    group_id: group_id.clone(),
-                    error_code: error.into(),
-                    ..DescribedGroup::default()
-                };
-                (group_id, group)
-            }));
-        }
+        let refuse = |group_id, error: ErrorCode| DescribedGroup {
+            group_id,
+            error_code: error.into(),
+            ..DescribedGroup::default()
+        };
+        let ask = |ids| GroupRequest::DescribeGroups(ids, context.api_version);
+        let take = |response| match response {
+            GroupResponse::DescribeGroups(groups) => Ok(groups),
+            other => Err(other),
+        };
+        let groups = self
+            .described(&request.groups, None, ask, take, refuse)
+            .await;
         DescribeGroupsResponse {
-            groups: in_order(&request.groups, &described),
+            groups,
             ..DescribeGroupsResponse::default()
         }
     }
@@ -84,36 +76,22 @@ impl GroupCoordinator {
         &self,
         request: ConsumerGroupDescribeRequest,
     ) -> ConsumerGroupDescribeResponse {
-        let refuse = |group_id: ByteStr, error: ErrorCode| DescribedConsumerGroup {
+        let refuse = |group_id, error: ErrorCode| DescribedConsumerGroup {
             group_id,
             error_code: error.into(),
             ..DescribedConsumerGroup::default()
         };
-        let mut described = BTreeMap::new();
-        for (partition, mut group_ids) in self.by_partition(&request.group_ids) {
-            group_ids.retain(|group_id| {
-                if group_id.is_empty() {
-                    let nameless = refuse(ByteStr::default(), ErrorCode::InvalidGroupId);
-                    described.insert(group_id.clone(), nameless);
-                }
-                !group_id.is_empty()
-            });
-            let submitted = GroupRequest::DescribeConsumerGroups(group_ids.clone());
-            let error = match self.submit_to(partition, submitted).await {
-                Ok(GroupResponse::DescribeConsumerGroups(groups)) => {
-                    described.extend(group_ids.into_iter().zip(groups));
-                    continue;
-                }
-                Ok(other) => mismatch(&other),
-                Err(error) => error,
-            };
-            let refused = group_ids
-                .into_iter()
-                .map(|id| (id.clone(), refuse(id, error)));
-            described.extend(refused);
-        }
+        let take = |response| match response {
+            GroupResponse::DescribeConsumerGroups(groups) => Ok(groups),
+            other => Err(other),
+        };
+        let nameless = Some(ErrorCode::InvalidGroupId);
+        let ask = GroupRequest::DescribeConsumerGroups;
+        let groups = self
+            .described(&request.group_ids, nameless, ask, take, refuse)
+            .await;
         ConsumerGroupDescribeResponse {
-            groups: in_order(&request.group_ids, &described),
+            groups,
             ..ConsumerGroupDescribeResponse::default()
         }
     }
@@ -159,7 +137,39 @@ impl GroupCoordinator {
         }
     }
 
-    pub(super) fn by_partition(&self, group_ids: &[ByteStr]) -> BTreeMap<i32, Vec<ByteStr>> {
+    /// Has groups described by the partitions that they live on, in the order of the request.
+    /// `take` takes the descriptions out of an answer, or gives it back; `refuse` stands for a group
+    /// that cannot be described. A group without a name is refused with `nameless`, if that is set.
+    pub(super) async fn described<T: Clone>(
+        &self,
+        group_ids: &[ByteStr],
+        nameless: Option<ErrorCode>,
+        ask: impl Fn(Vec<ByteStr>) -> GroupRequest,
+        take: impl Fn(GroupResponse) -> Result<Vec<T>, GroupResponse>,
+        refuse: impl Fn(ByteStr, ErrorCode) -> T,
+    ) -> Vec<T> {
+        let mut described = BTreeMap::new();
+        for (partition, mut asked) in self.by_partition(group_ids) {
+            if let Some(error) = nameless {
+                asked.retain(|id| !id.is_empty());
+                described.insert(ByteStr::default(), refuse(ByteStr::default(), error));
+            }
+            let submitted = self.submit_to(partition, ask(asked.clone())).await;
+            let error = match submitted.map(&take) {
+                Ok(Ok(groups)) => {
+                    described.extend(asked.into_iter().zip(groups));
+                    continue;
+                }
+                Ok(Err(other)) => mismatch(&other),
+                Err(error) => error,
+            };
+            let refused = asked.into_iter().map(|id| (id.clone(), refuse(id, error)));
+            described.extend(refused);
+        }
+        in_order(group_ids, &described)
+    }
+
+    fn by_partition(&self, group_ids: &[ByteStr]) -> BTreeMap<i32, Vec<ByteStr>> {
         let mut by_partition: BTreeMap<i32, Vec<ByteStr>> = BTreeMap::new();
         for group_id in group_ids {
             let partition = self.partition_for(group_id);
@@ -182,7 +192,7 @@ impl GroupCoordinator {
     }
 }
 
-pub(super) fn in_order<T: Clone>(group_ids: &[ByteStr], answers: &BTreeMap<ByteStr, T>) -> Vec<T> {
+fn in_order<T: Clone>(group_ids: &[ByteStr], answers: &BTreeMap<ByteStr, T>) -> Vec<T> {
     group_ids
         .iter()
         .filter_map(|group_id| answers.get(group_id).cloned())

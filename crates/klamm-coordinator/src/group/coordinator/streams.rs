@@ -1,14 +1,12 @@
 //! Streams groups: StreamsGroupHeartbeat and StreamsGroupDescribe.
 
-use std::collections::BTreeMap;
-
+use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::create_topics_request::CreatableTopic;
 use klamm_protocol::messages::streams_group_describe_response::DescribedGroup;
 use klamm_protocol::messages::{
     StreamsGroupDescribeRequest, StreamsGroupDescribeResponse, StreamsGroupHeartbeatRequest,
     StreamsGroupHeartbeatResponse,
 };
-use klamm_protocol::{ByteStr, ErrorCode};
 
 use super::{GroupCoordinator, mismatch};
 use crate::group::RequestContext;
@@ -51,36 +49,22 @@ impl GroupCoordinator {
         &self,
         request: StreamsGroupDescribeRequest,
     ) -> StreamsGroupDescribeResponse {
-        let refuse = |group_id: ByteStr, error: ErrorCode| DescribedGroup {
+        let refuse = |group_id, error: ErrorCode| DescribedGroup {
             group_id,
             error_code: error.into(),
             ..DescribedGroup::default()
         };
-        let mut described = BTreeMap::new();
-        for (partition, mut group_ids) in self.by_partition(&request.group_ids) {
-            group_ids.retain(|group_id| {
-                if group_id.is_empty() {
-                    let nameless = refuse(ByteStr::default(), ErrorCode::InvalidGroupId);
-                    described.insert(group_id.clone(), nameless);
-                }
-                !group_id.is_empty()
-            });
-            let submitted = GroupRequest::DescribeStreamsGroups(group_ids.clone());
-            let error = match self.submit_to(partition, submitted).await {
-                Ok(GroupResponse::DescribeStreamsGroups(groups)) => {
-                    described.extend(group_ids.into_iter().zip(groups));
-                    continue;
-                }
-                Ok(other) => mismatch(&other),
-                Err(error) => error,
-            };
-            let refused = group_ids
-                .into_iter()
-                .map(|id| (id.clone(), refuse(id, error)));
-            described.extend(refused);
-        }
+        let take = |response| match response {
+            GroupResponse::DescribeStreamsGroups(groups) => Ok(groups),
+            other => Err(other),
+        };
+        let nameless = Some(ErrorCode::InvalidGroupId);
+        let ask = GroupRequest::DescribeStreamsGroups;
+        let groups = self
+            .described(&request.group_ids, nameless, ask, take, refuse)
+            .await;
         StreamsGroupDescribeResponse {
-            groups: super::admin::in_order(&request.group_ids, &described),
+            groups,
             ..StreamsGroupDescribeResponse::default()
         }
     }

@@ -36,6 +36,7 @@ use crate::group::share::{
     self, DeletedOffsets, OffsetsToInitialize, ShareGroup, ShareGroupUndo, ShareStates,
 };
 use crate::group::streams::{self, StreamsGroup, StreamsTimer, StreamsUndo};
+use crate::metrics::GroupProtocol;
 use crate::runtime::ReplyToken;
 
 /// What a group shard is asked.
@@ -161,6 +162,8 @@ pub enum GroupTimer {
     Streams(ByteStr, StreamsTimer),
     /// The next look at expired offsets.
     Expiration,
+    /// The next count of groups, for the metrics.
+    Counting,
 }
 
 /// What waits for records to be committed.
@@ -233,6 +236,16 @@ impl Group {
             Group::Consumer(group) => group.is_empty(),
             Group::Share(group) => group.is_empty(),
             Group::Streams(group) => group.is_empty(),
+        }
+    }
+
+    /// Protocol and state, as metrics name them.
+    pub(super) fn protocol_and_state(&self) -> (GroupProtocol, &'static str) {
+        match self {
+            Group::Classic(group) => (GroupProtocol::Classic, group.state().name()),
+            Group::Consumer(group) => (GroupProtocol::Consumer, group.state().name()),
+            Group::Share(group) => (GroupProtocol::Share, group.state_name()),
+            Group::Streams(group) => (GroupProtocol::Streams, group.state().name()),
         }
     }
 

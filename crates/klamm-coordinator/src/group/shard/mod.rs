@@ -26,12 +26,15 @@ use super::consumer::{ConsumerGroup, TopicHashes};
 use super::describe;
 use super::offsets::{OffsetStore, PendingOffsets};
 use super::record::GroupRecord;
-use crate::metrics::GroupMetrics;
+use crate::metrics::{CountedShard, GroupCounts, GroupMetrics};
 use crate::runtime::{Effects, Now, RecordOrigin, ReplyToken, Shard, Timers, WriteOutcome};
 
 pub use messages::{
     Group, GroupCompletion, GroupCreation, GroupRequest, GroupResponse, GroupTimer, GroupUndo,
 };
+
+/// How often groups are counted for the metrics.
+const COUNT_EVERY_MS: i64 = 10_000;
 
 /// What a group shard wants done.
 pub type GroupEffects = Effects<GroupShard>;
@@ -51,6 +54,7 @@ pub struct GroupShard {
     /// Classic groups that were made of consumer groups by records that failed, and that somebody
     /// joined meanwhile: until they are told.
     pub(in crate::group) orphans: Vec<ClassicGroup>,
+    counted: CountedShard,
 }
 
 impl GroupShard {
@@ -61,6 +65,7 @@ impl GroupShard {
         metrics: Arc<GroupMetrics>,
     ) -> Self {
         GroupShard {
+            counted: CountedShard::new(metrics.clone()),
             config,
             rng,
             cluster: Arc::new(FixedCluster::default()),
@@ -271,6 +276,10 @@ impl Shard for GroupShard {
             GroupTimer::ShareSession(group_id, member_id) => {
                 Some(self.share_session_over(&group_id, &member_id))
             }
+            GroupTimer::Counting => {
+                self.count(now);
+                Some(GroupEffects::default())
+            }
             GroupTimer::Expiration => {
                 self.schedule_expiration(now);
                 Some(self.expire(now))
@@ -280,6 +289,7 @@ impl Shard for GroupShard {
 
     fn loaded(&mut self, now: Now) -> Vec<GroupEffects> {
         self.schedule_expiration(now);
+        self.count(now);
         let group_ids: Vec<ByteStr> = self.groups.keys().cloned().collect();
         let mut all = Vec::new();
         for group_id in group_ids {
@@ -447,6 +457,20 @@ impl GroupShard {
         self.classic_group(group_id).is_some_and(|group| {
             group.member_count() > 0 || group.pending_members().next().is_some()
         })
+    }
+
+    /// Tells the metrics what there is, and will do so again.
+    fn count(&mut self, now: Now) {
+        let mut counts = GroupCounts {
+            offsets: self.offsets.len(),
+            ..GroupCounts::default()
+        };
+        for group in self.groups.values() {
+            *counts.groups.entry(group.protocol_and_state()).or_default() += 1;
+        }
+        self.counted.set(counts);
+        let deadline_ms = now.after_ms(COUNT_EVERY_MS);
+        self.timers.schedule(GroupTimer::Counting, deadline_ms);
     }
 
     fn schedule_expiration(&mut self, now: Now) {

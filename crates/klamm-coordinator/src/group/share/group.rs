@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use klamm_protocol::{ByteStr, ErrorCode};
+use klamm_records::Uuid;
 
 use super::member::ShareMember;
 use super::states::ShareStates;
-use crate::group::consumer::{MetadataRefresh, Partitions, Refusal};
+use crate::group::consumer::{MetadataRefresh, Partitions, Refusal, decrement};
 
 /// The epoch that a group and its assignment have before the first member joins.
 const INITIAL_EPOCH: i32 = 1;
@@ -21,8 +22,12 @@ pub struct ShareGroup {
     pub(super) metadata_hash: i64,
     pub(super) assignment_epoch: i32,
     pub(super) assignment_timestamp_ms: i64,
-    pub(super) members: BTreeMap<ByteStr, Arc<ShareMember>>,
-    pub(super) targets: BTreeMap<ByteStr, Arc<Partitions>>,
+    members: BTreeMap<ByteStr, Arc<ShareMember>>,
+    targets: BTreeMap<ByteStr, Arc<Partitions>>,
+    /// How many members subscribe to each topic.
+    subscriptions: BTreeMap<ByteStr, usize>,
+    /// How many targets have each partition.
+    assigned: BTreeMap<(Uuid, i32), usize>,
     pub(super) states: Option<Arc<ShareStates>>,
     pub(super) refresh: Option<MetadataRefresh>,
 }
@@ -38,6 +43,8 @@ impl ShareGroup {
             assignment_timestamp_ms: 0,
             members: BTreeMap::new(),
             targets: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            assigned: BTreeMap::new(),
             states: None,
             refresh: None,
         }
@@ -78,10 +85,14 @@ impl ShareGroup {
         self.states.as_ref()
     }
 
+    /// What the target assignment gives a member.
+    pub(super) fn target(&self, member_id: &str) -> Option<&Arc<Partitions>> {
+        self.targets.get(member_id)
+    }
+
     /// Whether a member subscribes to the topic.
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
-        let mut members = self.members();
-        members.any(|member| member.subscribed_topic_names.contains(topic))
+        self.subscriptions.contains_key(topic)
     }
 
     /// The state on the wire.
@@ -106,18 +117,57 @@ impl ShareGroup {
         other: Option<&ShareMember>,
         leaving: Option<&ByteStr>,
     ) -> BTreeSet<ByteStr> {
-        let present = self.members().filter(|member| {
-            other.is_none_or(|other| other.id != member.id) && leaving != Some(&member.id)
-        });
-        let names = present.flat_map(|member| &member.subscribed_topic_names);
-        names
-            .chain(
-                other
-                    .into_iter()
-                    .flat_map(|other| &other.subscribed_topic_names),
-            )
-            .cloned()
-            .collect()
+        let mut counts = self.subscriptions.clone();
+        let former = other.map(|other| &other.id);
+        for id in former.into_iter().chain(leaving) {
+            for name in self
+                .member(id)
+                .iter()
+                .flat_map(|m| &m.subscribed_topic_names)
+            {
+                decrement(&mut counts, name);
+            }
+        }
+        let names = other.into_iter().flat_map(|m| &m.subscribed_topic_names);
+        counts.into_keys().chain(names.cloned()).collect()
+    }
+
+    /// Puts a member in, or takes it out. Returns what was there.
+    pub(super) fn set_member(
+        &mut self,
+        member_id: &ByteStr,
+        member: Option<Arc<ShareMember>>,
+    ) -> Option<Arc<ShareMember>> {
+        for name in member.iter().flat_map(|m| &m.subscribed_topic_names) {
+            *self.subscriptions.entry(name.clone()).or_default() += 1;
+        }
+        let previous = match member {
+            Some(member) => self.members.insert(member_id.clone(), member),
+            None => self.members.remove(member_id),
+        };
+        for name in previous.iter().flat_map(|m| &m.subscribed_topic_names) {
+            decrement(&mut self.subscriptions, name);
+        }
+        previous
+    }
+
+    /// Sets what the target assignment gives a member, or forgets it. Returns what was there.
+    pub(super) fn set_target(
+        &mut self,
+        member_id: &ByteStr,
+        target: Option<Arc<Partitions>>,
+    ) -> Option<Arc<Partitions>> {
+        for place in target.iter().flat_map(|target| places(target)) {
+            *self.assigned.entry(place).or_default() += 1;
+        }
+        let previous = match target {
+            Some(target) => self.targets.insert(member_id.clone(), target),
+            None => self.targets.remove(member_id),
+        };
+        for place in previous.iter().flat_map(|target| places(target)) {
+            decrement(&mut self.assigned, &place);
+        }
+        previous
     }
 
     pub(super) fn needs_refresh(&self, now_wall_ms: i64, image_version: i64) -> bool {
@@ -134,15 +184,15 @@ impl ShareGroup {
         let Some(states) = &self.states else {
             return false;
         };
-        let subscribed = self.subscribed(None, None);
         states.initialized.iter().any(|(topic_id, topic)| {
-            subscribed.contains(&topic.name)
-                && topic.partitions.iter().any(|partition| {
-                    !self.targets.values().any(|target| {
-                        let assigned = target.get(topic_id);
-                        assigned.is_some_and(|assigned| assigned.contains(partition))
-                    })
-                })
+            let is_assigned = |partition| self.assigned.contains_key(&(*topic_id, partition));
+            self.subscriptions.contains_key(&topic.name)
+                && !topic.partitions.iter().copied().all(is_assigned)
         })
     }
+}
+
+fn places(target: &Partitions) -> impl Iterator<Item = (Uuid, i32)> {
+    let topics = target.iter();
+    topics.flat_map(|(topic, partitions)| partitions.iter().map(|partition| (*topic, *partition)))
 }

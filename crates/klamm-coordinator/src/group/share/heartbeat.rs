@@ -16,11 +16,12 @@ use super::offsets::OffsetsToInitialize;
 use super::record::RecordsOf;
 use super::states::{TopicStates, Topics};
 use crate::group::RequestContext;
-use crate::group::cluster::{ShareGroupSettings, TopicsView};
+use crate::group::cluster::{ShareGroupSettings, TopicsView, is_assignment_due};
 use crate::group::consumer::{MetadataRefresh, Partitions, Refusal};
 use crate::group::java;
 use crate::group::record::GroupRecord;
 use crate::group::shard::{Group, GroupEffects, GroupResponse, GroupShard, GroupTimer};
+use crate::metrics::GroupMetrics;
 use crate::runtime::{Now, ReplyToken};
 
 /// The epoch with which a member joins.
@@ -120,6 +121,7 @@ impl GroupShard {
             topics: &*topics,
             settings,
             now,
+            metrics: &self.metrics,
             records: Vec::new(),
         };
         let member = beat.member_for(request)?;
@@ -171,7 +173,7 @@ fn check_size(
     request: &ShareGroupHeartbeatRequest,
     max: usize,
 ) -> Result<(), Refusal> {
-    if group.members.len() < max || group.member(&request.member_id).is_some() {
+    if group.members().len() < max || group.member(&request.member_id).is_some() {
         return Ok(());
     }
     Err(Refusal::new(
@@ -218,6 +220,7 @@ struct Beat<'a> {
     topics: &'a dyn TopicsView,
     settings: ShareGroupSettings,
     now: Now,
+    metrics: &'a GroupMetrics,
     records: Vec<GroupRecord>,
 }
 
@@ -281,6 +284,7 @@ impl<'a> Beat<'a> {
         if bumped {
             epoch = epoch.wrapping_add(1);
             self.records.push(self.record().epoch(epoch, hash));
+            self.metrics.share_rebalances.increment();
         }
         let refreshed = MetadataRefresh {
             deadline_ms: self.now.wall_ms.saturating_add(REFRESH_MAX_MS),
@@ -295,7 +299,7 @@ impl<'a> Beat<'a> {
     fn update_target(&mut self, epoch: i32, updated: &ShareMember) -> (i32, Arc<Partitions>) {
         let group = self.group;
         if group.assignment_epoch >= epoch || !self.may_assign() {
-            let target = group.targets.get(&updated.id).cloned();
+            let target = group.target(&updated.id).cloned();
             return (group.assignment_epoch, target.unwrap_or_default());
         }
         let others = group.members().filter(|member| member.id != updated.id);
@@ -307,7 +311,7 @@ impl<'a> Beat<'a> {
             let Some(target) = targets.get(id) else {
                 continue;
             };
-            if group.targets.get(id).is_none_or(|old| **old != *target) {
+            if group.target(id).is_none_or(|old| **old != *target) {
                 self.records.push(self.record().target(id, target));
             }
         }
@@ -320,7 +324,7 @@ impl<'a> Beat<'a> {
     fn readers(&self, members: &[&ShareMember]) -> Vec<Reader> {
         let readers = members.iter().map(|member| {
             let names = member.subscribed_topic_names.iter();
-            let target = self.group.targets.get(&member.id);
+            let target = self.group.target(&member.id);
             Reader {
                 id: member.id.clone(),
                 topics: names
@@ -342,14 +346,9 @@ impl<'a> Beat<'a> {
             .collect()
     }
 
-    /// Whether the last target is old enough to be replaced (KIP-1263). One from the future was
-    /// made by a coordinator whose clock was ahead: to wait until that time (as Kafka does) would
-    /// leave the group as it is for as long as the clocks are apart.
     fn may_assign(&self) -> bool {
         let made_ms = self.group.assignment_timestamp_ms;
-        let interval_ms = i64::from(self.settings.assignment_interval_ms);
-        let age_ms = self.now.wall_ms.saturating_sub(made_ms);
-        made_ms == 0 || !(0..interval_ms).contains(&age_ms)
+        is_assignment_due(made_ms, self.settings.assignment_interval_ms, self.now)
     }
 
     /// Gives a member what the target says.

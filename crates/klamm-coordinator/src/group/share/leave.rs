@@ -106,7 +106,7 @@ impl GroupShard {
             return;
         };
         let timeout_ms = self.cluster.share_settings(group_id).session_timeout_ms;
-        for member_id in group.members.keys() {
+        for member_id in group.members().map(|member| &member.id) {
             let session = GroupTimer::ShareSession(group_id.clone(), member_id.clone());
             self.timers
                 .schedule(session, now.after_ms(i64::from(timeout_ms)));
@@ -117,7 +117,7 @@ impl GroupShard {
 /// The records that delete the group and all that belongs to it.
 pub(in crate::group) fn share_tombstones(group: &ShareGroup) -> Vec<GroupRecord> {
     let record = RecordsOf(group.id());
-    let ids = || group.members.keys();
+    let ids = || group.members().map(|member| &member.id);
     let mut records = Vec::new();
     records.extend(ids().map(|id| record.set_current(id, None)));
     records.extend(ids().map(|id| record.set_target(id, None)));

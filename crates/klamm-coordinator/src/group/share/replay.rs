@@ -72,17 +72,14 @@ impl ShareGroup {
             }
             ShareGroupRecord::Target(key, value) => {
                 let member_id = key.member_id.detached();
-                let previous = match value {
-                    Some(value) => {
-                        let target: Partitions = value
-                            .topic_partitions
-                            .iter()
-                            .map(|t| (t.topic_id, t.partitions.iter().copied().collect()))
-                            .collect();
-                        self.targets.insert(member_id.clone(), Arc::new(target))
-                    }
-                    None => self.targets.remove(&member_id),
-                };
+                let target = value.as_ref().map(|value| {
+                    let topics = value.topic_partitions.iter();
+                    let target: Partitions = topics
+                        .map(|t| (t.topic_id, t.partitions.iter().copied().collect()))
+                        .collect();
+                    Arc::new(target)
+                });
+                let previous = self.set_target(&member_id, target);
                 ShareGroupUndo::Target(member_id, previous)
             }
             ShareGroupRecord::States(_, value) => {
@@ -97,17 +94,11 @@ impl ShareGroup {
     /// Takes a record back. Called in the reverse order of the replays.
     pub(in crate::group) fn undo(&mut self, undo: ShareGroupUndo) {
         match undo {
-            ShareGroupUndo::Member(id, Some(previous)) => {
-                self.members.insert(id, previous);
+            ShareGroupUndo::Member(id, previous) => {
+                self.set_member(&id, previous);
             }
-            ShareGroupUndo::Member(id, None) => {
-                self.members.remove(&id);
-            }
-            ShareGroupUndo::Target(id, Some(previous)) => {
-                self.targets.insert(id, previous);
-            }
-            ShareGroupUndo::Target(id, None) => {
-                self.targets.remove(&id);
+            ShareGroupUndo::Target(id, previous) => {
+                self.set_target(&id, previous);
             }
             ShareGroupUndo::Group(epoch, metadata_hash) => {
                 self.epoch = epoch;
@@ -134,10 +125,7 @@ impl ShareGroup {
         member: Option<Arc<ShareMember>>,
     ) -> ShareGroupUndo {
         let member_id = member_id.detached();
-        let previous = match member {
-            Some(member) => self.members.insert(member_id.clone(), member),
-            None => self.members.remove(&member_id),
-        };
+        let previous = self.set_member(&member_id, member);
         ShareGroupUndo::Member(member_id, previous)
     }
 }

@@ -364,3 +364,18 @@ fn the_assignor_is_balanced_and_keeps_what_it_can() {
     let shares = assignor::assign(&readers, &partitions(&[(1, 2), (2, 2)]));
     assert_eq!(sizes(&shares), [3, 1, 0]);
 }
+
+#[test]
+fn a_group_has_only_so_many_members() {
+    let mut bench = Bench::with(crate::group::GroupCoordinatorConfig {
+        share_max_size: 1,
+        ..crate::group::GroupCoordinatorConfig::default()
+    });
+    set_partitions(&bench, 1);
+    beat(&mut bench, "a", 0, Some(&["t"]));
+    let (refused, _) = beat(&mut bench, "b", 0, Some(&["t"]));
+    assert_eq!(code(refused.error_code), ErrorCode::GroupMaxSizeReached);
+    // One that is a member already may join again.
+    let (again, _) = beat(&mut bench, "a", 0, Some(&["t"]));
+    assert_eq!(code(again.error_code), ErrorCode::None);
+}

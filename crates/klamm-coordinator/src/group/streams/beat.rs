@@ -23,6 +23,7 @@ use crate::group::cluster::{StreamsGroupSettings, TopicsView};
 use crate::group::consumer::{MetadataRefresh, Refusal, TopicHashes};
 use crate::group::record::GroupRecord;
 use crate::group::shard::GroupTimer;
+use crate::metrics::GroupMetrics;
 use crate::runtime::{Now, Timers};
 
 /// How long the hash of a group's topics is good for, as long as nothing is known to have changed.
@@ -45,6 +46,7 @@ pub(super) struct Beat<'a> {
     pub(super) topics: &'a dyn TopicsView,
     pub(super) hashes: &'a mut TopicHashes,
     pub(super) timers: &'a mut Timers<GroupTimer>,
+    pub(super) metrics: &'a GroupMetrics,
     pub(super) settings: StreamsGroupSettings,
     pub(super) now: Now,
     pub(super) records: Vec<GroupRecord>,
@@ -255,6 +257,7 @@ impl<'a> Beat<'a> {
         let epoch = self.group.epoch.wrapping_add(1);
         let record = self.record().epoch(epoch, hash, validated, configs);
         self.records.push(record);
+        self.metrics.streams_rebalances.increment();
         if let Some(refresh) = &mut self.kept.refresh {
             refresh.epoch = epoch;
         }

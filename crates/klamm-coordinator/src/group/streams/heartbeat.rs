@@ -96,6 +96,7 @@ impl GroupShard {
             topics: &*topics,
             hashes: &mut self.topic_hashes,
             timers: &mut self.timers,
+            metrics: &self.metrics,
             settings,
             now,
             records: Vec::new(),

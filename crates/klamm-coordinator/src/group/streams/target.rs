@@ -10,7 +10,7 @@ use super::group::{AssignmentConfigs, StreamsGroup};
 use super::member::StreamsMember;
 use super::record::RecordsOf;
 use super::tasks::TaskSet;
-use crate::group::cluster::StreamsGroupSettings;
+use crate::group::cluster::{StreamsGroupSettings, is_assignment_due};
 use crate::group::java;
 use crate::group::record::GroupRecord;
 use crate::runtime::Now;
@@ -79,11 +79,9 @@ impl Target {
 }
 
 impl StreamsGroup {
-    /// Whether the last target is old enough to be replaced (KIP-1263).
     pub(super) fn may_assign(&self, settings: StreamsGroupSettings, now: Now) -> bool {
         let made_ms = self.assignment_timestamp_ms;
-        let interval_ms = i64::from(settings.assignment_interval_ms);
-        made_ms == 0 || interval_ms == 0 || now.wall_ms >= made_ms.saturating_add(interval_ms)
+        is_assignment_due(made_ms, settings.assignment_interval_ms, now)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The consumer protocol: requests into a shard, answers and records out of it.
 
 mod classics;
+mod crowds;
 mod golden;
 mod histories;
 mod membership;

@@ -109,6 +109,8 @@ struct Sharing<'a> {
     parts: &'a [Part],
     standby_count: usize,
     processes: Vec<Process>,
+    /// Their places in it, by their ids.
+    places: BTreeMap<ByteStr, usize>,
     /// The processes in the order in which Kafka's hash map has them.
     order: Vec<usize>,
     active_before: BTreeMap<Task, Place>,
@@ -127,6 +129,7 @@ impl<'a> Sharing<'a> {
             parts,
             standby_count,
             processes: Vec::new(),
+            places: BTreeMap::new(),
             order: Vec::new(),
             active_before: BTreeMap::new(),
             standby_before: BTreeMap::new(),
@@ -142,12 +145,9 @@ impl<'a> Sharing<'a> {
     }
 
     fn add(&mut self, worker: &Worker) {
-        let known = self
-            .processes
-            .iter()
-            .position(|p| p.id() == &*worker.process_id);
-        let process = known.unwrap_or_else(|| {
-            self.processes.push(Process::new(worker.process_id.clone()));
+        let id = &worker.process_id;
+        let process = *self.places.entry(id.clone()).or_insert_with(|| {
+            self.processes.push(Process::new(id.clone()));
             self.processes.len() - 1
         });
         let member = self.processes[process].add_member(worker.id.clone());

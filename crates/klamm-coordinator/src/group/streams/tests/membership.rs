@@ -195,6 +195,20 @@ fn a_group_has_only_so_many_members() {
     assert_eq!(code(again.error_code), ErrorCode::GroupMaxSizeReached);
 }
 
+/// A coordinator whose clock is behind that of the one before makes targets all the same.
+#[test]
+fn a_target_from_the_future_is_replaced() {
+    let mut bench = bench();
+    configure(&bench, |settings| settings.assignment_interval_ms = 1_000);
+    beat(&mut bench, joining("p.1"));
+    bench.turn_back_ms(60_000);
+    beat(&mut bench, joining("q.1"));
+    assert_eq!(group(&bench).assignment_epoch(), group(&bench).epoch());
+    // By this clock it is too early for another one.
+    let third = beat(&mut bench, joining("r.1"));
+    assert_eq!(statuses(&third), [status::ASSIGNMENT_DELAYED]);
+}
+
 #[test]
 fn the_first_assignment_waits_for_more_members() {
     let mut bench = bench();

@@ -1,5 +1,6 @@
 //! Streams groups as a whole: requests in, answers and records out.
 
+mod crowds;
 mod histories;
 mod membership;
 mod offsets;

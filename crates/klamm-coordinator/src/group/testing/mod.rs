@@ -1,28 +1,20 @@
 //! A group shard in a test's hands: requests go in, answers and records come out, and the test
-//! moves the clock and decides what becomes of writes.
+//! moves the clock and decides what becomes of writes. `requests` makes the requests.
+
+mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use klamm_env::SplitMix64;
-use klamm_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use klamm_protocol::messages::leave_group_request::MemberIdentity;
 use klamm_protocol::messages::leave_group_response::MemberResponse;
-use klamm_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
 use klamm_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
-use klamm_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use klamm_protocol::messages::{
-    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, OffsetCommitRequest, SyncGroupRequest,
-    SyncGroupResponse,
-};
+use klamm_protocol::messages::{HeartbeatRequest, JoinGroupResponse, SyncGroupResponse};
 use klamm_protocol::{ByteStr, ErrorCode};
 
-use super::RequestContext;
 use super::classic::{ClassicGroup, ClassicState};
 use super::shard::{GroupCompletion, GroupEffects, GroupUndo};
 use super::{
@@ -30,6 +22,8 @@ use super::{
 };
 use crate::metrics::GroupMetrics;
 use crate::runtime::{CoordinatorRecord, Now, RecordOrigin, ReplyToken, Shard, WriteOutcome};
+
+pub(super) use requests::{Commit, Join, code, subscription, sync_request};
 
 /// The group of tests that need only one.
 pub(super) const GROUP: &str = "g";
@@ -407,210 +401,5 @@ impl Bench {
             }
             other => panic!("no OffsetFetch answer but {other:?}"),
         }
-    }
-}
-
-pub(super) fn code(code: i16) -> ErrorCode {
-    ErrorCode::from_code(code).expect("a known error code")
-}
-
-pub(super) fn sync_request(
-    member_id: &str,
-    name: Option<&str>,
-    generation: i32,
-    given: &[(&str, &str)],
-) -> GroupRequest {
-    GroupRequest::SyncGroup(Box::new(SyncGroupRequest {
-        group_id: GROUP.into(),
-        generation_id: generation,
-        member_id: member_id.into(),
-        group_instance_id: name.map(ByteStr::from),
-        assignments: given
-            .iter()
-            .map(|(id, assignment)| SyncGroupRequestAssignment {
-                member_id: (*id).into(),
-                assignment: Bytes::copy_from_slice(assignment.as_bytes()),
-                ..SyncGroupRequestAssignment::default()
-            })
-            .collect(),
-        ..SyncGroupRequest::default()
-    }))
-}
-
-/// The metadata of a consumer that subscribes to `topics`, version 0.
-pub(super) fn subscription(topics: &[&str]) -> Bytes {
-    let mut bytes = vec![0, 0];
-    bytes.extend((topics.len() as i32).to_be_bytes());
-    for topic in topics {
-        bytes.extend((topic.len() as i16).to_be_bytes());
-        bytes.extend(topic.as_bytes());
-    }
-    bytes.extend((-1_i32).to_be_bytes());
-    bytes.into()
-}
-
-/// A JoinGroup to be.
-#[derive(Clone, Debug)]
-pub(super) struct Join {
-    pub(super) version: i16,
-    pub(super) member_id: String,
-    pub(super) instance_id: Option<String>,
-    pub(super) protocol_type: String,
-    pub(super) protocols: Vec<(String, Bytes)>,
-    pub(super) session_timeout_ms: i32,
-    pub(super) rebalance_timeout_ms: i32,
-}
-
-impl Join {
-    /// A new dynamic member that need not come back with its id (version 3).
-    pub(super) fn old() -> Join {
-        Join {
-            version: 3,
-            member_id: String::new(),
-            instance_id: None,
-            protocol_type: "consumer".into(),
-            protocols: vec![("range".into(), subscription(&["t"]))],
-            session_timeout_ms: 10_000,
-            rebalance_timeout_ms: 60_000,
-        }
-    }
-
-    /// A new dynamic member of the newest version.
-    pub(super) fn new() -> Join {
-        Join {
-            version: 9,
-            ..Join::old()
-        }
-    }
-
-    /// A static member of the newest version.
-    pub(super) fn named(name: &str) -> Join {
-        Join {
-            instance_id: Some(name.into()),
-            ..Join::new()
-        }
-    }
-
-    pub(super) fn id(mut self, member_id: &str) -> Join {
-        self.member_id = member_id.into();
-        self
-    }
-
-    pub(super) fn version(mut self, version: i16) -> Join {
-        self.version = version;
-        self
-    }
-
-    pub(super) fn protocols(mut self, names: &[&str]) -> Join {
-        let metadata = subscription(&["t"]);
-        self.protocols = names
-            .iter()
-            .map(|name| ((*name).to_owned(), metadata.clone()))
-            .collect();
-        self
-    }
-
-    pub(super) fn subscribed(mut self, topics: &[&str]) -> Join {
-        self.protocols = vec![("range".into(), subscription(topics))];
-        self
-    }
-
-    pub(super) fn context(&self) -> RequestContext {
-        RequestContext {
-            api_version: self.version,
-            client_id: "c".into(),
-            client_host: "/127.0.0.1".into(),
-        }
-    }
-
-    pub(super) fn message(&self) -> JoinGroupRequest {
-        JoinGroupRequest {
-            group_id: GROUP.into(),
-            session_timeout_ms: self.session_timeout_ms,
-            rebalance_timeout_ms: self.rebalance_timeout_ms,
-            member_id: self.member_id.as_str().into(),
-            group_instance_id: self.instance_id.as_deref().map(ByteStr::from),
-            protocol_type: self.protocol_type.as_str().into(),
-            protocols: self
-                .protocols
-                .iter()
-                .map(|(name, metadata)| JoinGroupRequestProtocol {
-                    name: name.as_str().into(),
-                    metadata: metadata.clone(),
-                    ..JoinGroupRequestProtocol::default()
-                })
-                .collect(),
-            ..JoinGroupRequest::default()
-        }
-    }
-
-    pub(super) fn request(&self) -> GroupRequest {
-        GroupRequest::JoinGroup(self.context(), Box::new(self.message()))
-    }
-}
-
-/// An OffsetCommit to be, of partition 0 of topic `t`.
-#[derive(Clone, Debug)]
-pub(super) struct Commit {
-    pub(super) version: i16,
-    pub(super) group_id: String,
-    pub(super) member_id: String,
-    pub(super) generation: i32,
-    pub(super) topic: String,
-    pub(super) offset: i64,
-    pub(super) metadata: Option<String>,
-    pub(super) retention_ms: i64,
-}
-
-impl Commit {
-    /// From outside of the group.
-    pub(super) fn simple(offset: i64) -> Commit {
-        Commit {
-            version: 9,
-            group_id: GROUP.into(),
-            member_id: String::new(),
-            generation: -1,
-            topic: "t".into(),
-            offset,
-            metadata: None,
-            retention_ms: -1,
-        }
-    }
-
-    /// From a member.
-    pub(super) fn by(member_id: &str, generation: i32, offset: i64) -> Commit {
-        Commit {
-            member_id: member_id.into(),
-            generation,
-            ..Commit::simple(offset)
-        }
-    }
-
-    pub(super) fn request(&self) -> GroupRequest {
-        let context = RequestContext {
-            api_version: self.version,
-            ..RequestContext::default()
-        };
-        let partition = OffsetCommitRequestPartition {
-            partition_index: 0,
-            committed_offset: self.offset,
-            committed_leader_epoch: 3,
-            committed_metadata: self.metadata.as_deref().map(ByteStr::from),
-            ..OffsetCommitRequestPartition::default()
-        };
-        let topic = OffsetCommitRequestTopic {
-            name: self.topic.as_str().into(),
-            partitions: vec![partition],
-            ..OffsetCommitRequestTopic::default()
-        };
-        let request = OffsetCommitRequest {
-            group_id: self.group_id.as_str().into(),
-            generation_id_or_member_epoch: self.generation,
-            member_id: self.member_id.as_str().into(),
-            retention_time_ms: self.retention_ms,
-            topics: vec![topic],
-            ..OffsetCommitRequest::default()
-        };
-        GroupRequest::OffsetCommit(context, Box::new(request))
     }
 }
