@@ -163,7 +163,7 @@ impl SharePartition {
     }
 
     /// Takes back everything that a member has, as its session ended. That it was handed out counts,
-    /// as in Kafka from 4.2 on. Returns what is to be written.
+    /// as in Kafka 4.3. Returns what is to be written.
     pub fn release(&mut self, member: &str, limits: &ShareLimits) -> Option<StateWrite> {
         let held: Vec<(i64, i64, i16)> = self
             .window
