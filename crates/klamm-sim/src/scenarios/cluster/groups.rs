@@ -82,6 +82,11 @@ struct ProcessTasks {
 }
 
 impl Tasks for ProcessTasks {
+    // It is what the scenario looks for.
+    fn survive_panics(&self) -> bool {
+        false
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.executor.spawn_in(self.process, "coordinator", task);
     }
