@@ -58,14 +58,14 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Less than four minutes.
+    /// About six minutes.
     pub const SHORT: Extent = Extent {
         kills: 2,
         pauses: 1,
         rolls: 1,
         cuts: 1,
         disks: 1,
-        growths: 0,
+        growths: 1,
     };
 }
 

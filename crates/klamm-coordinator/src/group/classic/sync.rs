@@ -8,6 +8,7 @@ use klamm_protocol::{ByteStr, ErrorCode};
 
 use super::machine::{ClassicCompletion, Machine};
 use super::state::ClassicState;
+use crate::group::GroupResponse;
 use crate::runtime::ReplyToken;
 
 impl Machine<'_> {
@@ -32,7 +33,10 @@ impl Machine<'_> {
             ClassicState::Stable => {
                 self.synced(&request.member_id);
                 let response = self.assignment_for(&request.member_id);
-                self.reply_sync(token, response);
+                // What was loaded may not be committed yet: a generation that is told and then lost
+                // would be given out again, with another assignment.
+                let response = GroupResponse::SyncGroup(Box::new(response));
+                self.out.deferred = Some((token, response));
             }
         }
     }

@@ -694,6 +694,44 @@ async fn nothing_committed_is_lost_when_the_coordinator_moves() {
     );
 }
 
+/// Told and then lost with its leader, the generation would be given out again, with another
+/// assignment: two members would own a partition in it.
+#[tokio::test(start_paused = true)]
+async fn a_generation_that_may_yet_be_lost_is_not_told() {
+    let world = World::new().await;
+    let partition = world.groups.partition_for("g");
+    let id = world.join(&Join::old()).await.member_id;
+    world.log.hold_commits(partition, true);
+    let request = SyncGroupRequest {
+        group_id: "g".into(),
+        generation_id: 1,
+        member_id: id,
+        ..SyncGroupRequest::default()
+    };
+    let soon = |world: World, request: SyncGroupRequest| async move {
+        let context = version(4);
+        let sync = world.groups.sync_group(&context, request);
+        tokio::time::timeout(Duration::from_secs(1), sync)
+            .await
+            .ok()
+    };
+    let log = world.log.clone();
+    assert!(soon(world, request.clone()).await.is_none());
+    let successor = World::over(log.clone());
+    for partition in 0..COUNT {
+        successor.groups.on_elected(partition, 2);
+    }
+    successor.loaded().await;
+    let sync = tokio::spawn(soon(successor, request));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!sync.is_finished());
+    log.hold_commits(partition, false);
+    let synced = sync.await.unwrap().unwrap();
+    assert_eq!(code(synced.error_code), ErrorCode::None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_fails_is_no_coordinator() {
     let world = World::new().await;

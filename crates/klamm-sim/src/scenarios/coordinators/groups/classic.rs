@@ -170,6 +170,9 @@ impl Classic {
         let answer = answer.answer;
         match error(answer.error_code) {
             ErrorCode::None => {
+                if self.client.standing.member_id.is_empty() {
+                    self.client.world.groups().ownership.claims(self.client.id);
+                }
                 self.client.standing.member_id = answer.member_id.clone();
                 self.client.standing.epoch = answer.generation_id;
                 Ok(answer)
@@ -210,16 +213,16 @@ impl Classic {
         let (answer, genuine) = (answer.answer, answer.genuine);
         match error(answer.error_code) {
             ErrorCode::None => {
-                self.client.well(sent_ms, genuine, true);
-                self.assigned(&answer.assignment).await
+                let told = read_assignment(&answer.assignment);
+                self.client.well(sent_ms, genuine, true, told.as_ref());
+                self.assigned(told).await
             }
             refused => self.refused(refused).await,
         }
     }
 
     /// Takes up what it got and gives up what it did not: then the others must hear of it.
-    async fn assigned(&mut self, assignment: &Bytes) -> Then {
-        let told = read_assignment(assignment);
+    async fn assigned(&mut self, told: Option<BTreeSet<i32>>) -> Then {
         let Some(told) = told else {
             let detail = format!("{} cannot read its assignment", self.client.id);
             let violation = Violation::new("errors", detail);
@@ -294,7 +297,7 @@ impl Classic {
         };
         let refused = error(answer.answer.error_code);
         if refused == ErrorCode::None {
-            self.client.well(sent_ms, answer.genuine, true);
+            self.client.well(sent_ms, answer.genuine, true, None);
         } else if self.client.passing(refused).await {
             return ErrorCode::None;
         }

@@ -190,12 +190,22 @@ impl Client {
     }
 
     /// A heartbeat that was sent then was answered well.
-    pub(super) fn well(&self, sent_ms: i64, genuine: bool, calm: bool) {
+    ///
+    /// With `told` the answer says what the member is to have; the rest of what it still works on it
+    /// is about to give up, and does not count on any more.
+    pub(super) fn well(
+        &self,
+        sent_ms: i64,
+        genuine: bool,
+        calm: bool,
+        told: Option<&BTreeSet<i32>>,
+    ) {
         let mut history = self.world.groups();
         if genuine {
             let now_ms = self.world.now_ms();
             history.ownership.beat(self.id, sent_ms, calm);
-            for partition in self.owned.keys() {
+            let kept = |p: &&i32| told.is_none_or(|told| told.contains(p));
+            for partition in self.owned.keys().filter(kept) {
                 if !history.ownership.owns(self.id, *partition) {
                     let taken = history.ownership.take(self.id, *partition, now_ms);
                     self.world.check(taken);

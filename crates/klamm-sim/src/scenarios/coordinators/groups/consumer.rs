@@ -142,7 +142,9 @@ impl Consumer {
                 groups.consumer_group_heartbeat(&context, request).await
             }
         };
-        self.client.ask("consumer heartbeat", false, serve).await
+        // A heartbeat is answered with what changed since the last one, and one that joins gives up
+        // all that the member has: no client repeats either, but makes a new one that is complete.
+        self.client.ask("consumer heartbeat", true, serve).await
     }
 
     async fn beat(&mut self) -> ErrorCode {
@@ -173,7 +175,7 @@ impl Consumer {
             self.told = BTreeSet::clone(told);
         }
         let calm = self.client.owned().is_subset(&self.told);
-        self.client.well(sent_ms, genuine, calm);
+        self.client.well(sent_ms, genuine, calm, None);
         if let Some(told) = assignment {
             let (id, epoch) = (self.client.id, self.client.standing.epoch);
             let world = &self.client.world;

@@ -71,6 +71,15 @@ impl Ownership {
         };
     }
 
+    /// A member was taken in anew under its name: whoever had the name is replaced, even by one that
+    /// is older and stood still.
+    pub(in super::super) fn claims(&mut self, id: usize) {
+        let name = self.owners.get(&id).and_then(|o| o.instance.clone());
+        if let Some(name) = name {
+            self.newest.insert(name, id);
+        }
+    }
+
     /// A heartbeat was answered well that was sent then.
     pub(in super::super) fn beat(&mut self, id: usize, sent_ms: i64, calm: bool) {
         if let Some(owner) = self.owners.get_mut(&id) {
