@@ -124,6 +124,7 @@ pub const SCENARIOS: &[Scenario] = &[
     cluster::SCENARIO,
     cluster::WHOLE,
     coordinators::GROUPS,
+    coordinators::STREAMS,
     coordinators::TRANSACTIONS,
     coordinators::SHARES,
     quorum::SCENARIO,

@@ -222,11 +222,18 @@ impl Broker {
             let log = log(topic_name::CONSUMER_OFFSETS);
             (log.clone(), log)
         };
-        let config = GroupCoordinatorConfig {
+        let mut config = GroupCoordinatorConfig {
             initial_rebalance_delay_ms: 500,
             offsets_topic_partitions: INTERNAL,
             ..GroupCoordinatorConfig::default()
         };
+        if let Some(kept_ms) = world.plan.retention_ms {
+            config.offsets_retention_check_interval_ms = 3_000;
+            config.offsets_retention_ms = match world.flaw {
+                Flaw::ExpiresEarly => kept_ms / 10,
+                _ => kept_ms,
+            };
+        }
         let groups = GroupCoordinator::new(config, writer, reader, world.cluster.clone(), &env)
             .with_tasks(tasks.clone());
         groups.set_share_persister(Arc::new(Persister {

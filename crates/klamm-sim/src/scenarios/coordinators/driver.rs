@@ -34,7 +34,7 @@ async fn play(world: World) -> Result<(), Violation> {
     }
     world.sleep_ms(50).await;
     match world.plan.work {
-        Work::Groups => groups::start(&world),
+        Work::Groups | Work::Streams => groups::start(&world),
         Work::Transactions => transactions::start(&world),
         Work::Shares => shares::start(&world),
     }
@@ -55,7 +55,7 @@ async fn play(world: World) -> Result<(), Violation> {
         nemesis.relent()?;
         look(&world)?;
         let missing = match world.plan.work {
-            Work::Groups => groups::missing(&world),
+            Work::Groups | Work::Streams => groups::missing(&world),
             Work::Transactions => transactions::missing(&world),
             Work::Shares => shares::missing(&world),
         };
@@ -68,7 +68,7 @@ async fn play(world: World) -> Result<(), Violation> {
         }
     }
     match world.plan.work {
-        Work::Groups => groups::last_look(&world).await,
+        Work::Groups | Work::Streams => groups::last_look(&world).await,
         Work::Transactions => transactions::last_look(&world).await,
         Work::Shares => shares::last_look(&world),
     }
@@ -81,7 +81,7 @@ fn look(world: &World) -> Result<(), Violation> {
         partition.stable()?;
     }
     match world.plan.work {
-        Work::Groups => Ok(()),
+        Work::Groups | Work::Streams => Ok(()),
         Work::Transactions => transactions::visible::look(world),
         Work::Shares => shares::last_look(world),
     }

@@ -21,7 +21,7 @@ use super::super::Violation;
 use super::Flaw;
 use super::broker::Broker;
 use super::partition::{Place, code};
-use super::world::{DATA, REQUEST_TIMEOUT, Topics, World};
+use super::world::{DATA, REQUEST_TIMEOUT, World};
 
 /// Producer ids, which the controller gives.
 pub(super) struct Ids(pub(super) World);
@@ -232,7 +232,7 @@ impl Broker {
             api_version: if version >= 2 { 5 } else { 3 },
             ..klamm_coordinator::RequestContext::default()
         };
-        let topics = Topics(world.plan.data_partitions);
+        let topics = world.lookup();
         let verify = async |request: &TxnOffsetCommitRequest| {
             let group = self.groups.partition_for(&request.group_id);
             let place = (topic_name::CONSUMER_OFFSETS, group);

@@ -17,8 +17,9 @@
 //!
 //! - [`world`], [`plan`], [`broker`]: who is there; [`nemesis`]: what goes wrong; [`driver`]: from
 //!   beginning to end: trouble, then peace in which all must be well again.
-//! - [`groups`], [`transactions`], [`shares`]: three scenarios, each with its clients and what
-//!   must hold of what they were told.
+//! - [`groups`], [`transactions`], [`shares`]: the scenarios, each with its clients and what must
+//!   hold of what they were told; streams groups are among the first. [`topics`]: what there is
+//!   to read.
 
 pub mod groups;
 pub mod shares;
@@ -30,6 +31,7 @@ mod markers;
 mod nemesis;
 mod partition;
 mod plan;
+mod topics;
 mod world;
 
 #[cfg(test)]
@@ -59,6 +61,13 @@ pub const SHARES: Scenario = Scenario {
     run: |run| drive(run, Work::Shares, Flaw::None),
 };
 
+/// Streams groups.
+pub const STREAMS: Scenario = Scenario {
+    name: "streams",
+    about: "streams groups: tasks, processes, internal topics, while their coordinator moves",
+    run: |run| drive(run, Work::Streams, Flaw::None),
+};
+
 /// A mistake built in on purpose, for the tests of the properties. They are made where the
 /// simulation carries something between parts that are as they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +80,12 @@ pub enum Flaw {
     WritesVanish,
     /// Who loads a partition misses its end.
     LoadForgets,
-    /// Members say that they gave partitions up before they did.
+    /// Members say that they gave partitions or tasks up before they did.
     AssignBeforeRevoke,
+    /// Members of one process tell the coordinator of different ones.
+    ProcessesMixedUp,
+    /// Offsets are kept for a tenth of their time.
+    ExpiresEarly,
     /// Some markers are not written.
     MarkersLost,
     /// Markers are not written into the groups' partitions.

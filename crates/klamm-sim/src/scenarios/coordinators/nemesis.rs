@@ -65,7 +65,7 @@ impl Nemesis {
         }
         if cases() < trouble.clients {
             match world.plan.work {
-                Work::Groups => groups::strike(&world),
+                Work::Groups | Work::Streams => groups::strike(&world),
                 Work::Transactions => transactions::strike(&world),
                 Work::Shares => shares::strike(&world),
             }
@@ -183,7 +183,7 @@ impl Nemesis {
             self.come_back(*node)?;
         }
         match world.plan.work {
-            Work::Groups => groups::calm(&world),
+            Work::Groups | Work::Streams => groups::calm(&world),
             Work::Transactions => transactions::calm(&world),
             Work::Shares => shares::calm(&world),
         }

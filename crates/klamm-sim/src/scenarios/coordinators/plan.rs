@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::{NetFaults, SimRng};
 
+/// How long offsets are kept, where that ends within a run.
+const RETENTION_MS: i64 = 15_000;
+
 /// What is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -13,6 +16,8 @@ pub(super) enum Work {
     Transactions,
     /// Share groups.
     Shares,
+    /// Streams groups.
+    Streams,
 }
 
 /// The protocols that the members of a group speak.
@@ -26,6 +31,8 @@ pub(super) enum Speech {
     Consumer,
     /// Members of all of them, which turns the group up and down.
     Mixed,
+    /// The streams protocol, in a group of its own.
+    Streams,
 }
 
 /// What goes wrong, and how often, in cases per thousand strikes.
@@ -53,6 +60,16 @@ pub(super) struct Plan {
     pub(super) lasts: Duration,
     /// Between two strikes, at most, in milliseconds.
     pub(super) every_ms: u64,
+    /// Copies of each task with state.
+    pub(super) standbys: i32,
+    /// A second topic comes and goes, to which members subscribe by name or by a pattern.
+    pub(super) second_topic: bool,
+    /// All members leave now and then, and the group is deleted.
+    pub(super) deletes: bool,
+    /// How long offsets are kept, if not for longer than the run takes.
+    pub(super) retention_ms: Option<i64>,
+    /// How long a new streams group waits for more members.
+    pub(super) initial_delay_ms: i32,
 }
 
 impl Plan {
@@ -65,16 +82,19 @@ impl Plan {
             Speech::Mixed,
             Speech::Mixed,
         ];
-        let speech = speech[rng.index(speech.len())];
+        let speech = match (speech[rng.index(speech.len())], work) {
+            (_, Work::Streams) => Speech::Streams,
+            (speech, _) => speech,
+        };
         // Now and then many come at once.
         let clients = match (work, rng.index(40)) {
-            (Work::Groups, 0) => 60,
-            (Work::Groups, _) => 2 + rng.index(5),
+            (Work::Groups | Work::Streams, 0) => 60,
+            (Work::Groups | Work::Streams, _) => 2 + rng.index(5),
             (Work::Transactions, _) => 1 + rng.index(3),
             (Work::Shares, _) => 2 + rng.index(3),
         };
         let heavy = |of: u64, cases: u64| if rng.one_in(of) { cases } else { 0 };
-        Plan {
+        let mut plan = Plan {
             work,
             speech,
             brokers: 3,
@@ -100,6 +120,21 @@ impl Plan {
             },
             lasts: Duration::from_secs(if clients > 20 { 15 } else { 30 }),
             every_ms: if rng.one_in(3) { 200 } else { 1_000 },
+            standbys: rng.range(0, 3) as i32,
+            second_topic: false,
+            deletes: false,
+            retention_ms: None,
+            initial_delay_ms: if rng.one_in(2) { 0 } else { 500 },
+        };
+        if matches!(work, Work::Groups | Work::Streams) {
+            plan.second_topic = speech == Speech::Consumer && rng.one_in(2);
+            plan.deletes = rng.one_in(4);
+            plan.retention_ms = rng.one_in(4).then_some(RETENTION_MS);
         }
+        if plan.retention_ms.is_some() {
+            // By clocks that are off, offsets expire that are not old.
+            plan.trouble.clocks = 0;
+        }
+        plan
     }
 }

@@ -45,6 +45,26 @@ fn assignments_before_revocations_are_found() {
 }
 
 #[test]
+fn offsets_that_expire_early_are_found() {
+    assert_found(Work::Groups, Flaw::ExpiresEarly, &["offsets"]);
+}
+
+#[test]
+fn mistakes_of_streams_groups_are_found() {
+    let flaws = [
+        Flaw::AnswersBeforeCommit,
+        Flaw::WritesVanish,
+        Flaw::LoadForgets,
+    ];
+    for flaw in flaws {
+        let properties = ["offsets", "roles", "ownership", "errors"];
+        assert_found(Work::Streams, flaw, &properties);
+    }
+    assert_found(Work::Streams, Flaw::AssignBeforeRevoke, &["ownership"]);
+    assert_found(Work::Streams, Flaw::ProcessesMixedUp, &["roles"]);
+}
+
+#[test]
 fn lost_markers_are_found() {
     let properties = ["healing", "transactions"];
     assert_found(Work::Transactions, Flaw::MarkersLost, &properties);

@@ -6,21 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use klamm_coordinator::group::{ConsumerGroupSettings, FixedCluster, ListedTopic, partition_for};
+use klamm_coordinator::group::{
+    Cluster as _, ConsumerGroupSettings, FixedCluster, StreamsGroupSettings, partition_for,
+};
 use klamm_env::{Clock, Env};
-use klamm_protocol::{ByteStr, topic_name};
-use klamm_records::Uuid;
+use klamm_protocol::topic_name;
 
 use super::super::{Run, Violation};
 use super::Flaw;
 use super::broker::{Broker, Node};
 use super::partition::{Partition, Place};
 use super::plan::{Plan, Work};
+use super::topics::{Lookup, Topics};
 use super::{groups, shares, transactions};
 use crate::{Address, Executor, Network, SimClock, SimFs, SimRng, Trace};
 
-/// The topic with data.
-pub(super) const DATA: &str = "data";
+pub(super) use super::topics::DATA;
+
 /// Partitions of each internal topic.
 pub(super) const INTERNAL: i32 = 2;
 /// How long clients wait for an answer.
@@ -40,6 +42,7 @@ pub(super) struct Inner {
     pub(super) partitions: BTreeMap<Place, Arc<Partition>>,
     pub(super) nodes: BTreeMap<i32, Node>,
     pub(super) cluster: Arc<FixedCluster>,
+    pub(super) topics: Topics,
     pub(super) calm: Arc<AtomicBool>,
     pub(super) groups: Mutex<groups::History>,
     pub(super) transactions: Mutex<transactions::History>,
@@ -56,15 +59,6 @@ impl std::ops::Deref for World {
     fn deref(&self) -> &Inner {
         &self.0
     }
-}
-
-/// The id of a topic.
-pub(super) fn topic_id(name: &str) -> Uuid {
-    let mut bytes = [0x22; 16];
-    for (place, byte) in bytes.iter_mut().zip(name.bytes()) {
-        *place = byte;
-    }
-    Uuid::from_bytes(bytes)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,13 +94,13 @@ impl World {
             topic_name::SHARE_GROUP_STATE,
         ];
         let wanted = |topic: &&str| match work {
-            Work::Groups => **topic == *topic_name::CONSUMER_OFFSETS,
+            Work::Groups | Work::Streams => **topic == *topic_name::CONSUMER_OFFSETS,
             Work::Transactions => **topic != *topic_name::SHARE_GROUP_STATE,
             Work::Shares => **topic != *topic_name::TRANSACTION_STATE,
         };
         let data = match work {
             // Groups commit offsets of partitions; nobody reads these.
-            Work::Groups => 0,
+            Work::Groups | Work::Streams => 0,
             _ => plan.data_partitions.min(3),
         };
         let places = internal
@@ -129,16 +123,15 @@ impl World {
             assignment_interval_ms: if rng.one_in(2) { 0 } else { 1_000 },
         };
         cluster.set(settings);
-        let count = plan.data_partitions as usize;
-        cluster.change(|topics| {
-            let topic = ListedTopic {
-                id: topic_id(DATA),
-                partitions: vec![Vec::new(); count],
-            };
-            topics.version = 1;
-            topics.newest_topic_version = 1;
-            topics.topics.insert(DATA.into(), topic);
+        cluster.set_streams(StreamsGroupSettings {
+            session_timeout_ms: settings.session_timeout_ms,
+            heartbeat_interval_ms: settings.heartbeat_interval_ms,
+            assignment_interval_ms: settings.assignment_interval_ms,
+            initial_rebalance_delay_ms: plan.initial_delay_ms,
+            num_standby_replicas: plan.standbys,
         });
+        let topics = Topics::default();
+        topics.make(&cluster, DATA, plan.data_partitions);
         let nodes = (1..=plan.brokers).map(|id| (id, Node::new(id, &run.clock)));
         Ok(World(Arc::new(Inner {
             executor,
@@ -148,6 +141,7 @@ impl World {
             partitions,
             nodes: nodes.collect(),
             cluster,
+            topics,
             calm,
             groups: Mutex::default(),
             transactions: Mutex::default(),
@@ -275,28 +269,16 @@ impl World {
         answer
     }
 
+    /// The topics as request handlers look them up now.
+    pub(super) fn lookup(&self) -> Lookup {
+        Lookup(self.cluster.topics())
+    }
+
     /// Lets go of everything that holds on to the world.
     pub(super) fn end(&self) {
         for node in self.nodes.values() {
             node.forget();
         }
         self.executor.shut_down();
-    }
-}
-
-/// Topics as request handlers look them up.
-pub(super) struct Topics(pub(super) i32);
-
-impl klamm_coordinator::TopicLookup for Topics {
-    fn topic_name(&self, id: Uuid) -> Option<ByteStr> {
-        (id == topic_id(DATA)).then(|| DATA.into())
-    }
-
-    fn topic_id(&self, name: &str) -> Option<Uuid> {
-        (name == DATA).then(|| topic_id(DATA))
-    }
-
-    fn has_partition(&self, name: &str, partition: i32) -> bool {
-        name == DATA && (0..self.0).contains(&partition)
     }
 }

@@ -24,7 +24,7 @@ use super::super::broker::Broker;
 use super::super::plan::Speech;
 use super::super::world::DATA;
 use super::GROUP;
-use super::client::{Client, REBALANCE_MS, SESSION_MS, error};
+use super::client::{Client, REBALANCE_MS, SESSION_MS, TOPIC_NAMES, error};
 
 /// The version in which subscriptions tell what a member has, and in which generation.
 const SUBSCRIPTION_VERSION: i16 = 3;
@@ -52,6 +52,7 @@ pub(super) async fn consume(client: Client, cooperative: bool) {
         cooperative,
     };
     classic.client.standing.epoch = -1;
+    classic.client.offsets_version = TOPIC_NAMES;
     while !classic.client.leaves() {
         let joined = classic.rejoin().await;
         if joined == Then::End {
@@ -95,9 +96,12 @@ impl Classic {
         let world = &self.client.world;
         world.note(format_args!("member {} got {refused:?}", self.client.id));
         match refused {
-            ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration => {
+            // The last: the group was deleted, and nobody has come since.
+            ErrorCode::UnknownMemberId
+            | ErrorCode::IllegalGeneration
+            | ErrorCode::GroupIdNotFound => {
                 self.client.give_up_all();
-                if refused == ErrorCode::UnknownMemberId {
+                if refused != ErrorCode::IllegalGeneration {
                     self.client.standing.member_id = ByteStr::default();
                 }
                 self.client.standing.epoch = -1;
@@ -232,7 +236,9 @@ impl Classic {
         let world = self.client.world.clone();
         let (id, epoch) = (self.client.id, self.client.standing.epoch);
         world.note(format_args!("member {id} has {told:?} in {epoch}"));
-        if matches!(world.plan.speech, Speech::Eager | Speech::Cooperative) {
+        // A group that is deleted, or is gone with its last offset, begins to count anew.
+        let counts_on = !world.plan.deletes && world.plan.retention_ms.is_none();
+        if counts_on && matches!(world.plan.speech, Speech::Eager | Speech::Cooperative) {
             let name = match &self.client.instance {
                 Some(name) => name.to_string(),
                 None => self.client.standing.member_id.to_string(),
@@ -267,7 +273,7 @@ impl Classic {
                 return self.refused(refused).await;
             }
             if world.rng.one_in(2) {
-                let refused = self.client.commit(9).await;
+                let refused = self.client.commit().await;
                 if !matches!(refused, ErrorCode::None | ErrorCode::RebalanceInProgress) {
                     // The group may change its protocol under a commit: the heartbeat tells.
                     if refused == ErrorCode::StaleMemberEpoch {

@@ -15,10 +15,11 @@ use klamm_protocol::messages::offset_fetch_request::{
 };
 use klamm_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 use klamm_protocol::{ByteStr, ErrorCode};
+use klamm_records::Uuid;
 
 use super::super::super::Violation;
 use super::super::broker::Broker;
-use super::super::world::{Answer, DATA, Topics, World};
+use super::super::world::{Answer, World};
 use super::ownership::Lease;
 use super::{GROUP, place};
 use crate::Address;
@@ -27,6 +28,11 @@ use crate::Address;
 pub(super) const SESSION_MS: i32 = 6_000;
 /// How long it may take to give up what it must.
 pub(super) const REBALANCE_MS: i32 = 5_000;
+
+/// From this version on, OffsetCommit and OffsetFetch name topics by their ids.
+const TOPIC_IDS_FROM: i16 = 10;
+/// The version before.
+pub(super) const TOPIC_NAMES: i16 = 9;
 
 /// What a member is, in the eyes of the group.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +48,10 @@ pub(in super::super) struct Client {
     pub(super) id: usize,
     pub(super) instance: Option<ByteStr>,
     pub(super) standing: Standing,
-    /// What it works on, and how far it is.
+    /// The partitions that it works on, by their numbers, and how far it is.
     pub(super) owned: BTreeMap<i32, i64>,
+    /// The version of OffsetCommit and OffsetFetch that it speaks.
+    pub(super) offsets_version: i16,
     address: Address,
     coordinator: Option<Address>,
     leaving: Arc<AtomicBool>,
@@ -72,6 +80,7 @@ impl Client {
             instance: instance.as_deref().map(ByteStr::from),
             standing: Standing::default(),
             owned: BTreeMap::new(),
+            offsets_version: TOPIC_IDS_FROM,
             address: world.address(),
             coordinator: None,
             leaving,
@@ -81,6 +90,11 @@ impl Client {
     /// Whether it is to leave in order.
     pub(super) fn leaves(&self) -> bool {
         self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// It is told to leave.
+    pub(super) fn stop(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn context(&self, api_version: i16) -> RequestContext {
@@ -230,15 +244,10 @@ impl Client {
         partitions: &BTreeSet<i32>,
         insists: bool,
     ) -> BTreeMap<i32, i64> {
-        let topic = OffsetFetchRequestTopics {
-            name: DATA.into(),
-            partition_indexes: partitions.iter().copied().collect(),
-            ..OffsetFetchRequestTopics::default()
-        };
         let request = OffsetFetchRequest {
             groups: vec![OffsetFetchRequestGroup {
                 group_id: GROUP.into(),
-                topics: Some(vec![topic]),
+                topics: Some(self.asked(partitions)),
                 member_epoch: -1,
                 ..OffsetFetchRequestGroup::default()
             }],
@@ -246,19 +255,17 @@ impl Client {
             ..OffsetFetchRequest::default()
         };
         for _ in 0..if insists { 100 } else { 8 } {
-            let floors: BTreeMap<i32, i64> = {
+            let floors: BTreeMap<i32, _> = {
                 let history = self.world.groups();
                 let floor = |p: &i32| (*p, history.offsets.floor(*p));
                 partitions.iter().map(floor).collect()
             };
-            let (request, context) = (request.clone(), self.context(9));
-            let count = self.world.plan.data_partitions;
+            let (request, context) = (request.clone(), self.context(self.offsets_version));
+            let world = self.world.clone();
             let serve = move |broker: Broker| {
                 let (request, context) = (request.clone(), context.clone());
-                async move {
-                    let topics = Topics(count);
-                    broker.groups.offset_fetch(&context, request, &topics).await
-                }
+                let topics = world.lookup();
+                async move { broker.groups.offset_fetch(&context, request, &topics).await }
             };
             let Some(Answer { answer, genuine }) = self.ask("fetch offsets", false, serve).await
             else {
@@ -276,12 +283,23 @@ impl Client {
                 continue;
             }
             let mut found = BTreeMap::new();
-            for partition in group.topics.iter().flat_map(|topic| &topic.partitions) {
-                let (number, offset) = (partition.partition_index, partition.committed_offset);
-                let floor = floors.get(&number).copied().unwrap_or(-1);
-                let checked = self.world.groups().offsets.check(number, floor, offset);
-                self.check(checked);
-                found.insert(number, offset);
+            for topic in &group.topics {
+                for partition in &topic.partitions {
+                    let index = partition.partition_index;
+                    let number = self.number_of(&topic.name, topic.topic_id, index);
+                    // One of a topic that was deleted meanwhile has none.
+                    let Some(number) = number.filter(|_| partition.error_code == 0) else {
+                        continue;
+                    };
+                    let floor = floors.get(&number).copied().flatten();
+                    let offset = partition.committed_offset;
+                    let now_ms = self.world.now_ms();
+                    let mut history = self.world.groups();
+                    let checked = history.offsets.check(number, floor, offset, now_ms);
+                    drop(history);
+                    self.check(checked);
+                    found.insert(number, offset);
+                }
             }
             return found;
         }
@@ -293,7 +311,7 @@ impl Client {
     }
 
     /// Works on, and commits how far it is. The error is the group's word on the member.
-    pub(super) async fn commit(&mut self, api_version: i16) -> ErrorCode {
+    pub(super) async fn commit(&mut self) -> ErrorCode {
         if self.owned.values().any(|at| *at < 0) {
             // It does not know where to begin, or nobody has begun.
             let unknown = self.owned.iter().filter(|(_, at)| **at < 0);
@@ -302,17 +320,8 @@ impl Client {
                 self.owned.insert(partition, at.max(0));
             }
         }
-        let mut partitions = Vec::new();
-        for (partition, at) in self.owned.iter_mut().filter(|(_, at)| **at >= 0) {
-            *at += 1 + self.world.rng.range(0, 5);
-            self.world.groups().offsets.sent(*partition, *at);
-            partitions.push(OffsetCommitRequestPartition {
-                partition_index: *partition,
-                committed_offset: *at,
-                ..OffsetCommitRequestPartition::default()
-            });
-        }
-        if partitions.is_empty() {
+        let topics = self.next_commit();
+        if topics.is_empty() {
             return ErrorCode::None;
         }
         let request = OffsetCommitRequest {
@@ -320,46 +329,108 @@ impl Client {
             generation_id_or_member_epoch: self.standing.epoch,
             member_id: self.standing.member_id.clone(),
             group_instance_id: self.instance.clone(),
-            topics: vec![OffsetCommitRequestTopic {
-                name: DATA.into(),
-                partitions,
-                ..OffsetCommitRequestTopic::default()
-            }],
+            topics,
             ..OffsetCommitRequest::default()
         };
-        let context = self.context(api_version);
-        let count = self.world.plan.data_partitions;
+        let context = self.context(self.offsets_version);
+        let world = self.world.clone();
         let serve = move |broker: Broker| {
             let (request, context) = (request.clone(), context.clone());
+            let topics = world.lookup();
             async move {
-                let topics = Topics(count);
                 broker
                     .groups
                     .offset_commit(&context, request, &topics)
                     .await
             }
         };
+        let sent_ms = self.world.now_ms();
         let Some(Answer { answer, .. }) = self.ask("commit", true, serve).await else {
             return ErrorCode::None;
         };
         let mut worst = ErrorCode::None;
-        for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-            let number = partition.partition_index;
-            match error(partition.error_code) {
-                ErrorCode::None => {
-                    let mut history = self.world.groups();
-                    if let Some(at) = self.owned.get(&number)
-                        && history.ownership.owns(self.id, number)
-                    {
-                        history.offsets.acknowledged(number, *at);
-                    }
+        for topic in &answer.topics {
+            for partition in &topic.partitions {
+                let index = partition.partition_index;
+                let number = self.number_of(&topic.name, topic.topic_id, index);
+                match (error(partition.error_code), number) {
+                    (ErrorCode::None, Some(number)) => self.committed(number, sent_ms),
+                    // It was deleted.
+                    (ErrorCode::None | ErrorCode::UnknownTopicId, _) => {}
+                    (error, _) => worst = error,
                 }
-                error => worst = error,
             }
         }
         if worst != ErrorCode::None && self.passing(worst).await {
             return ErrorCode::None;
         }
         worst
+    }
+
+    /// The offset of a commit was acknowledged.
+    fn committed(&self, number: i32, sent_ms: i64) {
+        let mut history = self.world.groups();
+        if let Some(at) = self.owned.get(&number)
+            && history.ownership.owns(self.id, number)
+        {
+            history.offsets.acknowledged(number, *at, sent_ms);
+        }
+    }
+
+    /// Works on, and how far it is then.
+    fn next_commit(&mut self) -> Vec<OffsetCommitRequestTopic> {
+        let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+        for (number, at) in self.owned.iter_mut().filter(|(_, at)| **at >= 0) {
+            let Some(found) = self.world.topics.partition(*number) else {
+                continue;
+            };
+            *at += 1 + self.world.rng.range(0, 5);
+            self.world.groups().offsets.sent(*number, *at);
+            let partition = OffsetCommitRequestPartition {
+                partition_index: found.partition,
+                committed_offset: *at,
+                ..OffsetCommitRequestPartition::default()
+            };
+            match topics.last_mut().filter(|t| t.topic_id == found.topic_id) {
+                Some(topic) => topic.partitions.push(partition),
+                None => topics.push(OffsetCommitRequestTopic {
+                    name: found.name,
+                    topic_id: found.topic_id,
+                    partitions: vec![partition],
+                    ..OffsetCommitRequestTopic::default()
+                }),
+            }
+        }
+        topics
+    }
+
+    /// Partitions as a fetch of offsets names them.
+    fn asked(&self, numbers: &BTreeSet<i32>) -> Vec<OffsetFetchRequestTopics> {
+        let mut topics: Vec<OffsetFetchRequestTopics> = Vec::new();
+        for found in numbers
+            .iter()
+            .filter_map(|n| self.world.topics.partition(*n))
+        {
+            match topics.last_mut().filter(|t| t.topic_id == found.topic_id) {
+                Some(topic) => topic.partition_indexes.push(found.partition),
+                None => topics.push(OffsetFetchRequestTopics {
+                    name: found.name,
+                    topic_id: found.topic_id,
+                    partition_indexes: vec![found.partition],
+                    ..OffsetFetchRequestTopics::default()
+                }),
+            }
+        }
+        topics
+    }
+
+    /// The number of a partition that an answer names, by the topic's id or its name.
+    fn number_of(&self, name: &str, topic_id: Uuid, partition: i32) -> Option<i32> {
+        let topics = &self.world.topics;
+        let id = match self.offsets_version {
+            TOPIC_IDS_FROM.. => topic_id,
+            _ => topics.id(name),
+        };
+        topics.number(id, partition)
     }
 }

@@ -5,24 +5,29 @@
 use std::collections::BTreeSet;
 
 use klamm_env::Rng as _;
-use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use klamm_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
+use klamm_protocol::{ByteStr, ErrorCode};
 
 use super::super::super::Violation;
 use super::super::Flaw;
 use super::super::broker::Broker;
-use super::super::world::{Answer, DATA, topic_id};
-use super::GROUP;
+use super::super::world::{Answer, DATA};
 use super::client::{Client, REBALANCE_MS, error};
+use super::{GROUP, SECOND};
 
 /// The epoch of a member that leaves.
 const LEAVES: i32 = -1;
 /// The same of a static one that comes back.
 const LEAVES_FOR_A_WHILE: i32 = -2;
 
+/// What fits both topics.
+const PATTERN: &str = "data(-[a-z]+)?";
+
 struct Consumer {
     client: Client,
+    /// What it subscribes to, if not by name.
+    pattern: Option<&'static str>,
     /// What it was told to have.
     told: BTreeSet<i32>,
     /// When it is done with giving up.
@@ -36,8 +41,11 @@ struct Consumer {
 /// Runs until the client leaves.
 pub(super) async fn consume(mut client: Client) {
     client.standing.member_id = format!("consumer-{}", client.id).as_str().into();
+    let plan = &client.world.plan;
+    let pattern = (plan.second_topic && client.world.rng.one_in(2)).then_some(PATTERN);
     let mut consumer = Consumer {
         client,
+        pattern,
         told: BTreeSet::new(),
         busy_until_ms: None,
         says_all: true,
@@ -109,11 +117,7 @@ impl Consumer {
             // What must go counts as gone before it is.
             owned = self.told.clone();
         }
-        let owned = TopicPartitions {
-            topic_id: topic_id(DATA),
-            partitions: owned.into_iter().collect(),
-            ..TopicPartitions::default()
-        };
+        let owned = self.by_topic(&owned);
         let all = self.says_all;
         ConsumerGroupHeartbeatRequest {
             group_id: GROUP.into(),
@@ -121,13 +125,36 @@ impl Consumer {
             member_epoch: self.client.standing.epoch,
             instance_id: self.client.instance.clone(),
             rebalance_timeout_ms: if all { REBALANCE_MS } else { -1 },
-            subscribed_topic_names: all.then(|| vec![DATA.into()]),
-            topic_partitions: says_owned.then(|| match owned.partitions.is_empty() {
-                true => Vec::new(),
-                false => vec![owned],
-            }),
+            subscribed_topic_names: (all && self.pattern.is_none()).then(|| self.names()),
+            subscribed_topic_regex: self.pattern.filter(|_| all).map(ByteStr::from_static),
+            topic_partitions: says_owned.then_some(owned),
             ..ConsumerGroupHeartbeatRequest::default()
         }
+    }
+
+    fn names(&self) -> Vec<ByteStr> {
+        let second = self.client.world.plan.second_topic.then_some(SECOND);
+        std::iter::once(DATA)
+            .chain(second)
+            .map(ByteStr::from_static)
+            .collect()
+    }
+
+    /// Partitions as a heartbeat names them.
+    fn by_topic(&self, numbers: &BTreeSet<i32>) -> Vec<TopicPartitions> {
+        let mut topics: Vec<TopicPartitions> = Vec::new();
+        let world = &self.client.world;
+        for found in numbers.iter().filter_map(|n| world.topics.partition(*n)) {
+            match topics.last_mut().filter(|t| t.topic_id == found.topic_id) {
+                Some(topic) => topic.partitions.push(found.partition),
+                None => topics.push(TopicPartitions {
+                    topic_id: found.topic_id,
+                    partitions: vec![found.partition],
+                    ..TopicPartitions::default()
+                }),
+            }
+        }
+        topics
     }
 
     async fn send(
@@ -168,8 +195,13 @@ impl Consumer {
         self.says_owned = false;
         self.client.standing.epoch = answer.member_epoch;
         let assignment = answer.assignment.map(|assignment| {
-            let topics = assignment.topic_partitions.into_iter();
-            topics.flat_map(|topic| topic.partitions).collect()
+            let topics = &self.client.world.topics;
+            let told = assignment.topic_partitions.iter();
+            let told = told.flat_map(|topic| {
+                let partitions = topic.partitions.iter();
+                partitions.filter_map(move |partition| topics.number(topic.topic_id, *partition))
+            });
+            told.collect()
         });
         if let Some(told) = &assignment {
             self.told = BTreeSet::clone(told);
@@ -219,7 +251,7 @@ impl Consumer {
             let gone: BTreeSet<i32> = owned.difference(&told).copied().collect();
             if !gone.is_empty() && world.rng.one_in(2) {
                 // As clients do that commit before they give up.
-                let refused = self.client.commit(9).await;
+                let refused = self.client.commit().await;
                 if refused != ErrorCode::None && refused != ErrorCode::StaleMemberEpoch {
                     return refused;
                 }
@@ -231,7 +263,7 @@ impl Consumer {
         let settled = self.busy_until_ms.is_none() && !self.says_owned;
         self.client.settled(settled);
         if world.rng.one_in(2) {
-            return self.client.commit(9).await;
+            return self.client.commit().await;
         }
         ErrorCode::None
     }

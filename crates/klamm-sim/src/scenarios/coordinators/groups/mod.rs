@@ -1,15 +1,20 @@
 //! Consumer groups: members of the classic protocol, of the consumer protocol, and of both in one
-//! group, which moves up and down between them.
+//! group, which moves up and down between them; and streams groups.
 //!
-//! - [`classic`], [`consumer`]: members, as Kafka's clients behave; [`client`]: what they share.
-//! - [`ownership`], [`offsets`], [`generations`]: the properties, over what members were told.
+//! - [`classic`], [`consumer`], [`streams`]: members, as Kafka's clients behave; [`client`]: what
+//!   they share; `end`: what takes topics, groups and offsets away.
+//! - [`ownership`], [`offsets`], [`generations`], [`roles`]: the properties, over what members were
+//!   told.
 
 pub(super) mod classic;
 pub(super) mod client;
 pub(super) mod consumer;
+mod end;
 pub(super) mod generations;
 pub(super) mod offsets;
 pub(super) mod ownership;
+pub(super) mod roles;
+pub(super) mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,13 +25,15 @@ use klamm_protocol::topic_name;
 
 use super::super::Violation;
 use super::partition::Place;
-use super::plan::Speech;
+use super::plan::{Speech, Work};
 use super::world::World;
 use crate::Process;
 use client::Client;
 
 /// The group.
 pub(super) const GROUP: &str = "group";
+/// The topic that comes and goes.
+const SECOND: &str = "data-more";
 
 /// Where it is coordinated.
 pub(super) fn place() -> Place {
@@ -55,6 +62,7 @@ pub(super) struct History {
     pub(super) ownership: ownership::Ownership,
     pub(super) offsets: offsets::Offsets,
     pub(super) generations: generations::Generations,
+    pub(super) roles: roles::Roles,
 }
 
 impl History {
@@ -62,11 +70,14 @@ impl History {
     pub(super) fn over(&mut self, id: usize) {
         self.live.remove(&id);
         self.ownership.gone(id);
+        self.roles.gone(id);
     }
 }
 
 /// A client comes.
 pub(super) fn come(world: &World, instance: Option<String>) {
+    // Streams groups have no static members.
+    let instance = instance.filter(|_| world.plan.work != Work::Streams);
     let process = world.executor.new_process();
     let speech = match world.plan.speech {
         Speech::Mixed if world.rng.one_in(2) => Speech::Consumer,
@@ -100,6 +111,10 @@ pub(super) fn come(world: &World, instance: Option<String>) {
                 .executor
                 .spawn_in(process, name, consumer::consume(client));
         }
+        Speech::Streams => {
+            let working = streams::work(client);
+            world.executor.spawn_in(process, name, working);
+        }
         speech => {
             let cooperative = speech == Speech::Cooperative;
             let consuming = classic::consume(client, cooperative);
@@ -109,8 +124,10 @@ pub(super) fn come(world: &World, instance: Option<String>) {
 }
 
 pub(super) fn start(world: &World) {
+    world.groups().offsets.keep_for(world.plan.retention_ms);
     for number in 0..world.plan.clients {
-        come(world, (number % 4 == 3).then(|| format!("static-{number}")));
+        let named = number % 4 == 3;
+        come(world, named.then(|| format!("static-{number}")));
     }
 }
 
@@ -122,9 +139,12 @@ pub(super) fn strike(world: &World) {
         live.map(|(id, live)| (*id, live.clone())).collect()
     };
     let Some((id, one)) = world.rng.pick(&live).cloned() else {
+        if world.plan.deletes && world.rng.one_in(2) {
+            end::delete_group(world);
+        }
         return come(world, None);
     };
-    match world.rng.below(8) {
+    match world.rng.below(10) {
         0..2 if live.len() < world.plan.clients + 2 => {
             let named = world.rng.one_in(3);
             come(
@@ -140,7 +160,17 @@ pub(super) fn strike(world: &World) {
         }
         4 => one.leaving.store(true, Ordering::SeqCst),
         5..7 => pause(world, id, !one.paused),
+        7 if world.plan.second_topic => end::toggle_topic(world),
+        8 if world.plan.deletes && world.rng.one_in(3) => leave_all(world),
+        9 if world.plan.deletes => end::delete_group(world),
         _ => {}
+    }
+}
+
+fn leave_all(world: &World) {
+    world.note("all are to leave");
+    for live in world.groups().live.values() {
+        live.leaving.store(true, Ordering::SeqCst);
     }
 }
 
@@ -194,8 +224,17 @@ pub(super) fn missing(world: &World) -> Option<String> {
         come(world, None);
     }
     let history = world.groups();
-    if let Some(partition) = history.ownership.without_owner(world.plan.data_partitions) {
+    let partitions = streams::all_tasks(world);
+    if let Some(partition) = history.ownership.without_owner(&partitions) {
         return Some(format!("partition {partition} has no owner"));
+    }
+    let tasks = streams::tasks_with_state(world);
+    let standbys = world.plan.standbys as usize;
+    if let Some(task) = history.roles.without_copy(&tasks, standbys) {
+        return Some(format!("task {task} has not {standbys} copies"));
+    }
+    if world.plan.work == Work::Streams && tasks.is_empty() {
+        return Some("there are no internal topics".to_owned());
     }
     let now_ms = world.now_ms();
     let late = history
@@ -208,7 +247,11 @@ pub(super) fn missing(world: &World) -> Option<String> {
 /// At the end, every offset that was acknowledged is there.
 pub(super) async fn last_look(world: &World) -> Result<(), Violation> {
     let mut client = Client::new(world, 0, None, Arc::default());
-    let partitions = (0..world.plan.data_partitions).collect();
+    let partitions = streams::all_tasks(world).into_iter().collect();
     client.fetch(&partitions, true).await;
+    world.violation()?;
+    if world.plan.retention_ms.is_some() {
+        end::all_expires(world, &mut client).await;
+    }
     world.violation()
 }

@@ -96,6 +96,11 @@ impl Ownership {
         }
     }
 
+    /// What a member has.
+    pub(super) fn of(&self, id: usize) -> Option<&BTreeSet<i32>> {
+        self.owners.get(&id).map(|owner| &owner.partitions)
+    }
+
     pub(in super::super) fn owns(&self, id: usize, partition: i32) -> bool {
         let owner = self.owners.get(&id);
         owner.is_some_and(|owner| owner.partitions.contains(&partition))
@@ -149,7 +154,7 @@ impl Ownership {
     }
 
     /// Whether a member may have lost all that it has.
-    fn is_lost(&self, id: usize, now_ms: i64) -> bool {
+    pub(super) fn is_lost(&self, id: usize, now_ms: i64) -> bool {
         let Some(owner) = self.owners.get(&id) else {
             return true;
         };
@@ -166,9 +171,9 @@ impl Ownership {
             || newest.is_some_and(|newest| *newest != id)
     }
 
-    /// A partition of `count` that nobody has.
-    pub(in super::super) fn without_owner(&self, count: i32) -> Option<i32> {
+    /// One of these partitions that nobody has.
+    pub(in super::super) fn without_owner(&self, partitions: &[i32]) -> Option<i32> {
         let is_owned = |p: &i32| self.owners.values().any(|o| o.partitions.contains(p));
-        (0..count).find(|partition| !is_owned(partition))
+        partitions.iter().copied().find(|p| !is_owned(p))
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::{OnceCell, oneshot};
 
 use super::super::Flaw;
 use super::super::broker::Broker;
-use super::super::world::{DATA, World, topic_id};
+use super::super::world::{DATA, World};
 use super::{GROUP, Persister};
 
 /// What bounds deliveries here: locks end soon, and nobody gives a record up.
@@ -139,7 +139,7 @@ impl Broker {
         let request = ReadShareGroupStateRequest {
             group_id: GROUP.into(),
             topics: vec![ReadStateData {
-                topic_id: topic_id(DATA),
+                topic_id: world.topics.id(DATA),
                 partitions: vec![ReadPartition {
                     partition: cell.partition,
                     leader_epoch: cell.leader_epoch,
@@ -175,7 +175,7 @@ impl Broker {
         let request = WriteShareGroupStateRequest {
             group_id: GROUP.into(),
             topics: vec![WriteStateData {
-                topic_id: topic_id(DATA),
+                topic_id: world.topics.id(DATA),
                 partitions: vec![WritePartition {
                     partition: cell.partition,
                     state_epoch: write.state_epoch,

@@ -24,7 +24,7 @@ use super::super::broker::Broker;
 use super::super::groups::client::error;
 use super::super::markers::Ids;
 use super::super::partition::Place;
-use super::super::world::{Answer, DATA, Topics, World};
+use super::super::world::{Answer, DATA, World};
 use super::group;
 use crate::Address;
 
@@ -175,7 +175,6 @@ impl Requests {
         };
         let place = self.group_place();
         let world = self.world.clone();
-        let count = world.plan.data_partitions;
         let serve = move |broker: Broker| {
             let (request, world) = (request.clone(), world.clone());
             async move {
@@ -183,7 +182,7 @@ impl Requests {
                     api_version: 8,
                     ..RequestContext::default()
                 };
-                let topics = Topics(count);
+                let topics = world.lookup();
                 let fetched = broker.groups.offset_fetch(&context, request, &topics).await;
                 let group = fetched.groups.into_iter().next().unwrap_or_default();
                 let found = group.topics.into_iter().flat_map(|topic| topic.partitions);
@@ -223,11 +222,10 @@ impl Requests {
             }],
             ..AddPartitionsToTxnRequest::default()
         };
-        let count = self.world.plan.data_partitions;
+        let world = self.world.clone();
         let serve = move |broker: Broker| {
-            let request = request.clone();
+            let (request, topics) = (request.clone(), world.lookup());
             async move {
-                let topics = Topics(count);
                 let transactions = &broker.transactions;
                 let answer = transactions
                     .add_partitions_to_txn(request, 3, PATIENCE_MS, &topics)
