@@ -183,8 +183,8 @@ impl TopicLookup for Topics {
         Some(TOPIC.into())
     }
 
-    fn topic_id(&self, _: &str) -> Option<Uuid> {
-        None
+    fn topic_id(&self, name: &str) -> Option<Uuid> {
+        (name == TOPIC).then(|| Uuid::from_bytes([7; 16]))
     }
 
     fn has_partition(&self, name: &str, _: i32) -> bool {
@@ -218,7 +218,7 @@ impl Group {
         }
     }
 
-    /// Commits until the world calms down, and then finds what it committed.
+    /// Commits until the world calms down; then once more, until it is told so and finds it.
     pub(super) async fn run(mut self) {
         self.world.history().unfinished.insert(1_000 + self.id);
         while !self.world.is_calm() {
@@ -229,7 +229,7 @@ impl Group {
                 self.commit().await;
             }
         }
-        while self.fetch().await.is_none() {
+        while self.commit().await.is_none() || self.fetch().await.is_none() {
             self.world.sleep_ms(100).await;
         }
         self.world.history().unfinished.remove(&(1_000 + self.id));
@@ -264,11 +264,11 @@ impl Group {
         };
         let (answer, _) = self.ask("commit", act).await?;
         let mut partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-        if partitions.all(|partition| partition.error_code == 0) {
-            self.world.history().commits.told(self.id, self.offset);
-        } else {
+        if !partitions.all(|partition| partition.error_code == 0) {
             self.known.forget();
+            return None;
         }
+        self.world.history().commits.told(self.id, self.offset);
         Some(())
     }
 
