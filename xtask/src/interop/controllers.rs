@@ -4,7 +4,7 @@
 
 use super::Run;
 use super::quorum::{
-    BY_NAME, CLUSTER_TOOL, FEATURES_TOOL, QUORUM_TOOL, TOPICS_TOOL, expect, field, tool, tool_until,
+    CLUSTER_TOOL, FEATURES_TOOL, QUORUM_TOOL, TOPICS_TOOL, expect, field, tool, tool_until,
 };
 use crate::Result;
 use crate::broker::{Broker, Spec, free_port};
@@ -89,9 +89,6 @@ impl Run {
         let mut growing = Growing { nodes, java };
         // Each builds on those before.
         for (name, test) in tests {
-            if BY_NAME.contains(&&*name) && only.as_ref() != Some(&name) {
-                continue;
-            }
             self.report.test(&name, || test(&mut growing));
             if only.as_ref() == Some(&name) {
                 break;

@@ -17,9 +17,6 @@ pub(super) const FEATURES_TOOL: &str = "org.apache.kafka.tools.FeatureCommand";
 /// How long to ask again before something that comes in time is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Tests that run only when they are asked for by name.
-pub(super) const BY_NAME: [&str; 2] = ["quorum.voters-into-the-log", "quorum.metadata-files"];
-
 type Test = fn(&mut Three) -> Result<()>;
 
 /// The nodes and the tools.
@@ -76,11 +73,7 @@ impl Run {
         for (name, test) in tests {
             let name = &*format!("quorum.{name}");
             // All build on the first.
-            let asked = match only.as_deref() {
-                Some(only) => only == name,
-                None => !BY_NAME.contains(&name),
-            };
-            if name == "quorum.start" || asked {
+            if name == "quorum.start" || only.as_deref().is_none_or(|only| only == name) {
                 self.report.test(name, || test(&mut three));
             }
         }
