@@ -307,8 +307,9 @@ fn missing(name: &str, files: &BTreeMap<String, String>) -> Option<String> {
         return (!module.contains(&format!("\"{command}\""))).then(|| "no such chore".to_owned());
     }
     if let Some(scenario) = name.strip_prefix("sim.") {
-        let folder = root().join("crates/klamm-sim/src/scenarios").join(scenario);
-        return (!folder.is_dir()).then(|| "no such scenario".to_owned());
+        let sources = read_all("crates/klamm-sim/src/scenarios");
+        let is_there = sources.contains(&format!("name: \"{scenario}\""));
+        return (!is_there).then(|| "no such scenario".to_owned());
     }
     let (suite, test) = name.split_once('.').unwrap_or((name, ""));
     let Some((_, paths)) = SUITES.iter().find(|(known, _)| *known == suite) else {

@@ -287,6 +287,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             .way
             .send_snapshot(vote, note, snapshot.snapshot.path, option.hard_ttl());
         tokio::select! {
+            biased;
             answer = sent => {
                 answer.map_err(|error| StreamingError::Unreachable(unreachable(&error)))
             }

@@ -60,7 +60,11 @@ fn mistakes_of_streams_groups_are_found() {
         let properties = ["offsets", "roles", "ownership", "errors"];
         assert_found(Work::Streams, flaw, &properties);
     }
-    assert_found(Work::Streams, Flaw::AssignBeforeRevoke, &["ownership", "roles"]);
+    assert_found(
+        Work::Streams,
+        Flaw::AssignBeforeRevoke,
+        &["ownership", "roles"],
+    );
     assert_found(Work::Streams, Flaw::ProcessesMixedUp, &["roles"]);
 }
 

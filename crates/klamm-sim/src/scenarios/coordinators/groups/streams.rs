@@ -303,7 +303,7 @@ impl Thread {
             self.standby = standby;
         }
         let calm = self.client.owned().is_subset(&self.told);
-        self.client.well(sent_ms, genuine, calm);
+        self.client.well(sent_ms, genuine, calm, None);
         self.note_roles();
         if let Some(told) = told {
             let (id, epoch) = (self.client.id, self.client.standing.epoch);
