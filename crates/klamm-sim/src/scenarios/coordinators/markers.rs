@@ -89,7 +89,11 @@ impl Markers {
             let world = serving.clone();
             async move { broker.write_marker(&world, end, place).await }
         };
-        let asked = world.call((self.broker, leader), "markers", (place, false), serve);
+        // Before KIP-890 the transactions of a producer share an epoch, and a marker that comes late,
+        // after it was sent again, ends the one that follows: in Kafka, too, which is what the second
+        // version mends.
+        let once = end.transaction_version < 2;
+        let asked = world.call((self.broker, leader), "markers", (place, once), serve);
         asked
             .await
             .map_or(ErrorCode::NetworkException, |answer| answer.answer)
