@@ -348,9 +348,12 @@ impl<'a> Beat<'a> {
             heartbeat_interval_ms: self.settings.heartbeat_interval_ms,
             ..StreamsGroupHeartbeatResponse::default()
         };
-        // A member that says what it has, and not what it was given, has not seen the answer that told
-        // it. Kafka does not tell it again, and the tasks stay undone.
-        let lost = owned(request).is_some_and(|owned| !owned.has_all(&member.assigned));
+        // A member that says what it has, which is not what it was given or what was taken from it,
+        // has not seen the answer that told it. Kafka does not tell it again, and the tasks stay
+        // undone, or the member is removed for not giving up what it knows nothing of.
+        let lost = owned(request).is_some_and(|owned| {
+            !owned.has_all(&member.assigned) || owned.shares_any(&member.pending_revocation)
+        });
         if lost || request.member_epoch == JOIN_EPOCH || before.assigned != member.assigned {
             let active = tasks::without_epochs(&member.assigned.active);
             response.active_tasks = Some(task_ids(&active));

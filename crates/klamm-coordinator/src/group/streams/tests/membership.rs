@@ -160,6 +160,21 @@ fn tasks_are_told_again_if_the_answer_was_lost() {
 }
 
 #[test]
+fn tasks_to_be_given_up_are_told_again_if_the_answer_was_lost() {
+    let mut bench = bench();
+    let all = active(&beat(&mut bench, joining("p.1"))).unwrap();
+    beat(&mut bench, joining("q.1"));
+    let lost = beat(&mut bench, owning("p.1", 2, &all, &[]));
+    let kept = active(&lost).unwrap();
+    assert_eq!((lost.member_epoch, kept.len()), (2, 2));
+    let again = beat(&mut bench, owning("p.1", 2, &all, &[]));
+    assert_eq!(active(&again), Some(kept.clone()));
+    assert_eq!(active(&beat(&mut bench, staying("p.1", 2))), None);
+    let on = beat(&mut bench, owning("p.1", 2, &kept, &[]));
+    assert_eq!((on.member_epoch, active(&on)), (3, None));
+}
+
+#[test]
 fn tasks_that_there_are_not_are_refused() {
     let mut bench = bench();
     beat(&mut bench, joining("p.1"));
