@@ -257,13 +257,15 @@ impl<'a> PartitionChange<'a> {
         clean(NO_LEADER)
     }
 
-    /// Nobody is in sync or eligible: the last leader, alive again, knows most.
+    /// Nobody is in sync or eligible: the last leader, alive again, knows most. Unless a reassignment
+    /// took the partition from it meanwhile, which Kafka does not ask.
     fn last_known_leader(&self) -> Option<i32> {
         let [only] = self.partition.last_known_elr[..] else {
             return None;
         };
         let nobody_left = self.elr.is_empty() && self.isr.is_empty();
-        (self.context.image.elr_enabled() && nobody_left && self.is_fit(only)).then_some(only)
+        let may_lead = self.replicas.contains(&only) && self.is_fit(only);
+        (self.context.image.elr_enabled() && nobody_left && may_lead).then_some(only)
     }
 
     fn may_be_leader(&self, replica: i32) -> bool {
