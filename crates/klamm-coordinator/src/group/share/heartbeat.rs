@@ -396,10 +396,11 @@ impl<'a> Beat<'a> {
             };
             let mut partitions: BTreeSet<i32> = (0..count).collect();
             if let Some(present) = present {
-                let initializing = present
-                    .initializing
-                    .get(&id)
-                    .filter(|topic| self.now.wall_ms - topic.since_ms < retry_ms);
+                // One that began in the future did so by the clock of another coordinator, which is
+                // no reason to wait for that time.
+                let initializing = present.initializing.get(&id).filter(|topic| {
+                    (0..retry_ms).contains(&self.now.wall_ms.saturating_sub(topic.since_ms))
+                });
                 for topic in present.initialized.get(&id).into_iter().chain(initializing) {
                     partitions.retain(|partition| !topic.partitions.contains(partition));
                 }

@@ -130,6 +130,10 @@ fn state_that_could_not_be_made_is_asked_for_again() {
     assert_eq!(beat(&mut bench, "a", 2, None).1, None);
     bench.advance_ms(1);
     assert!(beat(&mut bench, "a", 2, None).1.is_some());
+    // Nor is what began at a time that is yet to come waited for.
+    assert_eq!(beat(&mut bench, "a", 2, None).1, None);
+    bench.turn_back_ms(60_000);
+    assert!(beat(&mut bench, "a", 2, None).1.is_some());
 }
 
 #[test]
