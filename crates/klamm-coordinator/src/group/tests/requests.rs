@@ -1,6 +1,7 @@
 //! The facade over a log in memory: whole requests, in the forms of their versions.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -722,13 +723,19 @@ async fn a_generation_that_may_yet_be_lost_is_not_told() {
         successor.groups.on_elected(partition, 2);
     }
     successor.loaded().await;
-    let sync = tokio::spawn(soon(successor, request));
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
+    let mut sync = pin!(soon(successor, request));
+    let a_while = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        told = &mut sync => panic!("{told:?}"),
+        () = a_while => {}
     }
-    assert!(!sync.is_finished());
     log.hold_commits(partition, false);
-    let synced = sync.await.unwrap().unwrap();
+    let synced = sync.await.unwrap();
     assert_eq!(code(synced.error_code), ErrorCode::None);
 }
 
