@@ -1,11 +1,14 @@
 //! Knowing when this node begins and ceases to lead.
 
+use std::time::Duration;
+
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::{Raft, ServerState};
 
 use super::state_machine::StateMachine;
-use super::types::TypeConfig;
+use super::types::{NodeId, TypeConfig};
+use crate::runtime::{sleep, spawn};
 
 /// Follows who leads, as one node sees it.
 pub(crate) struct Leadership {
@@ -31,4 +34,41 @@ impl Leadership {
         self.metrics.changed().await.is_ok()
             && self.metrics.borrow_watched().state != ServerState::Shutdown
     }
+}
+
+/// Sees to it that a leader that has lost its vote does not lead for much longer. openraft hands the
+/// lead over, by a watch that now and then does not see that the change is committed: the other voters
+/// would go on hearing from this one, and nobody would decide.
+pub(super) fn hand_over(
+    raft: Raft<TypeConfig, StateMachine>,
+    node: NodeId,
+    election_timeout: Duration,
+) {
+    spawn(async move {
+        loop {
+            sleep(election_timeout).await;
+            let next = {
+                let metrics = raft.metrics();
+                let metrics = metrics.borrow_watched();
+                let mut voters = metrics.membership_config.membership().voter_ids();
+                if metrics.state != ServerState::Leader || voters.any(|id| id == node) {
+                    return;
+                }
+                let followers = metrics.replication.iter().flatten();
+                let furthest = followers.max_by_key(|(_, matched)| **matched);
+                furthest.map(|(id, _)| *id)
+            };
+            tracing::warn!("leading without a vote: handing the lead over");
+            let trigger = raft.trigger();
+            if let Some(next) = next
+                && trigger.transfer_leader(next).await.is_err()
+            {
+                return;
+            }
+            sleep(election_timeout / 4).await;
+            if trigger.refresh_server_state(None, None).await.is_err() {
+                return;
+            }
+        }
+    });
 }

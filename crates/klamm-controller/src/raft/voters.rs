@@ -20,8 +20,8 @@ use openraft::raft::Precondition;
 use openraft::{ChangeMembers, EntryPayload};
 use tokio::sync::MutexGuard;
 
-use super::RaftNode;
 use super::types::{Membership, NodeId, RecordGroup, StoredMembership, TypeConfig, Voter};
+use super::{RaftNode, leadership};
 use crate::managers::ApiError;
 use crate::runtime::timeout;
 
@@ -243,6 +243,9 @@ impl RaftNode {
         self.set_voters(&members, voters.into_keys().collect(), gone)
             .await?;
         tracing::info!(%key, "no voter any more");
+        if gone.is_some() {
+            leadership::hand_over(self.raft.clone(), self.node, self.election_timeout);
+        }
         Ok(())
     }
 
