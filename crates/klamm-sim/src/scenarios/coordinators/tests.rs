@@ -35,8 +35,8 @@ fn writes_that_vanish_are_found() {
 
 #[test]
 fn loads_that_miss_the_end_are_found() {
-    let flaw = Flaw::LoadForgets;
-    assert_found(Work::Groups, flaw, &["offsets", "agreement", "ownership"]);
+    let properties = ["offsets", "agreement", "ownership", "healing"];
+    assert_found(Work::Groups, Flaw::LoadForgets, &properties);
 }
 
 #[test]
