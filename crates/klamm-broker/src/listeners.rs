@@ -77,9 +77,13 @@ struct NetworkThreads {
 impl NetworkThreads {
     fn of(&mut self, listener: &str, config: &BrokerConfig) -> Result<Threads, BrokerError> {
         let start = |count| Threads::start(count, "klamm-net").map_err(BrokerError::Thread);
-        let own = config.listener_override(listener, NETWORK_THREADS);
-        if let Some(count) = own.and_then(|count| count.trim().parse().ok()) {
-            return start(count);
+        if let Some(own) = config.listener_override(listener, NETWORK_THREADS) {
+            let count = own.trim().parse().ok().filter(|count| *count > 0);
+            return start(count.ok_or_else(|| BrokerError::Unsupported {
+                setting: NETWORK_THREADS,
+                value: own.to_owned(),
+                reason: "a listener's own value has to be a number from 1 on",
+            })?);
         }
         if let Some(shared) = &self.shared {
             return Ok(shared.clone());
@@ -176,5 +180,17 @@ mod tests {
         assert_eq!(threads.of("INSIDE", &config).unwrap().count(), 1);
         let again = threads.of("OUTSIDE", &config).unwrap();
         assert!(again.is_same(&shared));
+    }
+
+    #[test]
+    fn a_number_of_threads_that_is_none_is_refused() {
+        for bad in ["many", "0", "-1"] {
+            let config = config(&[("listener.name.inside.num.network.threads", bad)]);
+            let refused = NetworkThreads::default().of("INSIDE", &config);
+            let Err(BrokerError::Unsupported { setting, value, .. }) = refused else {
+                panic!("{bad} was taken");
+            };
+            assert_eq!((setting, &*value), (NETWORK_THREADS, bad));
+        }
     }
 }

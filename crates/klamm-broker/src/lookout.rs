@@ -18,13 +18,16 @@ use klamm_metadata::MetadataImage;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::shared::Shared;
 
 /// How often to look who has to be watched.
 const ROUND: Duration = Duration::from_millis(100);
+/// The same while this node is the only broker: whoever joins is watched soon enough then, and a node
+/// by itself has better things to do than to wake up.
+const ROUND_ALONE: Duration = Duration::from_secs(2);
 /// How soon a connection is tried again that was not refused.
 const RETRY: Duration = Duration::from_millis(500);
 /// Between the two refusals that it takes.
@@ -35,14 +38,13 @@ type Registration = (i32, i64);
 
 /// Watches the brokers while the controller of this process decides, until the task is ended.
 pub(crate) async fn watch_brokers(shared: Arc<Shared>) {
-    let mut rounds = interval(ROUND);
     let mut tasks = JoinSet::new();
     let mut watched: BTreeMap<Registration, AbortHandle> = BTreeMap::new();
     loop {
-        rounds.tick().await;
         while tasks.try_join_next().is_some() {}
+        let image = shared.image();
         let serving = if shared.controller.is_active() {
-            serving(&shared, &shared.image())
+            serving(&shared, &image)
         } else {
             BTreeMap::new()
         };
@@ -58,6 +60,8 @@ pub(crate) async fn watch_brokers(shared: Arc<Shared>) {
                 .entry(registration)
                 .or_insert_with(|| tasks.spawn(watch(shared.clone(), registration, address)));
         }
+        let alone = image.brokers().all(|broker| broker.id == shared.node_id);
+        sleep(if alone { ROUND_ALONE } else { ROUND }).await;
     }
 }
 

@@ -110,6 +110,8 @@ fn serves_metrics_and_health_where_told() {
     assert!(page.contains("\nklamm_ready 1\n"), "{page}");
     let controllers = "\nkafka_controller_kafkacontroller_activecontrollercount 1\n";
     assert!(page.contains(controllers), "{page}");
+    let groups = "\nkafka_server_groupcoordinatormetrics_group_count{protocol=\"share\"} 0\n";
+    assert!(page.contains(groups), "{page}");
     let mut health = Command::new(env!("CARGO_BIN_EXE_klamm"));
     assert!(
         health
