@@ -175,6 +175,8 @@ impl SharePartition {
                 take = 1;
             } else if count >= throttle_from {
                 let left = match share {
+                    // The part before took all of it.
+                    Some((origin, 0)) if origin == run.origin => return false,
                     Some((origin, left)) if origin == run.origin => left,
                     _ => {
                         let size = run.origin.1 - run.origin.0 + 1;

@@ -353,9 +353,7 @@ impl Transaction {
             (TransactionState::CompleteCommit, true) | (TransactionState::CompleteAbort, false) => {
                 Ok(EndStep::Repeated)
             }
-            (TransactionState::PrepareCommit, true) | (TransactionState::PrepareAbort, false) => {
-                Err(ErrorCode::ConcurrentTransactions)
-            }
+            (state, _) if state.is_prepared() => Err(ErrorCode::ConcurrentTransactions),
             _ => Err(ErrorCode::InvalidTxnState),
         }
     }
@@ -368,13 +366,21 @@ impl Transaction {
             && epoch == i16::MAX - 1
             && self.producer_epoch == 0;
         let after_bump = i32::from(self.producer_epoch) == i32::from(epoch) + 1;
-        if self.producer_id != request.producer_id && !after_overflow {
+        let is_prepared = self.state.is_prepared();
+        // The producer was told its next id when the end was decided.
+        let goes_on = is_prepared && self.next_producer_id == request.producer_id && epoch == 0;
+        if self.producer_id != request.producer_id && !after_overflow && !goes_on {
             return Err(ErrorCode::InvalidProducerIdMapping);
+        }
+        // Before any look at the epoch: a producer whose commit is decided may abort the next
+        // transaction, still empty, with its new epoch, and would be fenced by itself
+        // (KAFKA-18464).
+        if is_prepared {
+            return Err(ErrorCode::ConcurrentTransactions);
         }
         let is_current = epoch == self.producer_epoch;
         let is_retry = after_bump || after_overflow;
         let is_valid = match self.state {
-            TransactionState::PrepareCommit | TransactionState::PrepareAbort => after_bump,
             TransactionState::CompleteCommit | TransactionState::CompleteAbort => {
                 is_retry || is_current
             }
@@ -394,9 +400,6 @@ impl Transaction {
                 if !is_retry =>
             {
                 Ok(EndStep::Prepare)
-            }
-            (TransactionState::PrepareCommit, true) | (TransactionState::PrepareAbort, false) => {
-                Err(ErrorCode::ConcurrentTransactions)
             }
             (TransactionState::Empty, false) => Ok(EndStep::Prepare),
             _ => Err(ErrorCode::InvalidTxnState),

@@ -197,6 +197,27 @@ fn a_batch_that_fails_is_handed_out_in_ever_smaller_parts() {
 }
 
 #[test]
+fn a_part_ends_where_it_ends_whatever_is_left_of_the_batch() {
+    let mut partition = fresh();
+    let batches = [span(0, 7)];
+    for now_ms in [0, 100_000, 200_000] {
+        acquire(&mut partition, "a", &batches, 500, now_ms);
+        if now_ms == 200_000 {
+            let acks = [ack(4, 4, AcknowledgeType::Accept)];
+            let write = partition.acknowledge(&member("a"), &acks, &LIMITS, now_ms);
+            partition.written(write.unwrap().unwrap().ticket, true);
+        }
+        partition.expire(&LIMITS, now_ms + 30_000);
+    }
+    // Half of the batch is all that is before the gap.
+    let first = acquire(&mut partition, "a", &batches, 500, 300_000);
+    assert_eq!(first, [range(0, 3, 4)]);
+    assert_eq!(partition.record(5), Some((RecordState::Available, 3)));
+    let second = acquire(&mut partition, "b", &batches, 500, 300_000);
+    assert_eq!(second, [range(5, 7, 4)]);
+}
+
+#[test]
 fn limits_are_of_batches_or_of_records() {
     let batches = [span(0, 4), span(5, 9), span(10, 14)];
     let mut partition = fresh();

@@ -118,15 +118,17 @@ fn addition(
     request: &Waiting,
     now: Now,
 ) -> Result<Option<Transaction>, ErrorCode> {
+    // First of all: until the transaction before is closed, its id and epoch are not yet those the
+    // producer was told to go on with.
+    if transaction.state.is_prepared() {
+        return Err(ErrorCode::ConcurrentTransactions);
+    }
     let (producer_id, producer_epoch) = request.producer;
     if transaction.producer_id != producer_id {
         return Err(ErrorCode::InvalidProducerIdMapping);
     }
     if transaction.producer_epoch != producer_epoch {
         return Err(ErrorCode::ProducerFenced);
-    }
-    if transaction.state.is_prepared() {
-        return Err(ErrorCode::ConcurrentTransactions);
     }
     let partitions = &request.partitions;
     if transaction.state == TransactionState::Ongoing

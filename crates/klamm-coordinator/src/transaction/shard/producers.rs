@@ -25,6 +25,9 @@ impl TransactionShard {
                 }
             },
             Err(error) => return refuse(token, error),
+            Ok(transaction) if transaction.state.is_prepared() => {
+                return refuse(token, ErrorCode::ConcurrentTransactions);
+            }
             Ok(transaction) => {
                 let known = request.expected;
                 if known.is_some_and(|producer| !transaction.knows_producer(producer)) {
@@ -35,7 +38,6 @@ impl TransactionShard {
                         let transaction = transaction.clone();
                         return self.fence(id, &transaction, spare, token, now);
                     }
-                    state if state.is_prepared() => Err(ErrorCode::ConcurrentTransactions),
                     _ if !transaction.must_rotate(known.map(|(_, epoch)| epoch)) => {
                         next_epoch(transaction, request, now)
                     }

@@ -57,11 +57,10 @@ fn without_bumps_the_epoch_stays() {
     assert_eq!(bench.end(producer, true), Err(ErrorCode::InvalidTxnState));
     bench.add(producer, &[1]).unwrap();
     assert_eq!(bench.end(producer, true), Ok(NO_PRODUCER));
-    assert_eq!(
-        bench.end(producer, true),
-        Err(ErrorCode::ConcurrentTransactions)
-    );
-    assert_eq!(bench.end(producer, false), Err(ErrorCode::InvalidTxnState));
+    for committed in [true, false] {
+        let early = bench.end(producer, committed);
+        assert_eq!(early, Err(ErrorCode::ConcurrentTransactions));
+    }
     bench.write_markers();
     assert_eq!(bench.end(producer, true), Ok(NO_PRODUCER));
     let fenced = bench.end((FIRST, 5), true);
@@ -104,6 +103,25 @@ fn with_bumps_a_retry_shows_in_its_epoch() {
     }
 }
 
+/// A producer that may go on, but whose last transaction has markers to be written yet, must not be
+/// fenced by itself (KAFKA-18464).
+#[test]
+fn an_empty_transaction_waits_for_the_one_before_to_close() {
+    let early = Err(ErrorCode::ConcurrentTransactions);
+    for last in [true, false] {
+        let (mut bench, producer) = open(2, &[0]);
+        let next = bench.end(producer, last).unwrap();
+        for committed in [true, false] {
+            assert_eq!(bench.end(next, committed), early);
+            assert_eq!(bench.end(producer, committed), early);
+        }
+        assert_eq!(bench.init(Some(next)), early);
+        bench.write_markers();
+        let aborted = bench.end(next, false);
+        assert_eq!(aborted, Ok((FIRST, next.1 + 1)));
+    }
+}
+
 #[test]
 fn the_last_epoch_ends_with_another_producer_id() {
     let mut bench = Bench::new(2);
@@ -120,6 +138,12 @@ fn the_last_epoch_ends_with_another_producer_id() {
     let mut bench = bench.reload();
     let again = bench.markers().unwrap();
     assert_eq!(again, (id.clone(), end, partitions.clone()));
+    // The new id is good already, for all that must wait.
+    let early = Err(ErrorCode::ConcurrentTransactions);
+    assert_eq!(bench.end(next, false), early);
+    assert_eq!(bench.init(Some(next)), early);
+    let added = bench.add(next, &[0]);
+    assert_eq!(added, Err(ErrorCode::ConcurrentTransactions));
     let outcomes = partitions.into_iter().map(|p| (p, ErrorCode::None));
     bench.written(&id, &end, outcomes.collect());
     assert_eq!(bench.state().state, TransactionState::CompleteCommit);
