@@ -2,6 +2,7 @@
 //! group. The generation is the member's epoch; nobody leads, the coordinator assigns.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use klamm_protocol::consumer_protocol::ConsumerProtocolSubscription;
 use klamm_protocol::group_records::consumer_group_member_metadata_value::{
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use super::checks::{check_instance, unknown_instance};
 use super::convert::{assignment_bytes, decode_versioned, version_of};
 use super::group::ConsumerGroup;
-use super::member::{ConsumerMember, MemberState, Partitions};
+use super::member::{ConsumerMember, MemberState};
 use super::policy::MigrationPolicy;
 use super::timers::ConsumerTimer;
 use super::work::Work;
@@ -205,7 +206,11 @@ impl Work<'_> {
             (epoch, is_homogeneous) = self.update_metadata(bump, &member, &updated);
         }
         let owned = owned_partitions(&subscription, &*self.topics);
-        let rebalance = downgrades && self.group.assignment_epoch() < epoch;
+        // What the target gives may still be with others, who would learn of the classic group only
+        // by their next heartbeats. Kafka gives it away all the same.
+        let is_free = |former: &Arc<ConsumerMember>| self.group.is_reconciled_but_for(&former.id);
+        let rebalance = downgrades
+            && (self.group.assignment_epoch() < epoch || !former.as_ref().is_some_and(is_free));
         let updated = if rebalance {
             updated
         } else {
@@ -281,11 +286,7 @@ impl Work<'_> {
         }
         self.cancel(ConsumerTimer::Sync(member.id.clone()));
         self.renew_classic_session(&member);
-        let assigned: Partitions = member
-            .assigned
-            .iter()
-            .map(|(topic, partitions)| (*topic, partitions.keys().copied().collect()))
-            .collect();
+        let assigned = member.assigned_partitions();
         let version = version_of(metadata).unwrap_or(0);
         Ok(SyncGroupResponse {
             protocol_type: request.protocol_type.clone(),

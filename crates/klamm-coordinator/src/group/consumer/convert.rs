@@ -223,8 +223,13 @@ impl GroupShard {
         );
         for (member, target_id) in members {
             let target = group.target(target_id).cloned().unwrap_or_default();
+            // Before they rejoin, members have what they have, should another coordinator load this.
+            let assigned = match completion.rebalance {
+                true => member.assigned_partitions(),
+                false => (*target).clone(),
+            };
             let version = classic.subscription_version(&member.id);
-            classic.assign(&member.id, assignment_bytes(&target, version, &*topics));
+            classic.assign(&member.id, assignment_bytes(&assigned, version, &*topics));
         }
         out.records.push(GroupRecord::GroupMetadata {
             group_id: group.id().clone(),

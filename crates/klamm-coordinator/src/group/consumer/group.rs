@@ -193,6 +193,12 @@ impl ConsumerGroup {
         }
     }
 
+    /// Whether all members but this one have what the target gives them, and nothing else.
+    pub(super) fn is_reconciled_but_for(&self, member_id: &str) -> bool {
+        let mut others = self.members().filter(|member| *member.id != *member_id);
+        others.all(|member| member.is_reconciled_to(self.assignment_epoch))
+    }
+
     /// Puts a member in, or takes it out, and keeps the counts right. Returns what was there.
     pub(super) fn set_member(
         &mut self,

@@ -154,6 +154,14 @@ impl ConsumerMember {
         of(&self.assigned).or_else(|| of(&self.pending_revocation))
     }
 
+    /// The partitions it has to keep.
+    pub fn assigned_partitions(&self) -> Partitions {
+        let assigned = self.assigned.iter();
+        assigned
+            .map(|(topic, partitions)| (*topic, partitions.keys().copied().collect()))
+            .collect()
+    }
+
     /// Every partition it has, to keep or to give up.
     pub fn held(&self) -> impl Iterator<Item = (Uuid, i32)> {
         [&self.assigned, &self.pending_revocation]

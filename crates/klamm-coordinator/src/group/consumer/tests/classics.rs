@@ -244,6 +244,37 @@ fn a_static_member_takes_the_group_down_by_coming_back_with_the_classic_protocol
 }
 
 #[test]
+fn a_static_member_that_takes_the_group_down_gets_nothing_that_others_still_have() {
+    let mut bench = bench();
+    let old = classic(&mut bench, Join::old());
+    bench.beat(&Beat::join("new", &["t"]).named("n"));
+    let target = bench.consumers().target("new").unwrap();
+    assert_eq!(target.values().map(|of| of.len()).sum::<usize>(), 2);
+
+    let token = bench.join(Join::named("n"));
+    let joined = bench.join_answer(token);
+    assert_eq!(joined.error_code, 0);
+    assert_eq!(bench.state(), ClassicState::PreparingRebalance);
+    let held_now = |bench: &Bench| -> Vec<(String, Held)> {
+        let members = bench.group().members();
+        let mut held: Vec<_> = members
+            .map(|member| (member.id.to_string(), read(&member.assignment)))
+            .collect();
+        held.sort_by_key(|(id, _)| *id != old);
+        held
+    };
+    let all = held(&[("t", &[0, 1, 2, 3])]);
+    let expected = vec![
+        (old.clone(), all),
+        (joined.member_id.to_string(), held(&[])),
+    ];
+    assert_eq!(held_now(&bench), expected);
+    assert_eq!(held_now(&bench.reload()), expected);
+    // Who has everything hears that it is to begin anew.
+    assert_eq!(bench.heartbeat(&old, 1), ErrorCode::IllegalGeneration);
+}
+
+#[test]
 fn empty_groups_change_their_protocol_at_will() {
     let mut bench = bench();
     let old = classic(&mut bench, Join::old());
