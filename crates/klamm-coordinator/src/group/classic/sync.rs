@@ -32,6 +32,9 @@ impl Machine<'_> {
             }
             ClassicState::Stable => {
                 self.synced(&request.member_id);
+                // A late member is told its partitions only now, and works on them from now on. In
+                // Kafka its session goes on from when the others were told.
+                self.renew_session(&request.member_id);
                 let response = self.assignment_for(&request.member_id);
                 // What was loaded may not be committed yet: a generation that is told and then lost
                 // would be given out again, with another assignment.

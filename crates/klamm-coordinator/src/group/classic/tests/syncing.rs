@@ -71,6 +71,23 @@ fn a_stable_group_repeats_the_assignment() {
 }
 
 #[test]
+fn a_late_member_has_its_whole_session_from_when_it_is_told() {
+    let mut bench = Bench::new();
+    let (leader, follower) = two_stable(&mut bench);
+    bench.join(Join::old().id(&leader));
+    let token = bench.join(Join::old().id(&follower));
+    let generation = bench.join_answer(token).generation_id;
+    bench.sync(&leader, generation, &[(&follower, "work")]);
+    bench.advance_ms(9_000);
+    assert_eq!(bench.heartbeat(&leader, generation), ErrorCode::None);
+    let token = bench.sync(&follower, generation, &[]);
+    assert_eq!(bench.sync_answer(token).assignment, "work");
+    bench.advance_ms(9_000);
+    assert_eq!(bench.heartbeat(&leader, generation), ErrorCode::None);
+    assert_eq!(bench.heartbeat(&follower, generation), ErrorCode::None);
+}
+
+#[test]
 fn refuses_while_members_rejoin() {
     let mut bench = Bench::new();
     let id = bench.stable();
