@@ -8,6 +8,8 @@
 //! drops packets) proves nothing and is left to the session.
 //!
 //! Fencing is always safe: a broker that lives after all is back with its next heartbeat.
+//!
+//! Controllers that follow look out for the one that decides in the same way ([`until_refused`]).
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -83,9 +85,26 @@ async fn watch(shared: Arc<Shared>, (id, epoch): Registration, address: (String,
     let patience = Duration::from_millis(
         u64::try_from(shared.config().broker_session_timeout_ms()).unwrap_or(9_000),
     );
+    until_refused(&address, patience).await;
+    let Some(controller) = shared.controller.local() else {
+        return;
+    };
+    info!(
+        broker = id,
+        "nobody listens at this broker's address any more"
+    );
+    if let Err(refused) = controller.fence_broker(id, epoch).await {
+        warn!(broker = id, error = %refused, "a broker that is gone cannot be fenced");
+        sleep(RETRY).await;
+    }
+}
+
+/// Waits until nobody listens at an address any more, and the machine there says so. `patience` is how
+/// long an attempt to connect may take.
+pub(crate) async fn until_refused((host, port): &(String, u16), patience: Duration) {
     let mut refusals = 0;
     while refusals < 2 {
-        let connected = timeout(patience, TcpStream::connect((&*address.0, address.1))).await;
+        let connected = timeout(patience, TcpStream::connect((&**host, *port))).await;
         match connected {
             Ok(Ok(stream)) => {
                 refusals = 0;
@@ -100,17 +119,6 @@ async fn watch(shared: Arc<Shared>, (id, epoch): Registration, address: (String,
                 sleep(RETRY).await;
             }
         }
-    }
-    let Some(controller) = shared.controller.local() else {
-        return;
-    };
-    info!(
-        broker = id,
-        "nobody listens at this broker's address any more"
-    );
-    if let Err(refused) = controller.fence_broker(id, epoch).await {
-        warn!(broker = id, error = %refused, "a broker that is gone cannot be fenced");
-        sleep(RETRY).await;
     }
 }
 

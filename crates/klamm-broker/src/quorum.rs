@@ -98,8 +98,11 @@ fn peers(config: &BrokerConfig) -> Peers {
     Peers::new(
         configured_voters(config),
         format!("klamm-{}", config.node_id()),
-        ms(config.controller_quorum_request_timeout_ms().into()),
-        ms(config.int("request.timeout.ms").into()),
+        (
+            ms(config.controller_quorum_request_timeout_ms().into()),
+            ms(config.int("request.timeout.ms").into()),
+        ),
+        config.boolean("klamm.fast.fencing.enable"),
     )
 }
 

@@ -149,3 +149,20 @@ fn a_broker_goes_on_from_its_own_copy_of_the_metadata() {
     }
     assert!(nodes.image(2).topic("topic-39").is_some());
 }
+
+#[test]
+fn a_broker_whose_process_ended_is_fenced_at_once_unless_that_is_switched_off() {
+    let roles = [Roles::Controller, Roles::Broker];
+    let session = ("broker.session.timeout.ms", "3600000");
+    let off = ("klamm.fast.fencing.enable", "false");
+    let mut patient = Nodes::start(&roles, &[session, off]);
+    let mut quick = Nodes::start(&roles, &[session]);
+    patient.kill(2);
+    quick.kill(2);
+    let is_fenced = |nodes: &Nodes| nodes.image(1).broker(2).unwrap().fenced;
+    wait_for("the broker to be fenced", || {
+        is_fenced(&quick).then_some(())
+    });
+    // There was as much time to notice.
+    assert!(!is_fenced(&patient));
+}

@@ -31,7 +31,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("group.min.session.timeout.ms", "The shortest session timeout that a classic group member may ask for."),
     ("index.interval.bytes", "About how many bytes of log lie between two index entries."),
     ("inter.broker.listener.name", "The listener that brokers use to talk to each other."),
-    ("klamm.fast.fencing.enable", "Whether a broker whose process ended is fenced as soon as its machine refuses connections, and not only after broker.session.timeout.ms. Read by controllers."),
+    ("klamm.fast.fencing.enable", "Whether a node whose process ended is done without as soon as its machine refuses connections: a broker is fenced then, and not only after broker.session.timeout.ms, and the active controller replaced, and not only after controller.quorum.fetch.timeout.ms. Read by controllers."),
     ("klamm.flush", "What acks=all waits for on each replica: os for the page cache, as Kafka does; group for the disk, with one sync for all that came meanwhile."),
     ("klamm.log.flush", "What klamm.flush is for topics that do not set it."),
     ("klamm.log.open.files.max", "Files that the logs keep open at the most; beyond that those that were not used for longest are closed. -1 for half of the descriptors that the system lets the process have."),

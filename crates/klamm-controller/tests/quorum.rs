@@ -114,7 +114,7 @@ fn config(node: i32, dir: &Path, net: &Arc<Net>) -> ControllerConfig {
             net: Arc::clone(net),
             node,
         })),
-        election_timeout: Duration::from_millis(400),
+        election_timeout: Duration::from_millis(1200),
         entries_kept: 0,
         // A snapshot takes many calls.
         snapshot_piece_bytes: 100,

@@ -148,7 +148,7 @@ impl Cluster {
                 auto_join: self.auto_join,
             }),
             transport: Some(Arc::new(End(Arc::clone(&self.net)))),
-            election_timeout: Duration::from_millis(400),
+            election_timeout: Duration::from_millis(1200),
             ..ControllerConfig::new(id, dir, directory, Arc::new(KafkaConfigs::new(broker)))
         }
     }

@@ -140,7 +140,7 @@ impl Nodes {
             .set("listeners", &listeners)
             .set("controller.listener.names", "CONTROLLER")
             .set("controller.quorum.voters", &voters.join(","))
-            .set("controller.quorum.fetch.timeout.ms", "500")
+            .set("controller.quorum.fetch.timeout.ms", "2000")
             .set("broker.session.timeout.ms", "3000")
             .set("broker.heartbeat.interval.ms", "500")
             .set("log.dirs", &place.dir.path().to_string_lossy())

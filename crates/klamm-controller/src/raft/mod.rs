@@ -11,8 +11,9 @@
 //! - `network`: the way to other controllers; `rpc`: what they say to each other; `serve`: what they
 //!   are answered.
 //! - `reading`: the log for brokers that follow it; `replica`: what such a broker makes of it.
-//! - `runtime`: what openraft runs on.
-//! - `leadership`: knowing when this node begins and ceases to lead; `status`: who else is there.
+//! - `runtime`: what openraft runs on; `timing`: how patient it is.
+//! - `leadership`: knowing when this node begins and ceases to lead; `succession`: following one whose
+//!   process has ended; `status`: who else is there.
 //! - `voters`: who votes, and changing it; `joining`: how a controller gets in; `upgrade`: from
 //!   configured voters to those; `bootstrap`: the voters and feature levels that a directory was
 //!   formatted with; `addresses`: where members are.
@@ -47,8 +48,10 @@ mod serve;
 mod snapshots;
 mod state_machine;
 mod status;
+mod succession;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod types;
 mod upgrade;
 mod voters;
@@ -68,7 +71,7 @@ use klamm_records::Uuid;
 use openraft::errors::ClientWriteError;
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::vote::RaftLeaderId;
-use openraft::{Config, Raft, ServerState, SnapshotPolicy};
+use openraft::{Raft, ServerState};
 
 use self::addresses::Addresses;
 use self::log_store::LogStore;
@@ -99,10 +102,6 @@ pub(crate) use self::voters::VoterKey;
 /// Name of the directory of the Raft log, in that of the metadata log.
 const RAFT_DIR: &str = "raft";
 const CLUSTER_ID_FILE: &str = "cluster-id";
-/// How long another node may take to receive and take over a snapshot.
-const SNAPSHOT_TIMEOUT_MS: u64 = 60_000;
-/// Entries in one call: one holds up to 10,000 records, and the call must fit a request.
-const PAYLOAD_ENTRIES_MAX: u64 = 64;
 /// How long a node that is a quorum by itself may take to lead.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -230,7 +229,7 @@ impl RaftNode {
             snapshots.clone(),
             addresses.clone(),
         );
-        let config = Arc::new(config(alone, &options).validate()?);
+        let config = Arc::new(timing::config(alone, &options).validate()?);
         let cluster_id: Arc<str> = options.cluster_id.into();
         let network = Network {
             transport: Arc::clone(&options.transport),
@@ -268,6 +267,9 @@ impl RaftNode {
             raft.wait(Some(LEAD_TIMEOUT))
                 .metrics(leads, "leading the quorum")
                 .await?;
+        } else {
+            let transport = Arc::clone(&options.transport);
+            succession::watch_leader(raft.clone(), NodeId(node_id), transport, addresses.clone());
         }
         Ok(RaftNode {
             raft,
@@ -379,38 +381,6 @@ fn membership_of(voters: Option<InitialVoters>) -> io::Result<Membership> {
 /// The voters that the directory was formatted with.
 fn formatted_members(env: &Env, log_dir: &Path) -> io::Result<BTreeMap<NodeId, Voter>> {
     Ok(members_of(&bootstrap::voters(&*env.fs, log_dir)?))
-}
-
-fn config(alone: bool, options: &RaftOptions) -> Config {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 16);
-    let election_ms = ms(options.election_timeout);
-    let (heartbeat_interval, election_min, election_max) = if alone {
-        // A quorum of one sends no heartbeats; the clock that they need ticks as seldom as can be.
-        (2_000, 6_000, 9_000)
-    } else {
-        // At least a few milliseconds: who has to ask again at once asks with others at once.
-        let backoff_ms = ms(options.election_backoff_max).max(election_ms / 8).max(1);
-        (election_ms / 4, election_ms, election_ms + backoff_ms)
-    };
-    Config {
-        cluster_name: "klamm".to_owned(),
-        heartbeat_interval,
-        enable_heartbeat: !alone,
-        election_timeout_min: election_min,
-        election_timeout_max: election_max,
-        install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
-        max_payload_entries: PAYLOAD_ENTRIES_MAX,
-        // A leader that has lost its majority falls silent for a while, so that who can still be
-        // heard of by a majority is elected.
-        quorum_loss_probe_interval: (!alone).then_some(election_max * 3),
-        snapshot_policy: SnapshotPolicy::Never,
-        // Others may still have to catch up from the log.
-        max_in_snapshot_log_to_keep: if alone { 0 } else { options.entries_kept },
-        enable_pre_vote: Some(true),
-        // Safe where all that is durable here is committed, as the log store says it is.
-        enable_leader_restore: Some(alone),
-        ..Config::default()
-    }
 }
 
 /// Starts the Raft log behind what Kafka wrote, if it wrote: into a directory that was never ours,

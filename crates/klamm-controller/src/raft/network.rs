@@ -40,6 +40,17 @@ pub trait QuorumTransport: Debug + Send + Sync + 'static {
         request: Bytes,
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + 'a>>;
+
+    /// Returns once the process of the controller `node` has certainly ended: its machine answers,
+    /// and says that nobody listens at `endpoints`. Silence proves nothing. A transport that cannot
+    /// tell never returns.
+    fn gone<'a>(
+        &'a self,
+        _node: i32,
+        _endpoints: &'a [VoterEndpoint],
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(pending())
+    }
 }
 
 /// Reaches nobody: all that a quorum of one needs.

@@ -98,7 +98,7 @@ impl RaftNode {
             && leader == self.node
             && metrics
                 .last_quorum_acked
-                .is_some_and(|at| at.elapsed() > self.election_timeout * 2);
+                .is_some_and(|at| at.elapsed() > self.election_timeout * 3 / 2);
         (!isolated).then_some(leader.0)
     }
 

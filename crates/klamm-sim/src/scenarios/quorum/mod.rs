@@ -42,6 +42,8 @@ pub(super) use self::plan::Plan;
 pub(super) use self::world::World;
 
 #[cfg(test)]
+mod succession_tests;
+#[cfg(test)]
 mod tests;
 
 use super::{Run, Scenario, Violation};

@@ -18,6 +18,9 @@ fn outline(answer: &[u8]) -> &[u8] {
     &answer[..answer.len().min(24)]
 }
 
+/// How often a controller looks whether the one that leads still listens.
+const LOOK_MS: u64 = 200;
+
 /// One controller's way to the others.
 #[derive(Debug)]
 pub(super) struct Way {
@@ -58,6 +61,25 @@ impl QuorumTransport for Way {
                     Err(io::ErrorKind::ConnectionRefused.into())
                 }
                 (Err(NoAnswer::TimedOut), None) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        })
+    }
+    fn gone<'a>(
+        &'a self,
+        node: i32,
+        _endpoints: &'a [VoterEndpoint],
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let mut refusals = 0;
+            while refusals < 2 {
+                self.world.sleep_ms(LOOK_MS).await;
+                let limit = Duration::from_millis(LOOK_MS);
+                let way = (self.from, node);
+                let looked = self.world.net.call(way, "look", limit, || async {}).await;
+                refusals = match looked {
+                    Err(NoAnswer::Refused) => refusals + 1,
+                    Ok(()) | Err(NoAnswer::TimedOut) => 0,
+                };
             }
         })
     }
