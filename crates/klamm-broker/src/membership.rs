@@ -176,7 +176,8 @@ async fn heartbeat(shared: &Shared, offline_log_dirs: Vec<Uuid>) -> Result<bool,
     let request = BrokerHeartbeatRequest {
         broker_id: shared.node_id,
         broker_epoch: shared.epoch(),
-        current_metadata_offset: image.offset(),
+        // What this broker has acted upon: whoever is told that it is caught up lets it serve.
+        current_metadata_offset: shared.controller.published_offset(),
         offline_log_dirs,
         // One that was on its way when this broker began to leave, and is sent again.
         want_shut_down: shared.leaving.load(Ordering::Acquire),

@@ -13,7 +13,9 @@ use klamm_protocol::messages::fetch_response::PartitionData;
 use klamm_protocol::messages::fetch_snapshot_request::{
     PartitionSnapshot, SnapshotId, TopicSnapshot,
 };
-use klamm_protocol::messages::{AllocateProducerIdsRequest, FetchRequest, FetchSnapshotRequest};
+use klamm_protocol::messages::{
+    AllocateProducerIdsRequest, ControllerRegistrationRequest, FetchRequest, FetchSnapshotRequest,
+};
 use klamm_protocol::{ErrorCode, Records, topic_name};
 use klamm_records::Uuid;
 
@@ -153,8 +155,11 @@ async fn a_fetch_waits_for_the_next_record() {
         })
     };
     let register = async {
-        let again = controller.registration().clone();
-        controller.register_controller(again).await.unwrap();
+        let another = ControllerRegistrationRequest {
+            incarnation_id: Uuid::from_bytes([3; 16]),
+            ..controller.registration().clone()
+        };
+        controller.register_controller(another).await.unwrap();
     };
     let (answer, ()) = tokio::join!(controller.fetch_metadata(&waiting, VERSION), register);
     let data = answer.responses[0].partitions[0].clone();

@@ -142,6 +142,14 @@ impl ControllerHandle {
         }
     }
 
+    /// Up to where those who follow the metadata were told of it.
+    pub(crate) fn published_offset(&self) -> i64 {
+        match &self.source {
+            Source::Local(controller) => controller.published_offset(),
+            Source::Observed(observer) => observer.replica().published_offset(),
+        }
+    }
+
     /// Tells `publisher` of the metadata of now and of each change.
     pub(crate) async fn subscribe(&self, publisher: Arc<dyn MetadataPublisher>) {
         match &self.source {

@@ -196,6 +196,12 @@ impl Controller {
         self.0.raft.published().subscribe(publisher).await;
     }
 
+    /// Offset of the last record that all publishers were told of; -1 if there is none. It follows that
+    /// of the image, which is there before they are told.
+    pub fn published_offset(&self) -> i64 {
+        self.0.raft.published().told_offset()
+    }
+
     /// Whether this controller leads the quorum and therefore decides.
     pub fn is_active(&self) -> bool {
         self.leader() == Some(self.0.node_id)

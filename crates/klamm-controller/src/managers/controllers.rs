@@ -1,5 +1,6 @@
 //! Registration of controllers.
 
+use klamm_metadata::ControllerImage;
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::{
     ControllerRegistrationRequest, ControllerRegistrationResponse, controller_registration_request,
@@ -8,7 +9,9 @@ use klamm_protocol::metadata::{RegisterControllerRecord, register_controller_rec
 
 use super::{ApiError, Context, Outcome};
 
-/// Registers a controller: where it listens and which features it supports.
+/// Registers a controller: where it listens and which features it supports. What is known already is
+/// not noted again: the active controller tells of itself as soon as it decides, and so does the node
+/// that it is part of.
 pub fn register_controller(
     context: &Context<'_>,
     request: &ControllerRegistrationRequest,
@@ -47,8 +50,34 @@ pub fn register_controller(
         ..RegisterControllerRecord::default()
     };
     let reply = ControllerRegistrationResponse::default();
+    let known = context.image.cluster().controllers();
+    let known = known.get(&request.controller_id);
+    let is_news = known.is_none_or(|known| !is_as_registered(known, request));
     Ok(Outcome {
-        records: vec![record.into()],
+        records: is_news.then(|| record.into()).into_iter().collect(),
         reply,
     })
+}
+
+fn is_as_registered(known: &ControllerImage, request: &ControllerRegistrationRequest) -> bool {
+    let listeners = || request.listeners.iter();
+    let listens = known.endpoints.len() == request.listeners.len()
+        && known
+            .endpoints
+            .iter()
+            .zip(listeners())
+            .all(|(known, told)| {
+                (
+                    &*known.name,
+                    &*known.host,
+                    known.port,
+                    known.security_protocol,
+                ) == (&*told.name, &*told.host, told.port, told.security_protocol)
+            });
+    let supports = known.features.len() == request.features.len()
+        && request.features.iter().all(|told| {
+            let range = (told.min_supported_version, told.max_supported_version);
+            known.features.get(&*told.name) == Some(&range)
+        });
+    known.incarnation_id == request.incarnation_id && listens && supports
 }

@@ -138,6 +138,11 @@ impl MetadataReplica {
         self.0.published.image()
     }
 
+    /// Offset of the last record that all publishers were told of; -1 if there is none.
+    pub fn published_offset(&self) -> i64 {
+        self.0.published.told_offset()
+    }
+
     /// Tells `publisher` all that the image holds now, and from then on each change in order.
     pub async fn subscribe(&self, publisher: Arc<dyn MetadataPublisher>) {
         self.0.published.subscribe(publisher).await;

@@ -92,6 +92,11 @@ impl Published {
         publishers.push(publisher);
     }
 
+    /// The offset of the last record that all listeners were told of; -1 if there is none.
+    pub(crate) fn told_offset(&self) -> i64 {
+        *self.end.borrow() - 1
+    }
+
     /// Follows the offset behind the last record.
     pub(crate) fn end(&self) -> watch::Receiver<i64> {
         self.end.subscribe()
