@@ -312,6 +312,27 @@ fn a_recovery_point_where_compaction_left_a_gap_is_no_damage() {
 }
 
 #[test]
+fn one_batch_is_read_behind_a_gap_though_there_is_room_for_none() {
+    let dir = TestDir::new();
+    let log = dir.log(compacted());
+    for key in ["b", "a", "a", "a"] {
+        put(&log, &[(key, Some("1"))]);
+    }
+    log.roll().unwrap();
+    clean(&log);
+    // What is left of 1 and 2 is a gap at the end of the first segment.
+    log.truncate_to(3).unwrap();
+    put(&log, &[("c", Some("1"))]);
+    assert_eq!(log.segment_base_offsets(), [0, 3]);
+    for max_bytes in [0, 1, 1000] {
+        let read = log.read(1, max_bytes, i64::MAX, true).unwrap();
+        assert_eq!(read.first_offset, 3);
+        assert!(read.len > 0);
+        assert_eq!(log.read(1, 0, i64::MAX, false).unwrap().len, 0);
+    }
+}
+
+#[test]
 fn what_is_appended_behind_a_gap_is_no_damage_after_a_crash() {
     // With the segment that the truncation began, and cut off before that.
     for rolled in [true, false] {

@@ -158,7 +158,9 @@ impl Log {
                     break;
                 }
             }
-            if read.len >= max_bytes {
+            // Without room there is still one batch to be found, behind the gap that this segment may
+            // end with.
+            if read.len >= max_bytes && (!min_one || !read.parts.is_empty()) {
                 break;
             }
             next = following.filter(|following| following.base_offset < upper);

@@ -42,9 +42,10 @@ impl Log {
             Ok(segment) => Arc::new(segment),
             Err(error) => {
                 // An empty segment that stays would be taken for the end of the log, whatever is
-                // appended to the old one meanwhile.
+                // appended to the old one meanwhile. Nor may a crash bring it back.
                 let file = self.dir.file(offset, FileKind::Log);
-                if self.dir.remove_if_exists(&file).is_err() {
+                let gone = self.dir.remove_if_exists(&file);
+                if gone.and_then(|()| self.dir.sync()).is_err() {
                     self.set_offline();
                 }
                 return Err(error);
@@ -230,13 +231,19 @@ impl Log {
             return Ok(0);
         }
         if count == segments.len() {
-            // One segment must remain.
+            // One segment must remain, also after a crash: it is all that says where the log ends.
             let end = self.log_end_offset();
             self.roll_to(state, end)?;
         }
         let start = segments
             .get(count)
             .map_or_else(|| self.log_end_offset(), |first| first.base_offset);
+        // What is left must not depend on what goes: an older snapshot would need the batches behind it,
+        // and show transactions as open whose markers are gone.
+        state.sync_snapshot(start, &*self.dir.fs)?;
+        if self.dir.has_new_names() {
+            self.dir.sync()?;
+        }
         if !state.config.remote_storage {
             self.raise_start(state, start);
         }

@@ -7,6 +7,8 @@
 //!   left of it; a tombstone's batch gets its horizon.
 //! - Nothing at or above the end of the clean is touched.
 //!
+//! - Records that were deleted go in any case, also if a crash brings the log's former start back.
+//!
 //! After a clean that failed, or a crash, each batch is as it was or as the clean would have left it.
 
 use std::collections::BTreeMap;
@@ -32,14 +34,18 @@ pub struct Clean {
 /// The last offset of each key, in all of the log and in the dirty part.
 struct Keys<'a> {
     clean: Clean,
+    /// Records below were deleted, and go with the next clean. A crash may take the log's start back
+    /// there, and nothing of them is promised then.
+    deleted_to: i64,
     last: BTreeMap<&'a [u8], i64>,
     last_dirty: BTreeMap<&'a [u8], i64>,
 }
 
 impl<'a> Keys<'a> {
-    fn new(batches: &'a [Batch], clean: Clean) -> Keys<'a> {
+    fn new(batches: &'a [Batch], clean: Clean, deleted_to: i64) -> Keys<'a> {
         let mut keys = Keys {
             clean,
+            deleted_to,
             last: BTreeMap::new(),
             last_dirty: BTreeMap::new(),
         };
@@ -63,7 +69,9 @@ impl<'a> Keys<'a> {
 
     fn must_stay(&self, batch: &Batch, record: &Rec) -> bool {
         let last = record.key.as_deref().and_then(|key| self.last.get(key));
-        last.is_some_and(|&last| last <= record.offset) && !self.is_over(batch, record)
+        record.offset >= self.deleted_to
+            && last.is_some_and(|&last| last <= record.offset)
+            && !self.is_over(batch, record)
     }
 
     fn must_go(&self, batch: &Batch, record: &Rec) -> bool {
@@ -123,7 +131,7 @@ impl Reference {
         self.note_epochs();
         self.cleaned_below = self.cleaned_below.max(clean.end);
         let batches = std::mem::take(&mut self.batches);
-        let keys = Keys::new(&batches, clean);
+        let keys = Keys::new(&batches, clean, self.deleted_to);
         let left: BTreeMap<i64, &Batch> = found.iter().map(|batch| (batch.base, batch)).collect();
         let last_found = found.last().map_or(i64::MIN, |batch| batch.base);
         for batch in &batches {

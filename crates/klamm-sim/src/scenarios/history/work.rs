@@ -386,7 +386,8 @@ impl Driver<'_> {
         self.note(format_args!("truncate to {offset}: {}", told(&result)));
         self.epoch += 1;
         match result {
-            Ok(_) if offset >= self.model.end => {}
+            // An epoch without a record is forgotten all the same.
+            Ok(_) if offset >= self.model.end => self.model.assigned = None,
             Ok(_) => {
                 self.model.truncate_to(offset);
                 self.reloaded = true;
