@@ -4,6 +4,7 @@
 mod controllers;
 mod franz_go;
 mod handover;
+mod log_dirs;
 mod mixed;
 mod quorum;
 mod shares;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 23] = [
+const SUITES: [&str; 24] = [
     "tools",
     "versions",
     "compaction",
@@ -47,6 +48,7 @@ const SUITES: [&str; 23] = [
     "franz-go-tests",
     "streams-groups",
     "mixed-groups",
+    "log-dirs",
 ];
 const CLIENTS: [&str; 6] = [
     "java",
@@ -123,6 +125,9 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     if run.wants("quorum") {
         run.quorum()?;
+    }
+    if run.wants("log-dirs") {
+        run.log_dirs()?;
     }
     run.report.close()
 }

@@ -50,6 +50,7 @@ const SUITES: &[(&str, &[&str])] = &[
     ("compose", &["xtask/src/hello.rs"]),
     ("cluster", &["xtask/src/cluster"]),
     ("exactly-once", &["xtask/src/exactly_once.rs"]),
+    ("log-dirs", &["xtask/src/interop/log_dirs.rs"]),
     ("franz-go-tests", &["xtask/src/interop/franz_go.rs"]),
     (
         "quorum",

@@ -23,6 +23,15 @@ pub struct Client {
     command: Command,
 }
 
+/// Kafka's own client.
+pub fn of_java(java: &Java, log: &Path) -> Client {
+    Client {
+        name: "java",
+        pace: JAVA_PACE,
+        command: java.driver("cluster-load", log),
+    }
+}
+
 /// The clients that can be run here, and why others cannot.
 pub fn clients(java: &Java, log: &Path) -> Vec<(&'static str, Result<Client>)> {
     let client = |name, pace, command| Client {
@@ -30,7 +39,6 @@ pub fn clients(java: &Java, log: &Path) -> Vec<(&'static str, Result<Client>)> {
         pace,
         command,
     };
-    let java = java.driver("cluster-load", log);
     let librdkafka = runtimes::python().map(|python| {
         let mut command = Command::new(python);
         command.arg(cache::root().join("interop/python/cluster_load.py"));
@@ -41,7 +49,7 @@ pub fn clients(java: &Java, log: &Path) -> Vec<(&'static str, Result<Client>)> {
         client("franz-go", OTHERS_PACE, command)
     });
     vec![
-        ("java", Ok(client("java", JAVA_PACE, java))),
+        ("java", Ok(of_java(java, log))),
         ("librdkafka", librdkafka),
         ("franz-go", franz),
     ]
