@@ -163,22 +163,14 @@ impl ShareStateShard {
             return Err(fenced_state());
         }
         self.check_topic(&key)?;
-        let state = ShareState {
-            snapshot_epoch: present.map_or(0, |present| present.snapshot_epoch + 1),
-            state_epoch,
-            leader_epoch: 0,
-            start_offset,
-            delivery_complete_count: if start_offset == i64::from(NOT_GIVEN) {
-                NOT_GIVEN
-            } else {
-                0
-            },
-            created_ms: now.wall_ms,
-            written_ms: now.wall_ms,
-            batches: Vec::new(),
-            updates: 0,
-            snapshot_offset: 0,
-        };
+        // A group asks again for state of which it does not know whether it was made, and what it
+        // asked first may come last: what was written since must stay. Who sets offsets names them.
+        // Kafka makes it anew, and hands out again what was done.
+        if present.is_some() && start_offset == i64::from(NOT_GIVEN) {
+            return Ok((Vec::new(), ShareStateResponse::Done));
+        }
+        let snapshot_epoch = present.map_or(0, |present| present.snapshot_epoch + 1);
+        let state = ShareState::made(snapshot_epoch, state_epoch, start_offset, now.wall_ms);
         let record = ShareStateRecord::Snapshot(key, Some(Box::new(state.to_snapshot())));
         Ok((vec![record], ShareStateResponse::Done))
     }

@@ -33,6 +33,31 @@ pub struct ShareState {
 }
 
 impl ShareState {
+    /// A state of which nothing is known but where to begin, -1 if not even that.
+    pub(super) fn made(
+        snapshot_epoch: i32,
+        state_epoch: i32,
+        start_offset: i64,
+        now_ms: i64,
+    ) -> Self {
+        ShareState {
+            snapshot_epoch,
+            state_epoch,
+            leader_epoch: 0,
+            start_offset,
+            delivery_complete_count: if start_offset == i64::from(NOT_GIVEN) {
+                NOT_GIVEN
+            } else {
+                0
+            },
+            created_ms: now_ms,
+            written_ms: now_ms,
+            batches: Vec::new(),
+            updates: 0,
+            snapshot_offset: 0,
+        }
+    }
+
     /// The state as a snapshot has it.
     pub(super) fn of_snapshot(value: &ShareSnapshotValue, offset: i64) -> Self {
         ShareState {

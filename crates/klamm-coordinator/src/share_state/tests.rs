@@ -114,10 +114,19 @@ impl Bench {
     }
 
     fn initialize(&mut self, partition: i32, state_epoch: i32) -> ShareStateResponse {
+        self.initialize_at(partition, state_epoch, 0)
+    }
+
+    fn initialize_at(
+        &mut self,
+        partition: i32,
+        state_epoch: i32,
+        start_offset: i64,
+    ) -> ShareStateResponse {
         self.ask(ShareStateRequest::Initialize {
             key: key(partition),
             state_epoch,
-            start_offset: 0,
+            start_offset,
         })
     }
 
@@ -212,6 +221,27 @@ fn a_state_made_anew_fences_those_who_know_the_old_one() {
         bench.initialize(-1, 0),
         ErrorCode::InvalidRequest
     ));
+}
+
+#[test]
+fn a_state_that_is_asked_for_again_keeps_what_was_written() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.initialize_at(0, 0, -1), ShareStateResponse::Done);
+    let written = change(0, &[batch(0, 4, 2, 1)]);
+    bench.ask(ShareStateRequest::Write(key(0), written));
+    let state = bench.shard.state(&key(0)).unwrap().clone();
+    let logged = bench.log.len();
+    for state_epoch in [0, 1] {
+        let again = bench.initialize_at(0, state_epoch, -1);
+        assert_eq!(again, ShareStateResponse::Done);
+    }
+    assert_eq!(bench.shard.state(&key(0)), Some(&state));
+    assert_eq!(bench.log.len(), logged);
+    // An administrator says where to go on.
+    assert_eq!(bench.initialize_at(0, 1, 3), ShareStateResponse::Done);
+    let state = bench.shard.state(&key(0)).unwrap();
+    assert_eq!((state.start_offset, state.state_epoch), (3, 1));
+    assert!(state.batches.is_empty());
 }
 
 #[test]
