@@ -60,7 +60,7 @@ impl GroupShard {
         };
         let upgraded = self.consumer_group_for(&group_id, is_joining, now, out)?;
         let result = self.with_consumer_group(&group_id, upgraded.as_ref(), now, |work| {
-            work.beat(context, request, &new_id)
+            work.beat(context, request, &new_id, upgraded.is_some())
         });
         let (result, records) = result;
         out.records.extend(records);
@@ -118,12 +118,13 @@ impl GroupShard {
 }
 
 impl Work<'_> {
-    /// One heartbeat of a member that joins or stays.
+    /// One heartbeat of a member that joins or stays, or makes a consumer group of a classic one.
     fn beat(
         &mut self,
         context: &RequestContext,
         request: &ConsumerGroupHeartbeatRequest,
         member_id: &ByteStr,
+        upgrades: bool,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         self.check_size(&request.member_id)?;
         let owned = request.topic_partitions.as_deref();
@@ -131,7 +132,9 @@ impl Work<'_> {
         let updated = updated_member(&member, context, request);
         let names_changed = self.note_member(&member, &updated);
         let regexes = self.update_regexes(&member, &updated)?;
-        let bump = names_changed || regexes.is_resolved();
+        // The classic group may have been about to give out what nobody has. A static member that
+        // takes its former self's place changes nothing else, and Kafka's group stays like that.
+        let bump = upgrades || names_changed || regexes.is_resolved();
         let mut epoch = self.group.epoch();
         let mut is_homogeneous = self
             .group

@@ -76,8 +76,11 @@ impl Work<'_> {
         }
         let any = self.group.regexes.values().next();
         let now_ms = self.now.wall_ms;
-        let just_looked =
-            any.is_some_and(|any| now_ms <= any.timestamp_ms.saturating_add(LOOK_INTERVAL_MS));
+        // A look at a time to come was by the clock of another coordinator, which is no reason to
+        // wait for that time.
+        let just_looked = any.is_some_and(|any| {
+            (0..=LOOK_INTERVAL_MS).contains(&now_ms.saturating_sub(any.timestamp_ms))
+        });
         if just_looked || self.is_scheduled(ConsumerTimer::Regexes) {
             return Ok(update);
         }

@@ -275,6 +275,28 @@ fn a_static_member_that_takes_the_group_down_gets_nothing_that_others_still_have
 }
 
 #[test]
+fn a_static_member_that_takes_the_group_up_brings_a_new_assignment() {
+    let mut bench = bench();
+    let token = bench.join(Join::named("n"));
+    bench.advance_ms(3_000);
+    let joined = bench.join_answer(token);
+    let id = joined.member_id.to_string();
+    // So the group looks whose coordinator moved before partitions of one that left were given out.
+    let GroupRequest::SyncGroup(mut sync) =
+        sync_request(&id, Some("n"), joined.generation_id, &[(&id, "")])
+    else {
+        unreachable!();
+    };
+    sync.assignments[0].assignment = assignment(&[("t", &[0])]);
+    let token = bench.send(GroupRequest::SyncGroup(sync));
+    assert_eq!(bench.sync_answer(token).error_code, 0);
+    let up = bench.beat(&Beat::join("new", &["t"]).named("n"));
+    assert_eq!((up.error_code, up.member_epoch), (0, 2));
+    let all = held(&[("t", &[0, 1, 2, 3])]);
+    assert_eq!(given(&up, &["t"]), Some(all));
+}
+
+#[test]
 fn empty_groups_change_their_protocol_at_will() {
     let mut bench = bench();
     let old = classic(&mut bench, Join::old());

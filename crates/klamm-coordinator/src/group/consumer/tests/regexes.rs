@@ -60,6 +60,20 @@ fn topics_that_match_come_with_the_next_heartbeat() {
 }
 
 #[test]
+fn a_coordinator_whose_clock_is_behind_looks_all_the_same() {
+    let mut bench = bench();
+    let joined = bench.beat(&join("a", "t.*"));
+    bench.advance_ms(1_000);
+    let got = bench.beat(&Beat::stay("a", joined.member_epoch));
+    let mut bench = bench.reload();
+    bench.turn_back_ms(60_000);
+    bench.make_topic("tb", 1);
+    bench.beat(&Beat::stay("a", got.member_epoch));
+    bench.advance_ms(0);
+    assert!(bench.consumers().is_subscribed_to("tb"));
+}
+
+#[test]
 fn an_expression_that_cannot_be_read_is_refused() {
     let mut bench = bench();
     let refused = bench.beat(&join("a", "t(.*"));
