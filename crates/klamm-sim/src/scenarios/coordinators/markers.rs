@@ -21,7 +21,8 @@ use super::super::Violation;
 use super::Flaw;
 use super::broker::Broker;
 use super::partition::{Place, code};
-use super::world::{DATA, REQUEST_TIMEOUT, World};
+use super::transactions::fences;
+use super::world::{Answer, DATA, REQUEST_TIMEOUT, World};
 
 /// Producer ids, which the controller gives.
 pub(super) struct Ids(pub(super) World);
@@ -195,6 +196,7 @@ impl Broker {
     ) -> Result<(), ErrorCode> {
         let place = World::place_of(topic_name::TRANSACTION_STATE, id);
         let leader = self.term(place).map_or(self.id, |term| term.leader);
+        let asked_id = id.clone();
         let id = id.clone();
         let serve = move |broker: Broker| {
             let (id, partition) = (id.clone(), partition.clone());
@@ -213,15 +215,22 @@ impl Broker {
             }
         };
         let asked = if leader == self.id {
-            Some(serve(self.clone()).await)
+            let answer = serve(self.clone()).await;
+            let genuine = self.leads(world, place);
+            Some(Answer { answer, genuine })
         } else {
             let call = world.call((self.id, leader), "verify", (place, false), serve);
-            call.await.map(|answer| answer.answer)
+            call.await
         };
-        match asked {
-            Some(ErrorCode::None) => Ok(()),
-            Some(error) => Err(error),
-            None => Err(ErrorCode::NetworkException),
+        let Some(Answer { answer, genuine }) = asked else {
+            return Err(ErrorCode::NetworkException);
+        };
+        if !genuine {
+            fences::deposed(world, &asked_id, answer);
+        }
+        match answer {
+            ErrorCode::None => Ok(()),
+            error => Err(error),
         }
     }
 

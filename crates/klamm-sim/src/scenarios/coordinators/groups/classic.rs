@@ -168,7 +168,8 @@ impl Classic {
             let (request, context) = (request.clone(), context.clone());
             async move { broker.groups.join_group(&context, request).await }
         };
-        let Some(answer) = self.client.ask("join", false, serve).await else {
+        // Behind its SyncGroup no client repeats it.
+        let Some(answer) = self.client.ask("join", true, serve).await else {
             return Err(Then::Rejoin);
         };
         let answer = answer.answer;

@@ -294,15 +294,18 @@ impl Thread {
             .active_tasks
             .as_deref()
             .map(|ids| numbers(&world, ids));
+        let mut keeps_copies = true;
         if let Some(told) = &told {
             self.told = told.clone();
             let standby = answer.standby_tasks.as_deref().unwrap_or_default();
             let standby = numbers(&world, standby);
-            // Copies are given up and taken up without delay; then the coordinator must hear of it.
+            // Copies are given up and taken up without delay; then the coordinator must hear of it,
+            // or it takes the member for one that does not give them up.
             self.says_owned = standby != self.standby;
+            keeps_copies = self.standby.is_subset(&standby);
             self.standby = standby;
         }
-        let calm = self.client.owned().is_subset(&self.told);
+        let calm = keeps_copies && self.client.owned().is_subset(&self.told);
         self.client.well(sent_ms, genuine, calm, None);
         self.note_roles();
         if let Some(told) = told {

@@ -77,7 +77,8 @@ impl Member {
             }
         };
         let to = self.world.leader(place());
-        let asked = (place(), false);
+        // What changed is told once: no client repeats this.
+        let asked = (place(), true);
         let way = (self.address, to);
         let answer = self.world.call(way, "share heartbeat", asked, serve).await;
         answer.map(|answer| answer.answer)

@@ -2,8 +2,10 @@
 //! fence each other and zombies work on.
 //!
 //! - [`processor`]: an instance; [`requests`]: what it asks, again and again.
-//! - [`visible`]: what `read_committed` consumers see of it, and what must hold of that.
+//! - [`visible`]: what `read_committed` consumers see of it, and what must hold of that;
+//!   [`fences`]: what producers may be told.
 
+pub(super) mod fences;
 mod processor;
 mod requests;
 pub(super) mod visible;
@@ -47,6 +49,7 @@ pub(super) struct History {
     instances: BTreeMap<usize, Instance>,
     next: usize,
     pub(super) visible: visible::Visible,
+    pub(super) asked_for: fences::Fences,
     /// Transactions that each processor committed since peace.
     pub(super) since_peace: BTreeMap<usize, usize>,
 }

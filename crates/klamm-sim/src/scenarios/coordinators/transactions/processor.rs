@@ -6,8 +6,8 @@ use klamm_protocol::ErrorCode;
 
 use super::super::super::Violation;
 use super::super::world::World;
-use super::requests::Requests;
-use super::visible;
+use super::requests::{Requests, is_passing};
+use super::{fences, visible};
 
 /// How many transactions a processor has to get through in peace.
 const ENOUGH: usize = 2;
@@ -67,11 +67,18 @@ async fn life(requests: &mut Requests, goes_on: bool) -> Then {
         return Then::Anew;
     };
     while !is_enough(requests) {
-        world.sleep_ms(world.rng.below(200)).await;
+        if world.rng.one_in(2) {
+            world.sleep_ms(world.rng.below(200)).await;
+        }
+        let begun_ms = world.now_ms();
         let number = world.transactions().begin(requests.processor, offset);
         let committed = match transaction(requests, number, offset).await {
             Ok(committed) => committed,
-            Err(error) => return fail(requests, error).await,
+            Err(error) => {
+                let fenced = fences::check(&world, &requests.id, (requests.mark, begun_ms), error);
+                world.check(fenced);
+                return fail(requests, error).await;
+            }
         };
         if committed {
             offset += 1;
@@ -106,6 +113,13 @@ async fn transaction(requests: &mut Requests, number: u64, offset: i64) -> Resul
     if requests.version < 2 {
         requests.add_partitions(outputs).await?;
     }
+    if world.rng.one_in(8) {
+        give_up(requests, &value).await?;
+        world.transactions().asked(number, false);
+        requests.end(false).await?;
+        world.transactions().told(number, false);
+        return Ok(false);
+    }
     for output in 0..outputs {
         let output = if in_order {
             output
@@ -130,4 +144,17 @@ async fn transaction(requests: &mut Requests, number: u64, offset: i64) -> Resul
     requests.end(commits).await?;
     world.transactions().told(number, commits);
     Ok(commits)
+}
+
+/// Hardly has the transaction begun when the client gives it up, as franz-go does when a record
+/// cannot be produced: of it the brokers know little or nothing.
+async fn give_up(requests: &mut Requests, value: &str) -> Result<(), ErrorCode> {
+    // Before KIP-890 only another epoch makes it sure that a record does not come late.
+    if requests.version < 2 || requests.world.rng.one_in(3) {
+        return Ok(());
+    }
+    match requests.try_produce(0, value).await {
+        Err(error) if !is_passing(error) => Err(error),
+        _ => Ok(()),
+    }
 }

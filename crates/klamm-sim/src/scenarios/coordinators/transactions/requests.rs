@@ -15,7 +15,7 @@ use klamm_protocol::messages::txn_offset_commit_request::{
 };
 use klamm_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest,
-    OffsetFetchRequest, TxnOffsetCommitRequest,
+    InitProducerIdResponse, OffsetFetchRequest, TxnOffsetCommitRequest,
 };
 use klamm_protocol::{ByteStr, ErrorCode, topic_name};
 use klamm_records::{BatchBuilder, BatchOptions};
@@ -25,11 +25,12 @@ use super::super::groups::client::error;
 use super::super::markers::Ids;
 use super::super::partition::Place;
 use super::super::world::{Answer, DATA, World};
+use super::fences::{self, Serving};
 use super::group;
 use crate::Address;
 
 /// How long a transaction may be open.
-const TIMEOUT_MS: i32 = 5_000;
+pub(super) const TIMEOUT_MS: i32 = 5_000;
 /// How long a coordinator may wait for the end of a transaction before the next.
 const PATIENCE_MS: i64 = 100;
 /// How often something is tried.
@@ -43,12 +44,14 @@ pub(super) struct Requests {
     /// 1 for clients that add partitions by themselves, 2 for those that leave it to brokers.
     pub(super) version: i16,
     pub(super) producer: (i64, i16),
+    /// Which requests for the id were there when it was given.
+    pub(super) mark: u64,
     sequences: BTreeMap<i32, i32>,
     address: Address,
 }
 
 /// Whether the same request may succeed in a moment.
-fn is_passing(error: ErrorCode) -> bool {
+pub(super) fn is_passing(error: ErrorCode) -> bool {
     matches!(
         error,
         ErrorCode::NotCoordinator
@@ -71,6 +74,7 @@ impl Requests {
             id: format!("tx-{processor}").as_str().into(),
             version,
             producer: (-1, -1),
+            mark: 0,
             sequences: BTreeMap::new(),
             address: world.address(),
         }
@@ -104,6 +108,9 @@ impl Requests {
             match call.await {
                 Some(Answer { answer, genuine }) if counts(genuine) => {
                     last = verdict(&answer);
+                    if !genuine {
+                        fences::deposed(&self.world, &self.id, last);
+                    }
                     if last == ErrorCode::None {
                         return Ok(answer);
                     }
@@ -139,21 +146,22 @@ impl Requests {
             producer_epoch,
             ..InitProducerIdRequest::default()
         };
-        let world = self.world.clone();
+        let (world, id) = (self.world.clone(), self.id.clone());
         let serve = move |broker: Broker| {
             let (request, ids) = (request.clone(), Ids(world.clone()));
-            async move { broker.transactions.init_producer_id(request, 5, &ids).await }
+            let serving = Serving::new(&world, &id);
+            let (world, id) = (world.clone(), id.clone());
+            async move {
+                let answer = broker.transactions.init_producer_id(request, 5, &ids).await;
+                let mark = world.transactions().asked_for.mark(&id);
+                drop(serving);
+                (answer, mark)
+            }
         };
         let place = self.coordinator();
-        let answer = self
-            .insist(
-                "init",
-                place,
-                TRIES,
-                |answer| error(answer.error_code),
-                serve,
-            )
-            .await?;
+        let verdict = |answer: &(InitProducerIdResponse, u64)| error(answer.0.error_code);
+        let (answer, mark) = self.insist("init", place, TRIES, verdict, serve).await?;
+        self.mark = mark;
         self.producer = (answer.producer_id, answer.producer_epoch);
         self.sequences.clear();
         Ok(())
@@ -274,6 +282,20 @@ impl Requests {
 
     /// Produce of one record.
     pub(super) async fn produce(&mut self, output: i32, value: &str) -> Result<(), ErrorCode> {
+        self.produce_once_or_more(output, value, TRIES).await
+    }
+
+    /// The same, of a client that soon gives up.
+    pub(super) async fn try_produce(&mut self, output: i32, value: &str) -> Result<(), ErrorCode> {
+        self.produce_once_or_more(output, value, 1).await
+    }
+
+    async fn produce_once_or_more(
+        &mut self,
+        output: i32,
+        value: &str,
+        tries: usize,
+    ) -> Result<(), ErrorCode> {
         let sequence = self.sequences.entry(output).or_default();
         let options = BatchOptions {
             producer_id: self.producer.0,
@@ -295,7 +317,7 @@ impl Requests {
             async move { broker.produce(&world, place, batch, id).await }
         };
         let verdict = |answer: &Result<i64, ErrorCode>| answer.err().unwrap_or(ErrorCode::None);
-        self.insist("produce", place, TRIES, verdict, serve)
+        self.insist("produce", place, tries, verdict, serve)
             .await
             .map(drop)
     }
