@@ -97,6 +97,12 @@ impl Executor {
         &self.clock
     }
 
+    /// How many tasks there are, and how many timers are set.
+    pub fn load(&self) -> (usize, usize) {
+        let shared = self.shared();
+        (shared.tasks.len(), shared.timers.len())
+    }
+
     /// Starts a process without tasks.
     pub fn new_process(&self) -> Process {
         let mut shared = self.shared();

@@ -1,4 +1,4 @@
-//! Runs scenarios over seeds: `klamm-sim [--scenario NAME] [--seeds N] [--seed S]`.
+//! Runs scenarios over seeds: `klamm-sim [--scenario NAME] [--seeds N] [--seed S]`; with `--lines N` more of the trace.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,13 +8,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use klamm_sim::scenarios::{SCENARIOS, Scenario, run_seed};
+use klamm_sim::scenarios::{LONG, SCENARIOS, Scenario, run_and_keep};
 
 struct Args {
     scenarios: Vec<&'static Scenario>,
     first: u64,
     count: u64,
     verbose: bool,
+    lines: usize,
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
@@ -23,6 +24,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
         first: 0,
         count: 200,
         verbose: false,
+        lines: 1_000,
     };
     while let Some(name) = args.next() {
         let value = args.next().ok_or(format!("{name} needs a value"))?;
@@ -34,15 +36,17 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
         match name.as_str() {
             "--seeds" => parsed.count = number()?,
             "--from" => parsed.first = number()?,
+            "--lines" => parsed.lines = number()? as usize,
             "--seed" => {
                 parsed.first = number()?;
                 parsed.count = 1;
                 parsed.verbose = true;
             }
             "--scenario" => {
-                parsed.scenarios.retain(|scenario| scenario.name == value);
+                let all = || SCENARIOS.iter().chain(LONG);
+                parsed.scenarios = all().filter(|it| it.name == value).collect();
                 if parsed.scenarios.is_empty() {
-                    let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+                    let names: Vec<_> = all().map(|scenario| scenario.name).collect();
                     return Err(format!(
                         "no scenario {value}; there are {}",
                         names.join(", ")
@@ -72,7 +76,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             eprintln!("{error}");
-            eprintln!("usage: sim [--scenario NAME] [--seeds N [--from S]] [--seed S]");
+            eprintln!("usage: sim [--scenario NAME] [--seeds N [--from S]] [--seed S [--lines N]]");
             return ExitCode::FAILURE;
         }
     };
@@ -82,7 +86,7 @@ fn main() -> ExitCode {
         let begun = Instant::now();
         let (mut simulated, mut steps) = (Duration::ZERO, 0);
         for seed in args.first..args.first + args.count {
-            let outcome = run_seed(scenario, seed);
+            let outcome = run_and_keep(scenario, seed, args.lines);
             simulated += outcome.simulated;
             steps += outcome.trace_len;
             if args.verbose {

@@ -1,9 +1,12 @@
 use std::collections::VecDeque;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Lines kept for the report of a failure.
-const LINES_KEPT: usize = 1000;
+/// Lines kept for the report of a failure, unless more are asked for.
+pub(crate) const LINES_KEPT: usize = 1000;
+
+/// Of FNV-1a, here over words: not for secrets, the same on every platform.
+const FACTOR: u64 = 0x0000_0100_0000_01b3;
 
 /// What happened in a run, as a hash over all of it and its last lines. Clones share it.
 #[derive(Clone, Default)]
@@ -13,15 +16,16 @@ struct State {
     hash: u64,
     count: u64,
     lines: VecDeque<String>,
+    lines_max: usize,
 }
 
 impl Default for State {
     fn default() -> State {
         State {
-            // FNV-1a, 64 bit: not for secrets, the same on every platform.
             hash: 0xcbf2_9ce4_8422_2325,
             count: 0,
             lines: VecDeque::new(),
+            lines_max: LINES_KEPT,
         }
     }
 }
@@ -32,18 +36,41 @@ impl Trace {
         Trace::default()
     }
 
+    /// An empty trace that keeps that many lines.
+    pub(crate) fn keeping(lines_max: usize) -> Trace {
+        let trace = Trace::default();
+        trace
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lines_max = lines_max.max(1);
+        trace
+    }
+
     /// Takes down a line.
     pub fn note(&self, line: impl fmt::Display) {
-        let line = line.to_string();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for byte in line.bytes().chain([b'\n']) {
-            state.hash = (state.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        // The oldest line's room is the newest one's: there are millions of them.
+        let mut text = if state.lines.len() == state.lines_max {
+            state.lines.pop_front().unwrap_or_default()
+        } else {
+            String::new()
+        };
+        text.clear();
+        // A string takes all there is.
+        let _ = write!(text, "{line}");
+        let mut hash = state.hash;
+        let (words, rest) = text.as_bytes().as_chunks::<8>();
+        for word in words {
+            hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
+            hash ^= hash >> 32;
         }
+        for byte in rest.iter().chain(b"\n") {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(FACTOR);
+        }
+        state.hash = hash;
         state.count += 1;
-        if state.lines.len() == LINES_KEPT {
-            state.lines.pop_front();
-        }
-        state.lines.push_back(line);
+        state.lines.push_back(text);
     }
 
     /// Hash over all lines so far.

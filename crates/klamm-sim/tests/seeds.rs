@@ -13,6 +13,7 @@ fn seeds(scenario: &Scenario) -> u64 {
         "groups" | "txn" | "share" => 70,
         "quorum" => 6,
         "whole" => 4,
+        "day" => 2,
         _ => 100,
     }
 }
@@ -24,6 +25,7 @@ fn the_same_seed_gives_the_same_trace() {
         // A cluster's runs are long; the next test repeats another one.
         let repeated = match scenario.name {
             "quorum" | "whole" => 2,
+            "day" => 1,
             "cluster" => 3,
             _ => 8,
         };

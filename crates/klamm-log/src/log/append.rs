@@ -151,11 +151,38 @@ impl Log {
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<AppendInfo, LogError> {
+        self.append_copied(bytes, leader_epoch, u64::MAX, now_ms)
+    }
+
+    /// The same of what a fetch brought, which may be more than a segment has room for: what is
+    /// beyond that is not taken, and for the next fetch to bring.
+    ///
+    /// # Errors
+    /// Those of [`Log::append_as_follower`].
+    pub fn append_fetched(
+        &self,
+        bytes: &[u8],
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<AppendInfo, LogError> {
+        let bytes_max = self.config().segment_bytes_max();
+        self.append_copied(bytes, leader_epoch, bytes_max, now_ms)
+    }
+
+    /// Appends what another replica wrote: at least a batch, and no more than `bytes_max`.
+    fn append_copied(
+        &self,
+        bytes: &[u8],
+        leader_epoch: i32,
+        bytes_max: u64,
+        now_ms: i64,
+    ) -> Result<AppendInfo, LogError> {
         let mut metas = Metas::new();
         let mut markers = Markers::new();
         let mut length = 0;
         while let Some(meta) = whole_batch(&bytes[length..], length)? {
-            if meta.leader_epoch > leader_epoch {
+            let fits = length == 0 || (length + meta.size) as u64 <= bytes_max;
+            if meta.leader_epoch > leader_epoch || !fits {
                 break;
             }
             let batch = &bytes[length..length + meta.size];

@@ -130,14 +130,14 @@ impl Log {
     }
 
     fn append_copy(&self, bytes: &[u8], start: i64, now_ms: i64) -> Result<u64, MoveError> {
-        let appended = match self.append_as_follower(bytes, i32::MAX, now_ms) {
+        let appended = match self.append_fetched(bytes, i32::MAX, now_ms) {
             // The source begins within a batch, from which an empty copy has to begin, too.
             Err(LogError::UnexpectedAppendOffset { first, .. })
                 if self.log_end_offset() == self.log_start_offset() =>
             {
                 self.truncate_fully_and_start_at(first, Some(start))
                     .of_target()?;
-                self.append_as_follower(bytes, i32::MAX, now_ms)
+                self.append_fetched(bytes, i32::MAX, now_ms)
             }
             appended => appended,
         };

@@ -417,6 +417,29 @@ fn followers_take_offsets_as_they_are() {
 }
 
 #[test]
+fn followers_take_what_a_segment_has_room_for() {
+    let dir = TestDir::new();
+    let leader = dir.log(dense());
+    fill(&leader, 5);
+    let bytes = bytes_of(&leader.read(0, usize::MAX, i64::MAX, true).unwrap());
+    let size = bytes.len() / 5;
+
+    let dir = TestDir::new();
+    let follower = dir.log(LogConfig {
+        segment_bytes: size as u32 * 2 + 1,
+        ..dense()
+    });
+    let all = follower.append_as_follower(&bytes, 0, 0);
+    assert!(matches!(all, Err(LogError::BatchTooLarge { .. })));
+    for at in [0, 2, 4] {
+        let rest = &bytes[at * size..];
+        let info = follower.append_fetched(rest, 0, 0).unwrap();
+        assert_eq!(info.bytes, rest.len().min(2 * size) as u64);
+    }
+    assert_eq!(all_records(&follower), filled(5));
+}
+
+#[test]
 fn truncation_cuts_whole_batches() {
     let dir = TestDir::new();
     let log = dir.log(small_segments());

@@ -118,6 +118,7 @@ struct Placed {
 
 #[derive(Debug, Default)]
 struct Upkeep {
+    last_round_ms: i64,
     last_retention_ms: i64,
     last_checkpoint_ms: i64,
     last_high_watermark_ms: i64,

@@ -136,6 +136,7 @@ impl LogManager {
             placing: Mutex::new(()),
             cleaning: Mutex::default(),
             upkeep: Mutex::new(Upkeep {
+                last_round_ms: now_ms,
                 // The first round of retention comes soon, like Kafka's after 30 seconds.
                 last_retention_ms: 0,
                 last_checkpoint_ms: now_ms,

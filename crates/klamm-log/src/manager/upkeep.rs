@@ -11,7 +11,7 @@ use crate::flusher::Flusher;
 use crate::log::{KnownLog, Log};
 use crate::manager::directory::{Change, Checkpoint, Directory};
 use crate::manager::manifest::{self, Manifest};
-use crate::manager::{LogManager, ManagerError, Placed};
+use crate::manager::{LogManager, ManagerError, Placed, Upkeep};
 use crate::storage::lock;
 
 /// What a round of upkeep has to do beside looking after the logs that are due.
@@ -31,6 +31,27 @@ type Closed = Result<(String, KnownLog), LogError>;
 struct Turn {
     points: bool,
     cleaned: bool,
+}
+
+impl Upkeep {
+    /// Where the wall clock was set back since the last round, nothing has to wait for longer than
+    /// it would have without.
+    fn follow_clock(&mut self, now_ms: i64) {
+        let back_ms = self.last_round_ms.saturating_sub(now_ms);
+        self.last_round_ms = now_ms;
+        if back_ms <= 0 {
+            return;
+        }
+        let rounds = [
+            &mut self.last_retention_ms,
+            &mut self.last_checkpoint_ms,
+            &mut self.last_high_watermark_ms,
+        ];
+        let removals = self.removals.iter_mut().map(|(due_ms, _)| due_ms);
+        for at_ms in rounds.into_iter().chain(removals) {
+            *at_ms = at_ms.saturating_sub(back_ms);
+        }
+    }
 }
 
 impl LogManager {
@@ -86,6 +107,7 @@ impl LogManager {
 
     fn take_due(&self, now_ms: i64) -> Due {
         let mut upkeep = lock(&self.upkeep);
+        upkeep.follow_clock(now_ms);
         let due = |last: &mut i64, interval_ms| {
             let due = now_ms.saturating_sub(*last) >= interval_ms;
             if due {

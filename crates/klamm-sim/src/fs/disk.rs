@@ -9,13 +9,13 @@ use super::tree::{DirNode, DirOp, FileNode, Inode, WriteOp, forget_unreachable, 
 use crate::trace::digest;
 use crate::{SimClock, SimRng, Trace};
 
-const ROOT: u64 = 1;
+pub(super) const ROOT: u64 = 1;
 const ENOSPC: i32 = 28;
 
 /// The state behind [`SimFs`](super::SimFs).
 #[derive(Debug)]
 pub(super) struct Disk {
-    inodes: BTreeMap<u64, Inode>,
+    pub(super) inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
     /// Changes of names that are not durable yet, in order.
     dir_ops: Vec<DirOp>,

@@ -24,6 +24,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,6 +87,18 @@ impl SimFs {
     /// Calls so far that changed anything.
     pub fn changes(&self) -> u64 {
         self.disk().changes
+    }
+
+    /// How many files there are of each kind (by the ends of their names), and how many bytes in
+    /// them.
+    pub fn usage(&self) -> BTreeMap<String, (u64, u64)> {
+        let mut kinds = BTreeMap::new();
+        for (name, len) in tree::visible_files(&self.disk().inodes, disk::ROOT) {
+            let kind = name.rsplit('.').next().unwrap_or(name).to_owned();
+            let (files, bytes) = kinds.entry(kind).or_default();
+            (*files, *bytes) = (*files + 1, *bytes + len as u64);
+        }
+        kinds
     }
 
     /// Crashes the machine and starts it again: a random part of what is pending is lost, open

@@ -16,6 +16,21 @@ pub(super) enum Inode {
     Dir(DirNode),
 }
 
+/// Names of all files below a directory that programs can see, each with its size.
+pub(super) fn visible_files(inodes: &BTreeMap<u64, Inode>, root: u64) -> Vec<(&str, usize)> {
+    let (mut files, mut dirs) = (Vec::new(), vec![root]);
+    while let Some(Inode::Dir(dir)) = dirs.pop().and_then(|id| inodes.get(&id)) {
+        for (name, inode) in &dir.current {
+            match inodes.get(inode) {
+                Some(Inode::File(file)) => files.push((&**name, file.current.len())),
+                Some(Inode::Dir(_)) => dirs.push(*inode),
+                None => {}
+            }
+        }
+    }
+    files
+}
+
 /// A file's content.
 #[derive(Debug, Default)]
 pub(super) struct FileNode {

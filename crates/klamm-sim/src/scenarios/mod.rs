@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use klamm_env::{Clock as _, Env, Fs};
 
+use crate::trace::LINES_KEPT;
 use crate::{SimClock, SimFs, SimRng, Trace};
 
 /// Everything that a run may use, made from its seed.
@@ -41,10 +42,15 @@ pub struct Run {
 impl Run {
     /// The run of a seed.
     pub fn new(seed: u64) -> Run {
+        Run::keeping(seed, LINES_KEPT)
+    }
+
+    /// The same with so many of the last lines of its trace.
+    fn keeping(seed: u64, lines: usize) -> Run {
         Run {
             rng: SimRng::new(seed),
             clock: SimClock::new(1_700_000_000_000),
-            trace: Trace::new(),
+            trace: Trace::keeping(lines),
         }
     }
 
@@ -123,12 +129,16 @@ pub const SCENARIOS: &[Scenario] = &[
     controller::SCENARIO,
     cluster::SCENARIO,
     cluster::WHOLE,
+    cluster::DAY,
     coordinators::GROUPS,
     coordinators::STREAMS,
     coordinators::TRANSACTIONS,
     coordinators::SHARES,
     quorum::SCENARIO,
 ];
+
+/// Scenarios that are run only by name: a seed takes minutes.
+pub const LONG: &[Scenario] = &[cluster::WEEKS];
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,13 +170,18 @@ fn guard(act: impl FnOnce() -> Result<(), Violation>) -> Result<(), Violation> {
 
 /// Runs a scenario on a seed.
 pub fn run_seed(scenario: &Scenario, seed: u64) -> Outcome {
-    let run = Run::new(seed);
+    run_and_keep(scenario, seed, LINES_KEPT)
+}
+
+/// The same with so many of the last lines of the trace.
+pub fn run_and_keep(scenario: &Scenario, seed: u64, lines: usize) -> Outcome {
+    let run = Run::keeping(seed, lines);
     let result = guard(|| (scenario.run)(&run));
     Outcome {
         trace_hash: run.trace.hash(),
         simulated: run.clock.monotonic(),
         trace_len: run.trace.len(),
-        tail: run.trace.tail(1000),
+        tail: run.trace.tail(lines),
         result,
     }
 }

@@ -76,6 +76,26 @@ fn what_an_idle_log_waits_for_comes_in_its_time() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_delays_nothing() {
+    let f = Fixture::new(1);
+    let manager = f.open();
+    let [kept, deleted] = ["kept", "deleted"].map(|topic| create(&manager, topic));
+    append(&kept, batch(f.now_ms(), &["1", "2"])).unwrap();
+    let hour_ms = 3_600_000;
+    // An hour ahead, until somebody sees it.
+    manager.tick(f.now_ms() + hour_ms);
+    f.dir.clock.advance_ms(hour_ms as u32);
+    assert!(manager.delete(deleted.topic_partition()).unwrap());
+    f.dir.clock.set_wall_ms(f.now_ms() - hour_ms);
+    kept.set_high_watermark(1);
+    tick_until(&f, &manager, 70_000);
+    let written = on_disk(&f, 0, checkpoints::HIGH_WATERMARK);
+    assert_eq!(written.get(&partition("kept")), Some(&1));
+    let names = f.dir.env.fs.read_dir(&f.dirs[0]).unwrap();
+    assert!(!names.iter().any(|it| it.name.ends_with("-delete")));
+}
+
+#[test]
 fn checkpoints_are_written_only_when_something_has_changed() {
     let f = Fixture::new(1);
     let manager = f.open();

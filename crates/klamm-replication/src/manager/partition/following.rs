@@ -41,7 +41,7 @@ impl Partition {
         if !records.is_empty() {
             let info = self
                 .log
-                .append_as_follower(records, fetch_epoch, now_ms)
+                .append_fetched(records, fetch_epoch, now_ms)
                 .map_err(|error| self.follow_failed(&error))?;
             bytes = info.bytes;
         }

@@ -1,7 +1,9 @@
 //! **Acknowledged records stay.** Whoever leads in the controller's epoch holds every record that
 //! a producer was told is safe (`acks=all`), at its offset; and every record that a consumer read.
+//! But for what retention took, which is for [`retention`](super::retention) to judge, and, in logs
+//! that are compacted, records of which there is a newer one with the same key.
 //!
-//! Source: KIP-101, KIP-279, KIP-497, KIP-966. Known false positives: none as long as no more
+//! Source: KIP-58, KIP-101, KIP-279, KIP-497, KIP-966. Known false positives: none as long as no more
 //! machines lose power at once than the plan allows ([`super::nemesis`]).
 
 use super::super::Violation;
@@ -20,15 +22,16 @@ pub fn check(
         (&history.read, "was read"),
     ];
     for (records, promise) in promises {
-        for (&offset, &value) in records.get(partition).into_iter().flatten() {
-            let held = usize::try_from(offset)
-                .ok()
-                .and_then(|at| leader.entries.get(at))
-                .map(|entry| entry.value);
-            if held != Some(value) {
+        for (&offset, kept) in records.get(partition).into_iter().flatten() {
+            if offset < leader.start {
+                continue;
+            }
+            let held = leader.entry(offset).map(|entry| entry.value);
+            let superseded = held.is_none() && leader.supersedes(kept.key, offset);
+            if held != Some(kept.value) && !superseded {
                 return Err(Violation::new(
                     "acknowledged",
-                    lost(partition, leader, offset, value, held, promise),
+                    lost(partition, leader, offset, kept.value, held, promise),
                 ));
             }
         }

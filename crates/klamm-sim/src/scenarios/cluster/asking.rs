@@ -13,8 +13,9 @@ use klamm_protocol::messages::{
     AlterClientQuotasResponse, AlterPartitionReassignmentsRequest,
     AlterPartitionReassignmentsResponse, AlterPartitionRequest, AlterPartitionResponse,
     BrokerHeartbeatRequest, BrokerHeartbeatResponse, BrokerRegistrationRequest,
-    BrokerRegistrationResponse, CreateTopicsRequest, CreateTopicsResponse, ElectLeadersRequest,
-    ElectLeadersResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    BrokerRegistrationResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, ElectLeadersRequest, ElectLeadersResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
 };
 use klamm_protocol::{ErrorCode, Request};
 
@@ -207,6 +208,7 @@ macro_rules! asked_of_quorums {
 asked_of_quorums! {
     AlterClientQuotasRequest => AlterClientQuotasResponse, "quota", alter_client_quotas;
     AllocateProducerIdsRequest => AllocateProducerIdsResponse, "block", allocate_producer_ids;
+    DeleteTopicsRequest => DeleteTopicsResponse, "deletion", delete_topics;
 }
 
 /// What a controller answers that may or may not decide.

@@ -1,5 +1,6 @@
 //! Consumers: each reads all partitions from their start, and notes what it sees.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use klamm_env::Rng as _;
@@ -12,11 +13,16 @@ use klamm_records::TopicPartition;
 use klamm_replication::fetch_session::FINAL_EPOCH;
 
 use super::super::Violation;
+use super::plan::Keeping;
 use super::producer::Known;
 use super::serve::{self, Lead};
 use super::view;
 use super::world::World;
 use crate::{Address, SimRng};
+
+/// What ListOffsets is asked for.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
 
 struct Reader {
     partition: TopicPartition,
@@ -40,25 +46,29 @@ pub(super) async fn consume(world: World, id: i64) {
         id,
         world,
     };
-    let reader = |partition| Reader {
-        partition,
-        known: Known::default(),
-        position: 0,
-        last_epoch: -1,
-    };
-    let mut readers: Vec<Reader> = consumer
-        .world
-        .partitions()
-        .into_iter()
-        .filter(|partition| !consumer.world.is_unclean(partition))
-        .map(reader)
-        .collect();
+    let mut readers = BTreeMap::new();
     loop {
-        for reader in &mut readers {
+        consumer.world.awake().await;
+        let mut partitions = consumer.world.partitions();
+        partitions.retain(|partition| !consumer.world.is_unclean(partition));
+        readers.retain(|partition, _| partitions.contains(partition));
+        for partition in partitions {
+            let reader = readers.entry(partition).or_insert_with_key(Reader::new);
             consumer.turn(reader).await;
         }
         let pause = 10 + consumer.rng.below(100);
         consumer.world.sleep_ms(pause).await;
+    }
+}
+
+impl Reader {
+    fn new(partition: &TopicPartition) -> Reader {
+        Reader {
+            partition: partition.clone(),
+            known: Known::default(),
+            position: 0,
+            last_epoch: -1,
+        }
     }
 }
 
@@ -116,14 +126,7 @@ impl Consumer {
                 self.take(reader, lead, &data);
                 Some(())
             }
-            Some(ErrorCode::OffsetOutOfRange) => {
-                let position = reader.position;
-                self.fail(
-                    reader,
-                    format!("{lead:?} does not have {position} any more"),
-                );
-                None
-            }
+            Some(ErrorCode::OffsetOutOfRange) => self.start_over(reader, lead).await,
             _ => None,
         }
     }
@@ -144,25 +147,67 @@ impl Consumer {
         let parsed = view::parse(bytes.map_or(&[], |bytes| bytes), &mut |entry| {
             entries.push(entry);
         });
-        if let Err(error) = parsed {
+        let end = parsed.unwrap_or_else(|error| {
             history.fail(Violation::new("integrity", error));
-        }
+            None
+        });
+        let has_gaps = self.has_gaps(&reader.partition);
         entries.retain(|entry| entry.offset >= reader.position);
         for entry in entries {
-            if entry.offset != reader.position || entry.offset >= data.high_watermark {
+            let is_next = entry.offset == reader.position || has_gaps;
+            if !is_next || entry.offset >= data.high_watermark {
                 let (at, end) = (reader.position, data.high_watermark);
                 let detail = format!("{lead:?} gives {entry:?} at {at}, {end} is committed");
                 history.fail(Violation::new("reads", detail));
             }
-            history.read(self.id, &reader.partition, entry.offset, entry.value);
+            history.read(self.id, &reader.partition, &entry);
             reader.position = entry.offset + 1;
             reader.last_epoch = entry.epoch;
+        }
+        if has_gaps {
+            // The last records of a batch may be gone.
+            reader.position = reader.position.max(end.unwrap_or(0));
         }
         let key = (self.id, reader.partition.clone());
         history.positions.insert(key, reader.position);
     }
 
+    fn has_gaps(&self, partition: &TopicPartition) -> bool {
+        let topic = self.world.topic(&partition.topic);
+        topic.is_some_and(|it| it.keeping == Keeping::Compacted)
+    }
+
+    /// The leader does not have the position: it has to be before the start of its log.
+    async fn start_over(&self, reader: &mut Reader, lead: Lead) -> Option<()> {
+        let start = self.list_offset(reader, lead, EARLIEST).await?;
+        if start <= reader.position {
+            let detail = format!(
+                "{lead:?} does not have {} any more, and begins at {start}",
+                reader.position
+            );
+            self.fail(reader, detail);
+            return None;
+        }
+        reader.position = start;
+        reader.last_epoch = -1;
+        Some(())
+    }
+
     async fn ask_end(&self, reader: &Reader, lead: Lead) -> Option<()> {
+        let end = self.list_offset(reader, lead, LATEST).await?;
+        let mut history = self.world.history();
+        history.end(self.id, &reader.partition, end);
+        if end < reader.position {
+            let detail = format!(
+                "{lead:?} says that {} ends at {end}, {} was read",
+                reader.partition, reader.position
+            );
+            history.fail(Violation::new("reads", detail));
+        }
+        Some(())
+    }
+
+    async fn list_offset(&self, reader: &Reader, lead: Lead, timestamp: i64) -> Option<i64> {
         let request = ListOffsetsRequest {
             replica_id: -1,
             topics: vec![ListOffsetsTopic {
@@ -170,7 +215,7 @@ impl Consumer {
                 partitions: vec![ListOffsetsPartition {
                     partition_index: reader.partition.partition,
                     current_leader_epoch: lead.epoch,
-                    timestamp: -1,
+                    timestamp,
                     ..ListOffsetsPartition::default()
                 }],
                 ..ListOffsetsTopic::default()
@@ -187,19 +232,7 @@ impl Consumer {
         let answer = self.world.net.call(way, "end", timeout, serve).await;
         let mut response = answer.ok()?;
         let found = response.topics.pop()?.partitions.pop()?;
-        if found.error_code != ErrorCode::None.code() {
-            return None;
-        }
-        let mut history = self.world.history();
-        history.end(self.id, &reader.partition, found.offset);
-        if found.offset < reader.position {
-            let detail = format!(
-                "{lead:?} says that {} ends at {}, {} was read",
-                reader.partition, found.offset, reader.position
-            );
-            history.fail(Violation::new("reads", detail));
-        }
-        Some(())
+        (found.error_code == ErrorCode::None.code()).then_some(found.offset)
     }
 
     fn fail(&self, reader: &Reader, detail: String) {

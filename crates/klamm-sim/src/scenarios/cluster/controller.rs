@@ -53,7 +53,7 @@ pub(super) struct Controller {
     flaw: Flaw,
     settings: Settings,
     /// Topics whose records may be lost.
-    unclean: Vec<&'static str>,
+    unclean: Vec<Arc<str>>,
     schema: KafkaConfigs,
     sessions: Sessions,
     ids: ids::Ids,
@@ -84,7 +84,7 @@ impl Controller {
                 .topics
                 .iter()
                 .filter(|topic| topic.unclean)
-                .map(|topic| topic.name)
+                .map(|topic| Arc::clone(&topic.name))
                 .collect(),
             schema: KafkaConfigs::new(config),
             sessions: Sessions::new(plan.timing.session),
@@ -139,7 +139,7 @@ impl Controller {
         let image = delta.finish(provenance);
         // With a mistake built in, the brokers are to notice.
         if self.flaw == Flaw::None {
-            let unclean = |topic: &str| self.unclean.contains(&topic);
+            let unclean = |topic: &str| self.unclean.iter().any(|it| **it == *topic);
             let checked = partitions::check(&self.image, &image)
                 .and_then(|()| elections::check(&self.image, &image, vouched, &unclean))
                 .and_then(|()| self.ids.check(&image));

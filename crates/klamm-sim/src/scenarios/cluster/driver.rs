@@ -13,7 +13,8 @@ use super::producer::Kind;
 use super::view::View;
 use super::world::{CONTROLLER, World};
 use super::{
-    Flaw, acknowledged, agreement, asking, consumer, healing, idempotence, producer, whole,
+    Flaw, acknowledged, agreement, asking, consumer, healing, idempotence, long, producer,
+    retention, whole,
 };
 use crate::Stalled;
 
@@ -23,7 +24,9 @@ const LIMIT: Duration = Duration::from_secs(3_600);
 /// Lets a seed decide what happens.
 pub(super) fn drive(run: &Run, flaw: Flaw, size: Size) -> Result<(), Violation> {
     let world = World::new(run, flaw, size)?;
-    let played = world.executor.block_on(LIMIT, play(world.clone()));
+    let life = world.plan.long.map_or(Duration::ZERO, |long| long.life * 2);
+    let limit = LIMIT + life;
+    let played = world.executor.block_on(limit, play(world.clone()));
     // Tasks, controllers and the world own each other.
     world.executor.shut_down();
     for node in world.nodes.values() {
@@ -45,6 +48,25 @@ pub(super) fn drive(run: &Run, flaw: Flaw, size: Size) -> Result<(), Violation> 
 async fn play(world: World) -> Result<(), Violation> {
     start(&world).await?;
     let nemesis = Nemesis::new(&world);
+    match world.plan.long {
+        Some(long) => long::live(&world, &nemesis, &long).await?,
+        None => trouble(&world, &nemesis).await?,
+    }
+    nemesis.relent()?;
+    world.calm();
+    heal(&world, &nemesis).await?;
+    let history = world.history();
+    world.note(format_args!(
+        "{} records were sent, {} acknowledged, offsets of {} groups",
+        history.sent,
+        history.told,
+        history.commits.groups()
+    ));
+    Ok(())
+}
+
+/// A minute in which one thing after the other goes wrong.
+async fn trouble(world: &World, nemesis: &Nemesis) -> Result<(), Violation> {
     world.net.set_faults(world.plan.faults);
     let end = world.now_ms() + world.plan.trouble.as_millis() as i64;
     let mut next_look = world.now_ms();
@@ -53,37 +75,28 @@ async fn play(world: World) -> Result<(), Violation> {
         nemesis.strike()?;
         if world.now_ms() >= next_look {
             next_look = world.now_ms() + 1_000;
-            inspect(&world)?;
+            inspect(world)?;
         }
     }
-    nemesis.relent()?;
-    world.calm();
+    Ok(())
+}
+
+/// Waits until all is well again.
+pub(super) async fn heal(world: &World, nemesis: &Nemesis) -> Result<(), Violation> {
     let end = world.now_ms() + world.plan.timing.heal.as_millis() as i64;
     loop {
         world.sleep_ms(500).await;
         // Who was about to leave in order has left by now.
         nemesis.relent()?;
-        let view = inspect(&world)?;
-        match healing::missing(&world, &view) {
-            None => break,
+        let view = inspect(world)?;
+        match healing::missing(world, &view) {
+            None => return Ok(()),
             Some(missing) if world.now_ms() > end => {
                 return Err(Violation::new("healing", missing));
             }
             Some(_) => {}
         }
     }
-    let history = world.history();
-    world.note(format_args!(
-        "{} records were sent, {} acknowledged, offsets of {} groups",
-        history.sent,
-        history
-            .acknowledged
-            .values()
-            .map(|of| of.len())
-            .sum::<usize>(),
-        history.commits.groups()
-    ));
-    Ok(())
 }
 
 /// Starts controllers and brokers, and makes the topics.
@@ -108,7 +121,7 @@ async fn start_nodes(world: &World) -> Result<(), Violation> {
     }
     for topic in world.plan.topics.iter().chain(&world.plan.offsets) {
         asking::administer(world, topic.request()).await;
-        while world.truth().topic(topic.name).is_none() {
+        while world.truth().topic(&topic.name).is_none() {
             world.sleep_ms(100).await;
             asking::administer(world, topic.request()).await;
         }
@@ -169,7 +182,7 @@ async fn start(world: &World) -> Result<(), Violation> {
 }
 
 /// Looks at all that is, and holds it against the properties.
-fn inspect(world: &World) -> Result<View, Violation> {
+pub(super) fn inspect(world: &World) -> Result<View, Violation> {
     if let Some(violation) = world.history().violation.take() {
         return Err(violation);
     }
@@ -179,13 +192,17 @@ fn inspect(world: &World) -> Result<View, Violation> {
     }
     let view = View::take(world)?;
     let image = world.truth();
-    let history = world.history();
+    let mut history = world.history();
     for (partition, replicas) in &view.0 {
         let known = image.partition(&partition.topic, partition.partition);
         let Some((known, leader)) = known.zip(view.leader_by(&image, partition)) else {
             continue;
         };
         acknowledged::check(&history, partition, leader)?;
+        if let Some(topic) = world.topic(&partition.topic) {
+            let (plan, now_ms) = (&world.plan, world.now_ms());
+            retention::check(plan, topic.keeping, &history, partition, leader, now_ms)?;
+        }
         idempotence::check(&history.idempotent, partition, leader)?;
         let is_registered = |replica: &super::view::Replica| {
             let registered = image.broker(replica.broker);
@@ -197,6 +214,7 @@ fn inspect(world: &World) -> Result<View, Violation> {
         };
         let replicas = replicas.values().filter(counts);
         agreement::check(partition, known, leader, replicas, &is_registered)?;
+        history.forget_gone(partition, leader);
     }
     drop(history);
     Ok(view)

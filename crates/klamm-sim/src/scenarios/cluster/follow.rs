@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use klamm_env::Rng as _;
+use klamm_log::LogConfig;
 use klamm_metadata::{ConfigResource, MetadataDelta, MetadataImage};
 use klamm_protocol::Records;
 use klamm_protocol::messages::{
@@ -22,7 +23,7 @@ use super::super::Violation;
 use super::Flaw;
 use super::controller::{News, Update};
 use super::groups;
-use super::node::{self, Broker, log_config};
+use super::node::{self, Broker, log_config_of};
 use super::serve;
 use super::world::{CONTROLLER, World};
 
@@ -132,7 +133,7 @@ pub(super) fn apply(
         let configs = image.config(&ConfigResource::topic(topic));
         let min_isr = configs.get("min.insync.replicas");
         TopicSettings {
-            log: log_config(&world.plan),
+            log: spoilt(log_config_of(&world.plan, configs), world.flaw),
             min_insync_replicas: min_isr.and_then(|value| value.parse().ok()).unwrap_or(1),
             ..TopicSettings::default()
         }
@@ -197,7 +198,7 @@ fn start_fetcher(
         wait_max_ms: world.plan.timing.fetch_wait_ms,
         response_bytes_max: 1 << 15,
         partition_bytes_max: 1 << 13,
-        backoff_ms: 100,
+        backoff_ms: 100 * i64::from(world.plan.timing.stretch),
         ..FetchLimits::default()
     };
     let channel = Channel {
@@ -318,6 +319,23 @@ impl Channel {
                 }
             }
         }
+    }
+}
+
+/// Builds the flaw into what a log is configured with.
+fn spoilt(config: LogConfig, flaw: Flaw) -> LogConfig {
+    match flaw {
+        Flaw::RetentionTooSoon => LogConfig {
+            retention_ms: config.retention_ms / 2,
+            retention_bytes: config.retention_bytes / 2,
+            ..config
+        },
+        Flaw::NothingExpires => LogConfig {
+            delete: false,
+            compact: false,
+            ..config
+        },
+        _ => config,
     }
 }
 

@@ -35,6 +35,8 @@ use crate::{Address, Executor, Process, SimRng};
 
 /// Groups are clients from here on.
 const ADDRESSES: Address = 200 - 10;
+/// Their number among those who have not finished: behind all producers.
+pub(super) const FIRST: i64 = 1 << 40;
 /// The version of OffsetCommit and OffsetFetch.
 const VERSION: i16 = 9;
 /// The topic that offsets are of.
@@ -48,9 +50,13 @@ pub(super) fn coordinator(
     env: &Env,
 ) -> GroupCoordinator {
     let log = Arc::new(CoordinatorLog(replicas.clone()));
+    let defaults = GroupCoordinatorConfig::default();
+    let long = world.plan.long;
     let config = GroupCoordinatorConfig {
         offsets_topic_partitions: 1,
-        ..GroupCoordinatorConfig::default()
+        offsets_retention_ms: long
+            .map_or(defaults.offsets_retention_ms, |it| it.offsets_retention_ms),
+        ..defaults
     };
     let cluster = Arc::new(FixedCluster::default());
     let tasks = ProcessTasks {
@@ -220,8 +226,8 @@ impl Group {
 
     /// Commits until the world calms down; then once more, until it is told so and finds it.
     pub(super) async fn run(mut self) {
-        self.world.history().unfinished.insert(1_000 + self.id);
-        while !self.world.is_calm() {
+        self.world.history().unfinished.insert(FIRST + self.id);
+        while self.world.at_work().await {
             self.world.sleep_ms(self.rng.below(400)).await;
             if self.rng.one_in(3) {
                 self.fetch().await;
@@ -232,7 +238,7 @@ impl Group {
         while self.commit().await.is_none() || self.fetch().await.is_none() {
             self.world.sleep_ms(100).await;
         }
-        self.world.history().unfinished.remove(&(1_000 + self.id));
+        self.world.history().unfinished.remove(&(FIRST + self.id));
     }
 
     fn name(&self) -> ByteStr {
@@ -255,6 +261,7 @@ impl Group {
             ..OffsetCommitRequest::default()
         };
         self.world.history().commits.sent(self.id, self.offset);
+        let asked_ms = self.world.now_ms();
         let act = move |broker: Broker| {
             let request = request.clone();
             async move {
@@ -268,7 +275,10 @@ impl Group {
             self.known.forget();
             return None;
         }
-        self.world.history().commits.told(self.id, self.offset);
+        self.world
+            .history()
+            .commits
+            .told(self.id, self.offset, asked_ms);
         Some(())
     }
 
@@ -304,8 +314,12 @@ impl Group {
             return None;
         };
         let found = group.topics.pop()?.partitions.pop()?.committed_offset;
+        // One clock tells when it was committed, another one that it is long ago.
+        let kept = self.world.plan.long;
+        let expired_ms =
+            kept.map(|it| self.world.now_ms() - it.offsets_retention_ms + 2 * it.skew_ms);
         let mut history = self.world.history();
-        let checked = history.commits.check(self.id, floor, found);
+        let checked = history.commits.check(self.id, floor, found, expired_ms);
         history.check(checked);
         Some(())
     }

@@ -1,7 +1,8 @@
 //! **Idempotence.** The records of an idempotent producer are in the log once each, in the order in
-//! which they were sent.
+//! which they were sent; one after the other, from the first one that retention left, or with gaps
+//! in logs that are compacted.
 //!
-//! Source: KIP-98. Known false positives: none; producers here never give up a record.
+//! Source: KIP-58, KIP-98. Known false positives: none; producers here never give up a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,17 +23,19 @@ pub fn check(
         if !idempotent.contains(&producer) {
             continue;
         }
-        let next = next.entry(producer).or_insert(0);
-        if entry.value.number != *next {
+        let number = entry.value.number;
+        let due = next.insert(producer, number + 1);
+        let first = if leader.start > 0 { number } else { 0 };
+        let due = due.unwrap_or(first);
+        if number < due || number > due && entry.key.is_none() {
             let detail = format!(
                 "{partition} at {}: producer {producer} has {} after {}",
                 leader.broker,
-                entry.value.number,
-                *next - 1
+                number,
+                due - 1
             );
             return Err(Violation::new("idempotence", detail));
         }
-        *next += 1;
     }
     Ok(())
 }

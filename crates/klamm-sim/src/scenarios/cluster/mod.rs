@@ -22,12 +22,13 @@
 //! - [`controller`]: the one that never fails decides, and tells brokers what has been decided.
 //! - [`whole`]: controllers that fail; [`source`]: where brokers have their metadata from then.
 //! - [`asking`]: what is asked of the controller that decides, and how it is found.
-//! - [`node`]: a broker's life; [`serve`]: what it answers; [`follow`]: how it follows leaders and
+//! - [`long`]: the same for days, with hours of rest.
+//! - [`node`]: a broker's life; [`upkeep`]: what it does now and then; [`serve`]: what it answers; [`follow`]: how it follows leaders and
 //!   the metadata; [`alter`]: how it tells the controller of replicas in sync.
 //! - [`producer`], [`consumer`], [`groups`]: clients; [`history`]: what they were told.
 //! - [`nemesis`]: what goes wrong; [`driver`]: from the beginning to the end.
 //! - the properties: [`acknowledged`], [`agreement`], [`leaders`], [`reads`], [`idempotence`],
-//!   [`offsets`], [`healing`]; of the controller those of its own scenario.
+//!   [`offsets`], [`retention`], [`leftovers`], [`healing`]; of the controller those of its own scenario.
 
 pub mod acknowledged;
 pub mod agreement;
@@ -35,8 +36,10 @@ pub mod healing;
 pub mod history;
 pub mod idempotence;
 pub mod leaders;
+pub mod leftovers;
 pub mod offsets;
 pub mod reads;
+pub mod retention;
 
 mod alter;
 mod asking;
@@ -45,12 +48,14 @@ mod controller;
 mod driver;
 mod follow;
 mod groups;
+mod long;
 mod nemesis;
 mod node;
 mod plan;
 mod producer;
 mod serve;
 mod source;
+mod upkeep;
 mod view;
 mod whole;
 mod world;
@@ -58,6 +63,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use self::long::{DAY, WEEKS};
 use self::plan::Size;
 pub use self::whole::SCENARIO as WHOLE;
 use super::{Run, Scenario, Violation, quorum};
@@ -101,6 +107,10 @@ pub enum Flaw {
     SequencesForgotten,
     /// Consumers are served what is not committed.
     DirtyReads,
+    /// Records go when half of the time or half of the bytes that topics keep are over.
+    RetentionTooSoon,
+    /// Retention and compaction do nothing.
+    NothingExpires,
     /// A controller answers that in-sync replicas are changed before Raft has committed it.
     AnswersEarly,
     /// A broker goes on following the controller that it followed first.

@@ -71,7 +71,10 @@ impl Nemesis {
             74..80 => self.reassign(),
             80..85 => self.elect(),
             85..89 => self.configure(),
-            89..92 => node.clock.skew(self.rng.range(-2_000, 2_000)),
+            89..92 => {
+                let most = self.world.plan.long.map_or(2_000, |it| it.skew_ms);
+                node.clock.skew(self.rng.range(-most, most));
+            }
             92..94 => self.flap(node),
             94..96 => self.break_disk(node),
             96 => self.roll(),
@@ -326,14 +329,15 @@ impl Nemesis {
     }
 
     fn configure(&self) {
-        let Some(topic) = self.rng.pick(&self.world.plan.topics) else {
+        let topics = self.world.topics().clone();
+        let Some(topic) = self.rng.pick(&topics) else {
             return;
         };
         let min_isr = self.rng.range(topic.min_isr.into(), 4).to_string();
         let request = IncrementalAlterConfigsRequest {
             resources: vec![AlterConfigsResource {
                 resource_type: ResourceType::Topic.id(),
-                resource_name: topic.name.into(),
+                resource_name: (&*topic.name).into(),
                 configs: vec![AlterableConfig {
                     name: "min.insync.replicas".into(),
                     value: Some(min_isr.as_str().into()),

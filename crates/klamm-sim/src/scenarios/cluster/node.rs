@@ -25,6 +25,7 @@ use super::follow::{self, Fetchers};
 use super::groups;
 use super::plan::Plan;
 use super::source::{self, Source};
+use super::upkeep::upkeep;
 use super::whole;
 use super::world::World;
 use crate::clock::NodeClock;
@@ -246,6 +247,17 @@ impl Node {
         self.fs.fail_after(calls, errno);
     }
 
+    /// Names in the directory of the logs.
+    pub(super) fn log_dirs(&self) -> Vec<String> {
+        let names = self.fs.read_dir(Path::new(DIR)).unwrap_or_default();
+        names.into_iter().map(|it| it.name).collect()
+    }
+
+    /// How many files of each kind are on the disk, and how many bytes.
+    pub(super) fn usage(&self) -> BTreeMap<String, (u64, u64)> {
+        self.fs.usage()
+    }
+
     /// Whether the disk fails, or will.
     pub(super) fn is_disturbed(&self) -> bool {
         self.state().disturbed
@@ -325,13 +337,41 @@ pub(super) fn failed(world: &World, id: i32, detail: String) {
 }
 
 /// What all logs are configured with.
-pub(super) fn log_config(plan: &Plan) -> LogConfig {
+fn log_config(plan: &Plan) -> LogConfig {
+    let defaults = LogConfig::default();
+    let long = plan.long;
     LogConfig {
         segment_bytes: plan.segment_bytes,
         index_interval_bytes: 512,
         retention_ms: -1,
         group_sync: plan.is_durable(),
-        ..LogConfig::default()
+        producer_id_expiration_ms: long.map_or(defaults.producer_id_expiration_ms, |it| {
+            it.producer_expiration_ms
+        }),
+        ..defaults
+    }
+}
+
+/// What the log of a topic with these configs is configured with.
+pub(super) fn log_config_of(plan: &Plan, configs: &BTreeMap<String, String>) -> LogConfig {
+    let number = |name: &str| configs.get(name)?.parse().ok();
+    let base = log_config(plan);
+    let ratio = configs.get("min.cleanable.dirty.ratio");
+    let compact = configs
+        .get("cleanup.policy")
+        .is_some_and(|it| it == "compact");
+    LogConfig {
+        retention_ms: number("retention.ms").unwrap_or(base.retention_ms),
+        retention_bytes: number("retention.bytes").unwrap_or(base.retention_bytes),
+        segment_ms: number("segment.ms").unwrap_or(base.segment_ms),
+        max_compaction_lag_ms: number("max.compaction.lag.ms")
+            .unwrap_or(base.max_compaction_lag_ms),
+        min_cleanable_dirty_ratio: ratio
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(base.min_cleanable_dirty_ratio),
+        compact,
+        delete: !compact,
+        ..base
     }
 }
 
@@ -446,40 +486,5 @@ async fn heartbeats(world: World, broker: Broker) {
             Err(error) => world.note(format_args!("{} is refused: {error:?}", broker.id)),
         }
         world.executor.sleep(world.plan.timing.heartbeat).await;
-    }
-}
-
-/// Flushes, checkpoints, syncs, and looks for replicas that have fallen behind.
-async fn upkeep(world: World, broker: Broker) {
-    let lag_max_ms = world.plan.timing.lag_max_ms.unsigned_abs();
-    let step_ms = if world.plan.is_durable() { 10 } else { 500 };
-    let mut due: BTreeMap<&str, u64> = BTreeMap::from([("tick", 1_000), ("lag", lag_max_ms / 2)]);
-    loop {
-        world.sleep_ms(step_ms).await;
-        while broker.replicas.logs().run_sync() {}
-        for (what, left_ms) in &mut due {
-            *left_ms = left_ms.saturating_sub(step_ms);
-            if *left_ms > 0 {
-                continue;
-            }
-            if *what == "tick" {
-                *left_ms = 1_000;
-                let offline = broker.replicas.tick();
-                if !offline.is_empty()
-                    && let Some(node) = world.nodes.get(&broker.id)
-                {
-                    failed(
-                        &world,
-                        broker.id,
-                        format!("the directory of {} is offline", broker.id),
-                    );
-                    node.die(&world, true);
-                    return;
-                }
-            } else {
-                *left_ms = lag_max_ms / 2;
-                broker.replicas.check_in_sync_replicas();
-            }
-        }
     }
 }

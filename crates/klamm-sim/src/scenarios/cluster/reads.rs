@@ -11,17 +11,23 @@ use std::fmt::Debug;
 use klamm_records::TopicPartition;
 
 use super::super::Violation;
-use super::history::Value;
+use super::history::Kept;
+use super::view::Entry;
 
 /// Checks the property for a record that is read.
 pub fn read(
-    before: &mut BTreeMap<i64, Value>,
+    before: &mut BTreeMap<i64, Kept>,
     consumer: i64,
     partition: &TopicPartition,
-    offset: i64,
-    value: Value,
+    entry: &Entry,
 ) -> Result<(), Violation> {
-    let known = *before.entry(offset).or_insert(value);
+    let (offset, value) = (entry.offset, entry.value);
+    let kept = Kept {
+        value,
+        at_ms: entry.at_ms,
+        key: entry.key,
+    };
+    let known = before.entry(offset).or_insert(kept).value;
     if known == value {
         return Ok(());
     }

@@ -76,7 +76,8 @@ pub(super) async fn produce(
         offsets.map_or(-1, |offsets| offsets.log_end_offset)
     };
     let before = end();
-    let pending = replicas.append_now(vec![prepared], acks, 1_000);
+    let timeout_ms = 1_000 * world.plan.timing.stretch;
+    let pending = replicas.append_now(vec![prepared], acks, timeout_ms as i32);
     if end() > before {
         world.note(format_args!(
             "{id} appends {partition} {before} in {epoch:?}"

@@ -6,9 +6,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use klamm_controller::{
-    Controller, MetadataLogOptions, MetadataPublisher, MetadataReplica, MetadataUpdate,
-};
+use klamm_controller::{Controller, MetadataPublisher, MetadataReplica, MetadataUpdate};
 use klamm_metadata::MetadataImage;
 
 use super::super::quorum::Observer;
@@ -82,7 +80,7 @@ pub(super) async fn open(world: &World, broker: &Broker) -> Option<()> {
 
 /// Opens the copy on the disk, and begins to follow.
 async fn observe(world: &World, broker: &Broker) -> Option<Source> {
-    let options = MetadataLogOptions::default();
+    let options = world.quorum()?.plan.metadata_log();
     let opened = MetadataReplica::open(&broker.env, Path::new(DIR), options).await;
     let replica = opened.map_err(|error| {
         let detail = format!("{} cannot open its metadata: {error}", broker.id);

@@ -125,3 +125,25 @@ fn a_controller_that_takes_silence_for_consent_is_found_by_what_brokers_do() {
 
 /// What shows that Raft's rules are broken without a look at the controllers.
 const BROKEN: &[&str] = &["acknowledged", "agreement", "leaders", "reads", "healing"];
+
+/// The same of clusters that live for a day.
+fn is_found_in_a_day(flaw: Flaw, property: &str) {
+    let mut others = Vec::new();
+    for seed in 0..SEEDS {
+        match guard(|| driver::drive(&Run::new(seed), flaw, Size::Long(12, 24))) {
+            Err(violation) if violation.property == property => return,
+            found => others.extend(found.err()),
+        }
+    }
+    panic!("{flaw:?} is not found by {property}, but {others:?}");
+}
+
+#[test]
+fn retention_that_comes_too_soon_is_found() {
+    is_found_in_a_day(Flaw::RetentionTooSoon, "retention");
+}
+
+#[test]
+fn logs_that_keep_what_should_go_are_found() {
+    is_found_in_a_day(Flaw::NothingExpires, "healing");
+}

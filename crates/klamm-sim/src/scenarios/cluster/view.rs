@@ -10,6 +10,7 @@ use super::super::Violation;
 use super::super::log::observed::read_bytes;
 use super::history::Value;
 use super::node::Broker;
+use super::plan::Keeping;
 use super::world::World;
 
 /// A record in a log.
@@ -21,6 +22,10 @@ pub struct Entry {
     pub epoch: i32,
     /// What it says.
     pub value: Value,
+    /// Its timestamp, in milliseconds.
+    pub at_ms: i64,
+    /// Its key, if it has one.
+    pub key: Option<u8>,
 }
 
 /// A replica's log.
@@ -34,14 +39,34 @@ pub struct Replica {
     pub leads_in: Option<i32>,
     /// The high watermark.
     pub high_watermark: i64,
-    /// All records; offsets have no gaps, so the index is the offset.
+    /// The offset that the log begins at.
+    pub start: i64,
+    /// The offset after the last record.
+    pub end: i64,
+    /// Bytes of all records.
+    pub bytes: usize,
+    /// All records, by offset; there are gaps only in logs that are compacted.
     pub entries: Vec<Entry>,
 }
 
 impl Replica {
-    /// The offset after the last record.
-    pub fn end(&self) -> i64 {
-        self.entries.len() as i64
+    /// The record at an offset.
+    pub fn entry(&self, offset: i64) -> Option<&Entry> {
+        let at = self.entries.binary_search_by_key(&offset, |it| it.offset);
+        self.entries.get(at.ok()?)
+    }
+
+    /// The records in a range of offsets.
+    pub fn between(&self, start: i64, end: i64) -> &[Entry] {
+        let at = |offset| self.entries.partition_point(|it| it.offset < offset);
+        let (start, end) = (at(start), at(end));
+        self.entries.get(start..end).unwrap_or(&[])
+    }
+
+    /// Whether a newer record of that key is there.
+    pub fn supersedes(&self, key: Option<u8>, offset: i64) -> bool {
+        let later = self.between(offset + 1, i64::MAX).iter();
+        key.is_some() && later.rev().any(|entry| entry.key == key)
     }
 }
 
@@ -59,7 +84,9 @@ impl View {
                 continue;
             };
             for partition in world.partitions() {
-                if let Some(replica) = replica(&broker, &partition)? {
+                let topic = world.topic(&partition.topic);
+                let has_gaps = topic.is_some_and(|it| it.keeping == Keeping::Compacted);
+                if let Some(replica) = replica(&broker, &partition, has_gaps)? {
                     view.0.entry(partition).or_default().insert(*id, replica);
                 }
             }
@@ -84,7 +111,11 @@ impl View {
     }
 }
 
-fn replica(broker: &Broker, partition: &TopicPartition) -> Result<Option<Replica>, Violation> {
+fn replica(
+    broker: &Broker,
+    partition: &TopicPartition,
+    has_gaps: bool,
+) -> Result<Option<Replica>, Violation> {
     let (topic, index) = (&*partition.topic, partition.partition);
     let Some(log) = broker.replicas.logs().get(partition) else {
         return Ok(None);
@@ -92,7 +123,7 @@ fn replica(broker: &Broker, partition: &TopicPartition) -> Result<Option<Replica
     let Ok(offsets) = broker.replicas.offsets(topic, index) else {
         return Ok(None);
     };
-    let entries = entries(&log).map_err(|error| {
+    let (entries, bytes) = entries(&log, has_gaps).map_err(|error| {
         let detail = format!("{partition} at {}: {error}", broker.id);
         Violation::new("integrity", detail)
     })?;
@@ -101,32 +132,47 @@ fn replica(broker: &Broker, partition: &TopicPartition) -> Result<Option<Replica
         broker_epoch: broker.epoch(),
         leads_in: broker.replicas.leader_epoch(topic, index),
         high_watermark: offsets.high_watermark,
+        start: log.log_start_offset(),
+        end: log.log_end_offset(),
+        bytes,
         entries,
     }))
 }
 
-fn entries(log: &Log) -> Result<Vec<Entry>, String> {
-    let bytes = read_bytes(log, 0, usize::MAX >> 1).map_err(|error| error.to_string())?;
+/// The records of a log, and how many bytes they are.
+fn entries(log: &Log, has_gaps: bool) -> Result<(Vec<Entry>, usize), String> {
+    let (start, end) = (log.log_start_offset(), log.log_end_offset());
+    let bytes = read_bytes(log, start, usize::MAX >> 1).map_err(|error| error.to_string())?;
     let mut entries = Vec::new();
     parse(&bytes, &mut |entry| entries.push(entry))?;
-    let dense = (0..).zip(&entries).all(|(at, entry)| entry.offset == at);
-    if !dense || entries.len() as i64 != log.log_end_offset() {
+    entries.retain(|entry| entry.offset >= start);
+    let dense = (start..)
+        .zip(&entries)
+        .all(|(at, entry)| entry.offset == at);
+    let ordered = entries.is_sorted_by(|one, next| one.offset < next.offset);
+    let whole = if has_gaps {
+        ordered && entries.last().is_none_or(|entry| entry.offset < end)
+    } else {
+        dense && entries.len() as i64 == end - start
+    };
+    if !whole {
         return Err(format!(
-            "{} records do not make {}..{}",
-            entries.len(),
-            log.log_start_offset(),
-            log.log_end_offset()
+            "{} records do not make {start}..{end}",
+            entries.len()
         ));
     }
-    Ok(entries)
+    Ok((entries, bytes.len()))
 }
 
-/// Takes records apart, up to the last whole batch.
-pub(super) fn parse(bytes: &[u8], take: &mut dyn FnMut(Entry)) -> Result<(), String> {
+/// Takes records apart, up to the last whole batch. Returns the offset after it, none without a
+/// batch.
+pub(super) fn parse(bytes: &[u8], take: &mut dyn FnMut(Entry)) -> Result<Option<i64>, String> {
     let mut scratch = Scratch::new();
+    let mut end = None;
     for batch in batches(bytes).map_while(Result::ok) {
         let epoch = batch.header().partition_leader_epoch;
         batch.verify_crc().map_err(|error| error.to_string())?;
+        end = Some(batch.header().last_offset() + 1);
         let records = batch
             .records(&mut scratch)
             .map_err(|error| error.to_string())?;
@@ -137,10 +183,12 @@ pub(super) fn parse(bytes: &[u8], take: &mut dyn FnMut(Entry)) -> Result<(), Str
                 offset: record.offset,
                 epoch,
                 value: value.ok_or("a record that nobody sent")?,
+                at_ms: record.timestamp,
+                key: record.key.and_then(|key| key.first().copied()),
             });
         }
     }
-    Ok(())
+    Ok(end)
 }
 
 impl Value {

@@ -127,8 +127,11 @@ pub(super) fn ambush(world: &World, controller: Address) {
 pub(super) async fn administrate(world: World) {
     for count in 0_u64.. {
         world.sleep_ms(200 + world.rng.below(1_500)).await;
-        if world.is_calm() {
+        if !world.at_work().await {
             return;
+        }
+        if world.plan.long.is_some() && !world.rng.one_in(20) {
+            continue;
         }
         let (user, value) = (format!("user-{count}"), 1.0 + world.rng.below(1_000) as f64);
         let request = AlterClientQuotasRequest {
@@ -158,8 +161,11 @@ pub(super) async fn administrate(world: World) {
 /// A broker that asks for producer ids now and then.
 pub(super) async fn producer_ids(world: World, broker: Broker) {
     let limit = world.plan.timing.request;
-    while !world.is_calm() {
+    while world.at_work().await {
         world.sleep_ms(500 + broker.rng.below(3_000)).await;
+        if world.plan.long.is_some() && !broker.rng.one_in(20) {
+            continue;
+        }
         let request = AllocateProducerIdsRequest {
             broker_id: broker.id,
             broker_epoch: broker.epoch(),

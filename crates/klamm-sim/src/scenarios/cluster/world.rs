@@ -1,21 +1,20 @@
 //! Everything that is simulated, and the simulation's own knowledge of it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use klamm_env::Clock as _;
 use klamm_metadata::MetadataImage;
 use klamm_records::TopicPartition;
 use tokio::sync::watch;
 
-use super::super::{Run, Violation, quorum};
+use super::super::quorum::{self, Pace};
+use super::super::{Run, Violation};
 use super::Flaw;
 use super::controller::Controller;
 use super::history::History;
 use super::node::Node;
-use super::plan::{Plan, Size};
+use super::plan::{Plan, Size, Topic};
 use crate::{Address, Executor, Network, SimClock, SimRng, Trace};
 
 /// Address of the controller.
@@ -37,9 +36,28 @@ pub(super) struct Inner {
     pub(super) control: Control,
     /// Offset of the last record that the controller that never fails committed.
     pub(super) committed: watch::Sender<i64>,
+    /// The topics there are, but for those that are being made or deleted.
+    topics: Mutex<Vec<Topic>>,
     history: Mutex<History>,
-    calm: AtomicBool,
+    tide: watch::Sender<Tide>,
+    pace: Pace,
 }
+
+/// What clients do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tide {
+    /// They work.
+    Work,
+    /// They finish what they began, and read.
+    Settle,
+    /// They do nothing, for hours.
+    Rest,
+    /// They finish what they began, and read, for good.
+    Over,
+}
+
+/// How much slower everybody is who waits for something while clients do nothing.
+const REST: u64 = 10;
 
 /// Who decides.
 pub(super) enum Control {
@@ -68,6 +86,8 @@ impl World {
             run.trace.clone(),
         );
         let net = Network::new(executor.clone(), run.rng.fork("network"), run.trace.clone());
+        let pace = Pace::default();
+        pace.set(plan.timing.stretch.into());
         let control = match &plan.quorum {
             None => {
                 let controller = Controller::new(run, &plan, flaw)?;
@@ -75,7 +95,8 @@ impl World {
             }
             Some(of) => {
                 let decided = (run.rng.fork("quorum"), of.clone(), flaw.of_quorum());
-                let quorum = quorum::World::within(run, decided, executor.clone(), net.clone())?;
+                let (executor, net) = (executor.clone(), net.clone());
+                let quorum = quorum::World::within(run, decided, executor, net, pace.clone())?;
                 Control::Quorum(quorum)
             }
         };
@@ -86,6 +107,7 @@ impl World {
             .collect();
         Ok(World(Arc::new(Inner {
             flaw,
+            topics: Mutex::new(plan.topics.clone()),
             plan,
             rng,
             clock: run.clock.clone(),
@@ -96,7 +118,8 @@ impl World {
             control,
             committed: watch::Sender::new(-1),
             history: Mutex::new(History::default()),
-            calm: AtomicBool::new(false),
+            tide: watch::Sender::new(Tide::Work),
+            pace,
         })))
     }
 
@@ -164,12 +187,38 @@ impl World {
         if let Some(quorum) = self.quorum() {
             quorum.calm();
         }
-        self.calm.store(true, Ordering::SeqCst);
+        self.set_tide(Tide::Over);
     }
 
-    /// Whether records are no longer produced.
+    /// From now on clients do this.
+    pub(super) fn set_tide(&self, tide: Tide) {
+        let rest = if tide == Tide::Rest { REST } else { 1 };
+        self.pace.set(rest * u64::from(self.plan.timing.stretch));
+        self.tide.send_replace(tide);
+    }
+
+    /// Whether records are no longer produced, for now or for good.
     pub(super) fn is_calm(&self) -> bool {
-        self.calm.load(Ordering::SeqCst)
+        matches!(*self.tide.borrow(), Tide::Settle | Tide::Over)
+    }
+
+    /// Whether clients have finished for good.
+    pub(super) fn is_over(&self) -> bool {
+        *self.tide.borrow() == Tide::Over
+    }
+
+    /// Waits until clients work; `false` once they have finished for good.
+    pub(super) async fn at_work(&self) -> bool {
+        let mut tide = self.tide.subscribe();
+        let work = tide.wait_for(|tide| matches!(tide, Tide::Work | Tide::Over));
+        work.await.is_ok_and(|tide| *tide == Tide::Work)
+    }
+
+    /// Waits until clients do anything at all.
+    pub(super) async fn awake(&self) {
+        let mut tide = self.tide.subscribe();
+        // The sender is as old as the world.
+        let _ = tide.wait_for(|tide| *tide != Tide::Rest).await;
     }
 
     pub(super) fn note(&self, line: impl std::fmt::Display) {
@@ -181,21 +230,31 @@ impl World {
     }
 
     pub(super) async fn sleep_ms(&self, ms: u64) {
-        self.executor.sleep(Duration::from_millis(ms)).await;
+        self.executor.sleep(self.pace.of_ms(ms)).await;
     }
 
     /// Whether a partition may lose records.
     pub(super) fn is_unclean(&self, partition: &TopicPartition) -> bool {
-        let mut topics = self.plan.topics.iter();
-        topics.any(|topic| topic.unclean && *topic.name == *partition.topic)
+        self.topic(&partition.topic).is_some_and(|it| it.unclean)
+    }
+
+    /// What is there.
+    pub(super) fn topics(&self) -> MutexGuard<'_, Vec<Topic>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A topic that is there.
+    pub(super) fn topic(&self, name: &str) -> Option<Topic> {
+        let topics = self.topics();
+        topics.iter().find(|topic| *topic.name == *name).cloned()
     }
 
     /// All partitions there are.
     pub(super) fn partitions(&self) -> Vec<TopicPartition> {
-        let of_topic = |topic: &super::plan::Topic| {
-            let name: Arc<str> = topic.name.into();
+        let of_topic = |topic: &Topic| {
+            let name = Arc::clone(&topic.name);
             (0..topic.partitions).map(move |index| TopicPartition::new(Arc::clone(&name), index))
         };
-        self.plan.topics.iter().flat_map(of_topic).collect()
+        self.topics().iter().flat_map(of_topic).collect()
     }
 }

@@ -12,7 +12,10 @@ use klamm_metadata::MetadataImage;
 
 use super::super::Violation;
 
-/// All images that were ever seen, by offset.
+/// How far back images are remembered, in offsets; twice that before any are forgotten.
+const REMEMBERED: i64 = 5_000;
+
+/// All images that were ever seen, by offset, but for those that are long gone.
 #[derive(Debug, Default)]
 pub struct Images {
     seen: BTreeMap<i64, Arc<MetadataImage>>,
@@ -39,6 +42,18 @@ impl Images {
     ) -> impl Iterator<Item = (&Arc<MetadataImage>, &Arc<MetadataImage>)> {
         let images = self.seen.range(offset..).map(|(_, image)| image);
         images.clone().zip(images.skip(1))
+    }
+
+    /// Forgets images far behind an offset: nobody lives for so long that it could hold them all.
+    pub fn forget_before(&mut self, offset: i64) {
+        let least = offset - REMEMBERED;
+        if self
+            .seen
+            .first_key_value()
+            .is_some_and(|(first, _)| *first < 2 * least - offset)
+        {
+            self.seen = self.seen.split_off(&least);
+        }
     }
 
     /// Checks the property for an image that `who` has got.

@@ -39,7 +39,7 @@ pub(super) use self::nemesis::Nemesis;
 pub(super) use self::node::Node;
 pub(super) use self::observer::Observer;
 pub(super) use self::plan::Plan;
-pub(super) use self::world::World;
+pub(super) use self::world::{Pace, World};
 
 #[cfg(test)]
 mod succession_tests;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use klamm_controller::{Controller, ControllerConfig, ControllerListener, VoterEndpoint};
 use klamm_env::{Env, Fs};
@@ -165,10 +164,11 @@ impl Node {
             request_timeout: world.plan.election,
             entries_kept: world.plan.entries_kept,
             session_timeout: world.plan.session,
-            leader_balance_interval: Some(Duration::from_secs(7)),
-            unclean_election_interval: Duration::from_secs(11),
+            leader_balance_interval: Some(world.plan.balance[0]),
+            unclean_election_interval: world.plan.balance[1],
             snapshot_log_bytes: world.plan.snapshot_bytes,
-            snapshot_interval: None,
+            snapshot_interval: world.plan.snapshots.map(|(every, _)| every),
+            metadata_log: world.plan.metadata_log(),
             ..ControllerConfig::new(
                 self.id,
                 DIR,

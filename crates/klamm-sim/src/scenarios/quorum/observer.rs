@@ -17,8 +17,6 @@ use super::world::World;
 
 /// The version that requests are of.
 const VERSION: i16 = 17;
-/// How long a controller may hold a fetch.
-const WAIT_MS: i32 = 500;
 /// Little, so that snapshots come in pieces.
 const BYTES_MAX: i32 = 4 << 10;
 
@@ -85,7 +83,7 @@ impl Observer {
                 replica_id: self.who,
                 ..ReplicaState::default()
             },
-            max_wait_ms: WAIT_MS,
+            max_wait_ms: self.world.plan.fetch_wait.as_millis() as i32,
             min_bytes: 1,
             max_bytes: BYTES_MAX,
             topics: vec![FetchTopic {

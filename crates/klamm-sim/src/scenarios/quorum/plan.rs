@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use klamm_controller::MetadataLogOptions;
+
 use super::Flaw;
 use crate::{Address, NetFaults, SimRng};
 
@@ -29,6 +31,13 @@ pub(in crate::scenarios) struct Plan {
     pub(in crate::scenarios) heartbeat: Duration,
     /// How long a broker waits for an answer.
     pub(in crate::scenarios) request: Duration,
+    /// How long a controller may hold a broker's fetch.
+    pub(in crate::scenarios) fetch_wait: Duration,
+    /// How often controllers look for partitions to be led by others.
+    pub(in crate::scenarios) balance: [Duration; 2],
+    /// After how long a snapshot is taken in any case, and how many bytes of log and snapshots are
+    /// kept.
+    pub(in crate::scenarios) snapshots: Option<(Duration, i64)>,
 }
 
 impl Plan {
@@ -71,6 +80,49 @@ impl Plan {
             session: Duration::from_secs(3),
             heartbeat: Duration::from_millis(500),
             request: Duration::from_secs(2),
+            fetch_wait: Duration::from_millis(500),
+            balance: [Duration::from_secs(7), Duration::from_secs(11)],
+            snapshots: None,
+        }
+    }
+
+    /// The same with all times so many times as long, for brokers that live for days; old snapshots
+    /// go, as does what is before them in the log.
+    pub(in crate::scenarios) fn stretched(
+        self,
+        rng: &SimRng,
+        brokers: &[Address],
+        stretch: u32,
+    ) -> Plan {
+        let mut faults = self.faults;
+        faults.slow_ms *= u64::from(stretch);
+        let every = Duration::from_secs([1_800, 3_600, 6 * 3_600][rng.index(3)]);
+        Plan {
+            brokers: brokers.to_vec(),
+            faults,
+            snapshot_bytes: self.snapshot_bytes.max(1 << 14),
+            heal: self.heal * stretch,
+            election: Duration::from_secs(1) * stretch,
+            session: self.session * stretch,
+            heartbeat: self.heartbeat * stretch,
+            request: self.request * stretch,
+            fetch_wait: Duration::from_millis(1_500) * stretch,
+            balance: self.balance.map(|it| it * stretch * 3),
+            snapshots: Some((every, [1 << 16, 1 << 18][rng.index(2)])),
+            ..self
+        }
+    }
+
+    /// How the metadata log is kept.
+    pub(in crate::scenarios) fn metadata_log(&self) -> MetadataLogOptions {
+        match self.snapshots {
+            None => MetadataLogOptions::default(),
+            Some((_, retention_bytes)) => MetadataLogOptions {
+                segment_bytes: 1 << 13,
+                segment_ms: 6 * 3_600_000,
+                retention_bytes,
+                retention_ms: 24 * 3_600_000,
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,28 @@ pub(in crate::scenarios) struct Inner {
     pub(super) brokers: Brokers,
     known: Mutex<Known>,
     calm: AtomicBool,
+    pace: Pace,
+}
+
+/// How many times as long pauses are as they say. Clones share it.
+#[derive(Clone, Debug)]
+pub(in crate::scenarios) struct Pace(Arc<AtomicU64>);
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace(Arc::new(AtomicU64::new(1)))
+    }
+}
+
+impl Pace {
+    pub(in crate::scenarios) fn set(&self, times: u64) {
+        self.0.store(times, Ordering::SeqCst);
+    }
+
+    /// A pause of so many milliseconds.
+    pub(in crate::scenarios) fn of_ms(&self, ms: u64) -> Duration {
+        Duration::from_millis(ms * self.0.load(Ordering::SeqCst))
+    }
 }
 
 /// All that is remembered of a run.
@@ -87,6 +109,7 @@ impl Known {
             self.ids.check(image)?;
         }
         self.decided = self.images.last().offset();
+        self.images.forget_before(self.decided);
         Ok(())
     }
 }
@@ -116,7 +139,7 @@ impl World {
             run.trace.clone(),
         );
         let net = Network::new(executor.clone(), run.rng.fork("network"), run.trace.clone());
-        World::within(run, (rng, plan, flaw), executor, net)
+        World::within(run, (rng, plan, flaw), executor, net, Pace::default())
     }
 
     /// A quorum that shares tasks and network with others.
@@ -125,6 +148,7 @@ impl World {
         (rng, plan, flaw): (SimRng, Plan, Flaw),
         executor: Executor,
         net: Network,
+        pace: Pace,
     ) -> Result<World, Violation> {
         let config = BrokerConfig::from_pairs([
             ("node.id", "1"),
@@ -148,6 +172,7 @@ impl World {
             brokers: Brokers::default(),
             known: Mutex::default(),
             calm: AtomicBool::new(false),
+            pace,
             plan,
         })))
     }
@@ -184,7 +209,7 @@ impl World {
     }
 
     pub(in crate::scenarios) async fn sleep_ms(&self, ms: u64) {
-        self.executor.sleep(Duration::from_millis(ms)).await;
+        self.executor.sleep(self.pace.of_ms(ms)).await;
     }
 }
 
