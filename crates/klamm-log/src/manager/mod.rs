@@ -243,6 +243,10 @@ impl LogManager {
         drop(logs);
         directory.note_arrival();
         self.agenda.add(&log);
+        if log.config().compact {
+            // What it copies from its leader has gaps, whether it compacts anything itself or not.
+            log.expect_compaction();
+        }
         lock(&self.preferred).remove(partition);
         Ok(log)
     }

@@ -234,6 +234,20 @@ impl LogManager {
         written
     }
 
+    /// Notes on disk what a truncation took back of a log's recovery point; to be called after it,
+    /// before anything is appended. A crash would leave a point above what was written since, and
+    /// recovery would not look at what is missing there. The log goes offline if it cannot be noted.
+    pub fn note_truncation(&self, log: &Arc<Log>) {
+        let Some(index) = self.directory_index_of(log) else {
+            return;
+        };
+        self.directories[index].note_points_of(log);
+        if self.note_recovery_points(index).is_err() {
+            // The next round takes the directory out of service, and tells so.
+            log.set_offline();
+        }
+    }
+
     /// Writes the high watermarks of these logs, as far as they are not what is written.
     fn note_high_watermarks(&self, index: usize, moved: &[Arc<Log>]) -> Result<(), LogError> {
         let directory = &self.directories[index];

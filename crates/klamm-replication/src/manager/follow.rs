@@ -90,6 +90,7 @@ impl ReplicaManager {
                 end_offset: parted.end_offset,
             };
             found.follow_parted(fetch_epoch, leader)?;
+            self.0.logs.note_truncation(found.log());
             return Ok(Followed::Truncated);
         }
         let none = Bytes::new();
@@ -119,7 +120,9 @@ impl ReplicaManager {
         leader_end: i64,
     ) -> Result<(), FollowError> {
         let found = self.find(&partition.topic, partition.partition)?;
-        found.follow_out_of_range(fetch_epoch, leader_start, leader_end)
+        found.follow_out_of_range(fetch_epoch, leader_start, leader_end)?;
+        self.0.logs.note_truncation(found.log());
+        Ok(())
     }
 
     /// Waits until the log of some follower was synced, from the moment of this call on.

@@ -76,6 +76,37 @@ fn what_an_idle_log_waits_for_comes_in_its_time() {
 }
 
 #[test]
+fn a_truncation_is_noted_before_anything_is_appended() {
+    let f = Fixture::new(1);
+    let manager = f.open();
+    let log = create(&manager, "t");
+    append(&log, batch(f.now_ms(), &["1", "2"])).unwrap();
+    append(&log, batch(f.now_ms(), &["3", "4"])).unwrap();
+    log.flush(i64::MAX).unwrap();
+    tick_until(&f, &manager, 61_000);
+    let noted = || on_disk(&f, 0, checkpoints::RECOVERY_POINT)[&partition("t")];
+    assert_eq!(noted(), 3, "the last batch is looked at in any case");
+    assert!(log.truncate_to(2).unwrap());
+    manager.note_truncation(&log);
+    assert!(noted() < 2);
+}
+
+#[test]
+fn what_is_compacted_elsewhere_may_have_gaps_from_the_start() {
+    let f = Fixture::new(1);
+    let manager = f.open();
+    let config = LogConfig {
+        compact: true,
+        ..LogConfig::default()
+    };
+    let log = manager.create(&partition("t"), None, config, None).unwrap();
+    assert_eq!(log.cleaned_to(), Some(0));
+    tick_until(&f, &manager, 2_000);
+    let noted = on_disk(&f, 0, checkpoints::CLEANER);
+    assert_eq!(noted[&partition("t")], 0);
+}
+
+#[test]
 fn a_clock_that_is_set_back_delays_nothing() {
     let f = Fixture::new(1);
     let manager = f.open();
