@@ -13,7 +13,7 @@ fn seeds(scenario: &Scenario) -> u64 {
         "groups" | "txn" | "share" => 70,
         "quorum" => 6,
         "whole" => 4,
-        "day" => 2,
+        "day" => 1,
         _ => 100,
     }
 }
@@ -83,12 +83,15 @@ fn seeds_that_once_failed_do_not_again() {
 fn every_property_holds_on_every_seed() {
     let mut failures = Vec::new();
     for scenario in SCENARIOS {
-        assert_eq!(
-            run_seed(scenario, 0),
-            run_seed(scenario, 0),
-            "{}",
-            scenario.name
-        );
+        // Half a day of a cluster is repeated in the test above.
+        if scenario.name != "day" {
+            assert_eq!(
+                run_seed(scenario, 0),
+                run_seed(scenario, 0),
+                "{}",
+                scenario.name
+            );
+        }
         for seed in 0..seeds(scenario) {
             if let Err(violation) = run_seed(scenario, seed).result {
                 failures.push(format!(

@@ -20,11 +20,11 @@ use super::world::{Tide, World};
 use super::{Flaw, asking, driver};
 use crate::NetFaults;
 
-/// A day.
+/// Half a day at most: the short form, for every run of the tests.
 pub const DAY: Scenario = Scenario {
     name: "day",
-    about: "a whole cluster for a day, with hours of rest between what goes wrong",
-    run: |run: &Run| driver::drive(run, Flaw::None, Size::Long(24, 24)),
+    about: "a whole cluster for six to twelve hours, with rests between what goes wrong",
+    run: |run: &Run| driver::drive(run, Flaw::None, Size::Long(6, 12)),
 };
 
 /// Weeks, which take minutes.

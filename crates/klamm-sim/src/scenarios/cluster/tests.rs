@@ -126,11 +126,11 @@ fn a_controller_that_takes_silence_for_consent_is_found_by_what_brokers_do() {
 /// What shows that Raft's rules are broken without a look at the controllers.
 const BROKEN: &[&str] = &["acknowledged", "agreement", "leaders", "reads", "healing"];
 
-/// The same of clusters that live for a day.
+/// The same of clusters that live for half a day.
 fn is_found_in_a_day(flaw: Flaw, property: &str) {
     let mut others = Vec::new();
     for seed in 0..SEEDS {
-        match guard(|| driver::drive(&Run::new(seed), flaw, Size::Long(12, 24))) {
+        match guard(|| driver::drive(&Run::new(seed), flaw, Size::Long(8, 12))) {
             Err(violation) if violation.property == property => return,
             found => others.extend(found.err()),
         }
