@@ -172,7 +172,10 @@ impl SharePartitions {
                         loaded: OnceCell::new(),
                         state: Mutex::default(),
                     });
-                    cells.insert(key, cell.clone());
+                    if let Some(former) = cells.insert(key, cell.clone()) {
+                        // Of an earlier term of this broker's: others have led since.
+                        former.state().partition = None;
+                    }
                     cell
                 }
             }
@@ -186,7 +189,18 @@ impl SharePartitions {
             Ok::<(), ErrorCode>(())
         };
         cell.loaded.get_or_try_init(load).await?;
+        if !self.is_current(&cell) {
+            // The partition was led elsewhere while its state was on its way, or nobody fetched any
+            // more: what came may be older than what members have been given since.
+            cell.state().partition = None;
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
         Ok(cell)
+    }
+
+    fn is_current(&self, cell: &Arc<Cell>) -> bool {
+        let present = self.present(&cell.key);
+        present.is_some_and(|present| Arc::ptr_eq(&present, cell))
     }
 
     /// Somebody else leads the partition by now, or the state was set anew: what is known here is
@@ -292,6 +306,8 @@ impl SharePartitions {
             let mut state = cell.state();
             let busy = state.is_read
                 || state.is_writing
+                // Being loaded, for a member that has only come.
+                || (!cell.loaded.initialized() && Arc::strong_count(cell) > 1)
                 || state.partition.as_ref().is_some_and(|p| p.has_unsettled());
             let keep = key.0 != *group || busy;
             if !keep {

@@ -132,6 +132,11 @@ impl Broker {
             Ok::<(), ErrorCode>(())
         };
         cell.loaded.get_or_try_init(load).await?;
+        // Meanwhile the partition may have been led elsewhere and come back, in a later term.
+        let present = self.cells.present(partition);
+        if present.is_none_or(|present| !Arc::ptr_eq(&present, &cell)) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
         Ok(cell)
     }
 
