@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::Run;
 use super::Flaw;
 use super::plan::Plan;
-use super::world::World;
+use super::world::{Pace, World};
 use crate::{Executor, Network};
 
 /// How long a leader may be silent.
@@ -26,7 +26,14 @@ fn world(seed: u64) -> World {
         run.trace.clone(),
     );
     let net = Network::new(executor.clone(), run.rng.fork("network"), run.trace.clone());
-    World::within(&run, (rng, plan, Flaw::None), executor, net).unwrap()
+    World::within(
+        &run,
+        (rng, plan, Flaw::None),
+        executor,
+        net,
+        Pace::default(),
+    )
+    .unwrap()
 }
 
 /// Has something happen to the controller that decides, and says how long it takes until another one
