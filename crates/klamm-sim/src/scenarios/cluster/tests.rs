@@ -120,7 +120,9 @@ fn a_controller_that_forgets_its_vote_is_found_by_what_brokers_do() {
 #[test]
 fn a_controller_that_takes_silence_for_consent_is_found_by_what_brokers_do() {
     let flaw = Flaw::Controllers(quorum::Flaw::SilenceConsents);
-    is_found_in_whole(flaw, BROKEN);
+    // Two who decide soon stumble over each other's log, which openraft finds out by itself.
+    let properties = [BROKEN, &["no panic"]].concat();
+    is_found_in_whole(flaw, &properties);
 }
 
 /// What shows that Raft's rules are broken without a look at the controllers.
