@@ -7,6 +7,8 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use common::{Client, start, try_start};
 use klamm_broker::BrokerError;
@@ -86,7 +88,6 @@ async fn metadata_names_the_real_port() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_broker_leads_again_and_has_recovered() {
     let dir = tempfile::tempdir().unwrap();
-    let copy = tempfile::tempdir().unwrap();
     let broker = start(dir.path(), &[]).await;
     let mut client = Client::connect(&broker).await;
     client
@@ -100,7 +101,7 @@ async fn a_killed_broker_leads_again_and_has_recovered() {
         .await;
     client.produce("t", &["a"]).await;
     // What a kill leaves behind: the files as they are now.
-    copy_dir(dir.path(), copy.path());
+    let copy = copy_running(dir.path());
     broker.shutdown().await;
 
     let broker = start(copy.path(), &[]).await;
@@ -135,15 +136,30 @@ fn topic(name: &str) -> MetadataRequestTopic {
     }
 }
 
-fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
+/// What a kill at this moment would leave of `from`. The broker goes on writing meanwhile, and what was
+/// listed may have been renamed or removed before it is copied: then the listing was of no one moment,
+/// and is made again.
+fn copy_running(from: &Path) -> tempfile::TempDir {
+    loop {
+        let copy = tempfile::tempdir().unwrap();
+        match copy_dir(from, copy.path()) {
+            Ok(()) => return copy,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => panic!("copying {}: {error}", from.display()),
         }
     }
+}
+
+fn copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@
     reason = "a test looks at files and drives tasks itself"
 )]
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -344,17 +345,32 @@ async fn the_quorum_tells_of_itself() {
     assert_eq!(late.code, ErrorCode::NotController);
 }
 
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
+/// What a kill at this moment would leave of `from`. The node goes on writing meanwhile, and what was
+/// listed may have been renamed or removed before it is copied: then the listing was of no one moment,
+/// and is made again.
+fn copy_running(from: &Path) -> tempfile::TempDir {
+    loop {
+        let copy = tempfile::tempdir().unwrap();
+        match copy_dir(from, copy.path()) {
+            Ok(()) => return copy,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => panic!("copying {}: {error}", from.display()),
         }
     }
+}
+
+fn copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_dir(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the files hold while the controller runs is what it finds after it was killed.
@@ -368,8 +384,7 @@ async fn what_was_acknowledged_survives_a_kill() {
         if round == 2 {
             controller.take_snapshot().await.unwrap();
         }
-        let killed = tempfile::tempdir().unwrap();
-        copy_dir(dir.path(), killed.path());
+        let killed = copy_running(dir.path());
         let image = controller.image();
         let again = start(killed.path()).await;
         assert_eq!(again.image().topics(), image.topics(), "round {round}");
@@ -387,8 +402,7 @@ async fn a_torn_append_is_forgotten() {
     let controller = start(dir.path()).await;
     join(&controller, 1).await;
     create(&controller, &["a"], 2).await;
-    let killed = tempfile::tempdir().unwrap();
-    copy_dir(dir.path(), killed.path());
+    let killed = copy_running(dir.path());
     for log in ["", "raft/"] {
         let name = format!("__cluster_metadata-0/{log}00000000000000000000.log");
         let path = killed.path().join(name);
@@ -434,7 +448,7 @@ fn kafkas_directory() -> tempfile::TempDir {
     let log = dir.path().join("__cluster_metadata-0");
     std::fs::create_dir(&log).unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kafka-4.3.1");
-    copy_dir(&fixture, &log);
+    copy_dir(&fixture, &log).unwrap();
     dir
 }
 

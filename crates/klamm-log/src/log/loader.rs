@@ -411,9 +411,10 @@ pub(super) fn rebuild_producers(
         }
         return Ok(());
     }
-    let nothing_to_reload = producers.is_empty() && producers.map_end() >= end;
+    // Also if no producer is known: one may have been forgotten for its silence whose transaction is
+    // open again at `end`. (Kafka's log does not look then, and serves it as committed.)
     producers.truncate_and_reload(start, end, now_ms)?;
-    if end > producers.map_end() && !nothing_to_reload {
+    if end > producers.map_end() {
         for (index, segment) in segments.iter().enumerate() {
             let next_base = segments.get(index + 1).map_or(end, |next| next.base_offset);
             if next_base <= producers.map_end() || segment.base_offset >= end {

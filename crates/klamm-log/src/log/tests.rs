@@ -488,6 +488,22 @@ fn truncation_forgets_epochs_and_producers() {
     append(&log, idempotent(1, &["c"])).unwrap();
 }
 
+/// The transaction that a truncation opens again may be that of a producer which is forgotten by now.
+#[test]
+fn truncation_opens_transactions_of_forgotten_producers() {
+    let dir = TestDir::new();
+    let log = dir.log(dense());
+    append(&log, transactional(1, 0)).unwrap(); // 0
+    append(&log, batch(1000, &["plain"])).unwrap(); // 1
+    end_txn(&log, 1, false); // 2
+    log.tick(1000 + log.config().producer_id_expiration_ms).unwrap();
+    assert_eq!(log.active_producers(), []);
+    log.truncate_to(2).unwrap();
+    assert_eq!(log.last_stable_offset(2), 0);
+    end_txn(&log, 1, false); // 2
+    assert_eq!(log.aborted_transactions(0, 3).unwrap().len(), 1);
+}
+
 #[test]
 fn truncation_at_the_end_forgets_epochs_without_records() {
     let dir = TestDir::new();

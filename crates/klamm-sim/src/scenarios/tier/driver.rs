@@ -28,6 +28,9 @@ pub(super) struct Driver<'a> {
     batches: Vec<Written>,
     /// Below it everything counts as replicated: it is not truncated.
     committed: i64,
+    /// The highest start that retention gave the log. A crash may bring a lower one back, and then
+    /// what lies between is there or not: it was given up.
+    given_up: i64,
     epoch: i32,
 }
 
@@ -56,6 +59,7 @@ impl<'a> Driver<'a> {
             open: None,
             batches: Vec::new(),
             committed: 0,
+            given_up: 0,
             epoch: 0,
         };
         driver.reopen()?;
@@ -110,9 +114,13 @@ impl<'a> Driver<'a> {
             }
         }
         let history = |log: &Log| {
-            let mut epochs = log.epochs();
-            epochs.retain(|&(_, start)| start < log.log_end_offset());
-            epochs
+            let epochs = log.epochs();
+            let ends = epochs.iter().skip(1).map(|&(_, start)| start);
+            let ends = ends.chain([log.log_end_offset()]);
+            let kept = epochs.iter().zip(ends).filter_map(|(&(epoch, start), end)| {
+                (start < end && end > self.given_up).then(|| (epoch, start.max(self.given_up)))
+            });
+            kept.collect::<Vec<_>>()
         };
         if history(&follower) != history(log) {
             let (ours, theirs) = (history(&follower), history(log));
@@ -166,6 +174,7 @@ impl<'a> Driver<'a> {
                     "retain",
                     format!("{removed:?}, start {}", log.log_start_offset()),
                 );
+                self.given_up = self.given_up.max(log.log_start_offset());
             }
             16 => self.truncate()?,
             17 => {
