@@ -78,10 +78,11 @@ impl Segment {
         };
         let file = self.file().map_err(unwritten)?;
         // Loaded before the write: after it nothing may fail. Not held during the write, so that
-        // readers of the same segment need not wait for it.
+        // readers of the same segment need not wait for it. The largest timestamp so far decides
+        // what is added to the time index: one that is wrong would stay there for good.
+        self.checked_max_timestamp().map_err(unwritten)?;
         let mut state = lock(&self.state);
         self.offsets_in(&mut state).map_err(unwritten)?;
-        self.max_timestamp_in(&mut state).map_err(unwritten)?;
         self.times_in(&mut state).map_err(unwritten)?;
         drop(state);
         let written = file.write_all_vectored_at(bytes, position);
@@ -157,6 +158,7 @@ impl Segment {
             Err(LogError::Corrupt { position, .. }) => Some(position),
             found => found?.map(|span| span.position),
         };
+        self.checked_max_timestamp()?;
         let mut state = lock(&self.state);
         state.sealed = false;
         self.offsets_in(&mut state)?.truncate_to_offset(offset)?;

@@ -145,6 +145,34 @@ fn the_largest_timestamp_survives_truncation_and_reload() {
     assert_eq!((max(&segment), segment.size()), ((-1, 0), 0));
 }
 
+/// A time index that is hit while its segment is the active one must not keep entries out that are
+/// right, or lookups would pass over records for good.
+#[test]
+fn a_damaged_time_index_is_not_built_upon() {
+    let dir = TestDir::new();
+    let config = LogConfig::default();
+    let first = segment(&dir, 0, &config);
+    append(&first, 0, 10);
+    first.seal().unwrap();
+    let path = dir.log_dir().file(0, FileKind::TimeIndex);
+    for top_byte in [0x40, 0x80] {
+        let file = dir.env.fs.open(&path, OpenMode::Write).unwrap();
+        file.write_all_at(&[top_byte], 0).unwrap();
+        let reopened = Segment::unloaded(&dir.log_dir(), 0, first.size(), false, &config, &dir.env);
+        append(&reopened, 1, 5);
+        reopened.seal().unwrap();
+        let max = reopened.max_timestamp().unwrap();
+        assert_eq!((max.timestamp, max.offset), (10, 0));
+        append(&reopened, 2, 20);
+        reopened.seal().unwrap();
+        let again = Segment::unloaded(&dir.log_dir(), 0, reopened.size(), false, &config, &dir.env);
+        let max = again.max_timestamp().unwrap();
+        assert_eq!((max.timestamp, max.offset), (20, 2));
+        dir.truncate(&path, 12);
+        dir.truncate(&dir.log_dir().file(0, FileKind::Log), first.size());
+    }
+}
+
 #[test]
 fn rolls_before_offsets_outgrow_the_index() {
     let dir = TestDir::new();

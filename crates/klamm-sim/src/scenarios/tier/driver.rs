@@ -28,8 +28,8 @@ pub(super) struct Driver<'a> {
     batches: Vec<Written>,
     /// Below it everything counts as replicated: it is not truncated.
     committed: i64,
-    /// The highest start that retention gave the log. A crash may bring a lower one back, and then
-    /// what lies between is there or not: it was given up.
+    /// The highest start that retention gave the log. A crash may bring a lower one back; what lies
+    /// between is given up: segments uploaded meanwhile do not tell of its epochs.
     given_up: i64,
     epoch: i32,
 }
@@ -92,7 +92,7 @@ impl<'a> Driver<'a> {
         let (log, _) = self.opened()?;
         let local_start = log.local_log_start_offset();
         let start = log.log_start_offset();
-        if local_start == start {
+        if local_start == start || start < self.given_up {
             return Ok(());
         }
         let open = LogOpen::standalone(FOLLOWER, self.config.clone(), self.env.clone());
@@ -114,13 +114,9 @@ impl<'a> Driver<'a> {
             }
         }
         let history = |log: &Log| {
-            let epochs = log.epochs();
-            let ends = epochs.iter().skip(1).map(|&(_, start)| start);
-            let ends = ends.chain([log.log_end_offset()]);
-            let kept = epochs.iter().zip(ends).filter_map(|(&(epoch, start), end)| {
-                (start < end && end > self.given_up).then(|| (epoch, start.max(self.given_up)))
-            });
-            kept.collect::<Vec<_>>()
+            let mut epochs = log.epochs();
+            epochs.retain(|&(_, start)| start < log.log_end_offset());
+            epochs
         };
         if history(&follower) != history(log) {
             let (ours, theirs) = (history(&follower), history(log));
