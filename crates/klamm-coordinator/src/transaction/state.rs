@@ -362,10 +362,13 @@ impl Transaction {
     /// `Complete*` state speaks of the next transaction.
     fn end_with_bump(&self, request: &EndRequest) -> Result<EndStep, ErrorCode> {
         let epoch = request.producer_epoch;
-        let after_overflow = self.previous_producer_id == request.producer_id
+        // An end without a bump leaves nobody with the epoch before: who has it was replaced.
+        let bumped = self.client_version >= EPOCH_BUMP_VERSION;
+        let after_overflow = bumped
+            && self.previous_producer_id == request.producer_id
             && epoch == i16::MAX - 1
             && self.producer_epoch == 0;
-        let after_bump = i32::from(self.producer_epoch) == i32::from(epoch) + 1;
+        let after_bump = bumped && i32::from(self.producer_epoch) == i32::from(epoch) + 1;
         let is_prepared = self.state.is_prepared();
         // The producer was told its next id when the end was decided.
         let goes_on = is_prepared && self.next_producer_id == request.producer_id && epoch == 0;

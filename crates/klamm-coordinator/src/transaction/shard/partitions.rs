@@ -85,31 +85,67 @@ impl TransactionShard {
     pub(super) fn verify_partitions(
         &self,
         id: &str,
-        (producer_id, producer_epoch): (i64, i16),
+        producer: (i64, i16),
         partitions: BTreeSet<TransactionPartition>,
         token: ReplyToken,
     ) -> TransactionEffects {
-        // What is on its way is not looked at: the append to the log has the last word.
-        let transaction = match self.transaction(id) {
-            Some(transaction) if transaction.producer_id == producer_id => transaction,
-            _ => return refuse(token, ErrorCode::InvalidProducerIdMapping),
+        let verdicts = match self.ids.get(id) {
+            None => Err(ErrorCode::InvalidProducerIdMapping),
+            Some(entry) => {
+                let known = verdicts(entry.committed.as_ref(), producer, &partitions);
+                // What is on its way may be lost, and may be long committed if the coordinator
+                // before wrote it: only what holds by all of it is said. Who adds partitions goes
+                // on with those that it has, and the append to the log has the last word.
+                let settled = |next: &Option<Transaction>| {
+                    is_verified(&verdicts(next.as_ref(), producer, &partitions))
+                };
+                let holds = is_verified(&known) && entry.to_come.iter().all(settled);
+                if entry.is_busy() && !holds {
+                    Err(ErrorCode::ConcurrentTransactions)
+                } else {
+                    known
+                }
+            }
         };
-        if transaction.producer_epoch != producer_epoch {
-            return refuse(token, ErrorCode::ProducerFenced);
+        match verdicts {
+            Ok(verdicts) => reply(token, TransactionResponse::Verified(verdicts)),
+            Err(error) => refuse(token, error),
         }
-        if transaction.state.is_prepared() {
-            return refuse(token, ErrorCode::ConcurrentTransactions);
-        }
-        let verdicts = partitions.into_iter().map(|partition| {
-            let error = if transaction.partitions.contains(&partition) {
-                ErrorCode::None
-            } else {
-                ErrorCode::TransactionAbortable
-            };
-            (partition, error)
-        });
-        reply(token, TransactionResponse::Verified(verdicts.collect()))
     }
+}
+
+/// What is said of each partition.
+type Verdicts = Vec<(TransactionPartition, ErrorCode)>;
+
+fn is_verified(verdicts: &Result<Verdicts, ErrorCode>) -> bool {
+    let is_part = |(_, verdict): &(_, ErrorCode)| *verdict == ErrorCode::None;
+    verdicts.as_ref().is_ok_and(|all| all.iter().all(is_part))
+}
+
+/// Which partitions are part of a producer's transaction in this state.
+fn verdicts(
+    transaction: Option<&Transaction>,
+    (producer_id, producer_epoch): (i64, i16),
+    partitions: &BTreeSet<TransactionPartition>,
+) -> Result<Verdicts, ErrorCode> {
+    let transaction = transaction
+        .filter(|transaction| transaction.producer_id == producer_id)
+        .ok_or(ErrorCode::InvalidProducerIdMapping)?;
+    if transaction.producer_epoch != producer_epoch {
+        return Err(ErrorCode::ProducerFenced);
+    }
+    if transaction.state.is_prepared() {
+        return Err(ErrorCode::ConcurrentTransactions);
+    }
+    let verdicts = partitions.iter().map(|partition| {
+        let error = if transaction.partitions.contains(partition) {
+            ErrorCode::None
+        } else {
+            ErrorCode::TransactionAbortable
+        };
+        (partition.clone(), error)
+    });
+    Ok(verdicts.collect())
 }
 
 /// The state with the partitions added; none if they are part of it already.

@@ -64,8 +64,20 @@ impl Bench {
     }
 
     fn over(version: i16, log: Vec<TransactionRecord>, now: Now, next_producer_id: i64) -> Bench {
+        let known = log.len();
+        Bench::over_known(version, (log, known), now, next_producer_id)
+    }
+
+    /// Over a log of which that many records are known to be committed.
+    fn over_known(
+        version: i16,
+        (mut log, known): (Vec<TransactionRecord>, usize),
+        now: Now,
+        next_producer_id: i64,
+    ) -> Bench {
         let config = Arc::new(TransactionCoordinatorConfig::default());
         let mut shard = TransactionShard::new(config, Arc::new(AtomicI16::new(version)));
+        let mut undos = Vec::new();
         for (offset, record) in (0..).zip(&log) {
             let origin = RecordOrigin {
                 offset,
@@ -73,9 +85,21 @@ impl Bench {
             };
             let encoded = record.encode().unwrap();
             let read = TransactionRecord::decode(Some(encoded.key), encoded.value).unwrap();
-            shard.replay_committed(origin, &read, now);
+            if usize::try_from(offset).unwrap() < known {
+                shard.replay_committed(origin, &read, now);
+            } else {
+                undos.push(shard.replay(origin, &read, now));
+            }
         }
         let loaded = shard.loaded(now);
+        let held = undos.into_iter().zip(log.drain(known..));
+        let held = held.map(|(undo, record)| Held {
+            records: vec![record],
+            undos: vec![undo],
+            deferred: None,
+            completion: None,
+        });
+        let held = held.collect();
         let mut bench = Bench {
             shard,
             now,
@@ -86,7 +110,7 @@ impl Bench {
             version,
             answers: BTreeMap::new(),
             next_token: 0,
-            held: VecDeque::new(),
+            held,
         };
         loaded.into_iter().for_each(|out| bench.absorb(out));
         bench.run();
@@ -96,6 +120,15 @@ impl Bench {
     /// Another coordinator that knows what is committed and nothing else.
     pub(super) fn reload(self) -> Bench {
         Bench::over(self.version, self.log, self.now, self.next_producer_id)
+    }
+
+    /// Another coordinator that read all, and knows of that many records that they are committed.
+    /// What it writes is held, and so is what it does not know of.
+    pub(super) fn reload_to(&self, known: usize) -> Bench {
+        let log = (self.log.clone(), known);
+        let mut bench = Bench::over_known(self.version, log, self.now, self.next_producer_id);
+        bench.writes = Writes::Hold;
+        bench
     }
 
     fn run(&mut self) {
@@ -247,6 +280,36 @@ impl Bench {
         match self.answer(token).unwrap()? {
             TransactionResponse::Done => Ok(()),
             other => panic!("no answer to an addition: {other:?}"),
+        }
+    }
+
+    /// The same of a client of another version, which gets what it asks for.
+    pub(super) fn add_as(
+        &mut self,
+        version: i16,
+        producer: (i64, i16),
+        partitions: &[i32],
+    ) -> Result<(), ErrorCode> {
+        let cluster = std::mem::replace(&mut self.version, version);
+        let added = self.add(producer, partitions);
+        self.version = cluster;
+        added
+    }
+
+    /// What a broker hears that asks whether a partition was added.
+    pub(super) fn verify(
+        &mut self,
+        producer: (i64, i16),
+        partition: i32,
+    ) -> Result<ErrorCode, ErrorCode> {
+        let token = self.send(TransactionRequest::VerifyPartitions {
+            transactional_id: ID.into(),
+            producer,
+            partitions: topic_partitions(&[partition]),
+        });
+        match self.answer(token).unwrap()? {
+            TransactionResponse::Verified(verdicts) => Ok(verdicts[0].1),
+            other => panic!("no verdict but {other:?}"),
         }
     }
 

@@ -103,6 +103,28 @@ fn with_bumps_a_retry_shows_in_its_epoch() {
     }
 }
 
+/// An end without a bump leaves the epoch that its producer was given. Who has the one before it is
+/// a producer that was replaced, not one that asks again, and must not be told the epoch of the
+/// other one.
+#[test]
+fn who_was_replaced_by_a_producer_without_bumps_is_no_retry() {
+    for (last, fenced) in [(true, true), (false, false), (true, false), (false, true)] {
+        let mut bench = Bench::new(2);
+        let zombie = bench.init(None).unwrap();
+        let producer = bench.init(None).unwrap();
+        bench.add_as(0, producer, &[0]).unwrap();
+        bench.end_as(0, producer, last).unwrap();
+        bench.write_markers();
+        let refused = bench.end_as(2, zombie, fenced);
+        assert_eq!(refused, Err(ErrorCode::ProducerFenced), "{last} {fenced}");
+        // Nor after the next coordinator has read it.
+        let mut bench = bench.reload();
+        let refused = bench.end_as(2, zombie, fenced);
+        assert_eq!(refused, Err(ErrorCode::ProducerFenced), "{last} {fenced}");
+        assert_eq!(bench.end_as(0, producer, last), Ok(NO_PRODUCER));
+    }
+}
+
 /// A producer that may go on, but whose last transaction has markers to be written yet, must not be
 /// fenced by itself (KAFKA-18464).
 #[test]
@@ -267,4 +289,42 @@ fn partitions_are_verified_one_by_one() {
     let next = bench.end(producer, true).unwrap();
     let closing = verify(&mut bench, next);
     assert_eq!(closing, Err(ErrorCode::ConcurrentTransactions));
+}
+
+/// A new coordinator may have read more than it knows to be committed, all of which the one before
+/// may have told: it refuses nobody, and takes nobody in, by the part that it knows.
+#[test]
+fn partitions_are_not_verified_by_the_past() {
+    let (mut bench, producer) = open(0, &[0]);
+    bench.end(producer, true).unwrap();
+    bench.write_markers();
+    let next = bench.init(None).unwrap();
+    bench.add(next, &[1]).unwrap();
+    // The records: given, opened, decided, closed, given, opened.
+    assert_eq!(bench.log.len(), 6);
+    for known in 0..6 {
+        let mut bench = bench.reload_to(known);
+        for (producer, partition) in [(producer, 0), (next, 1), (next, 0)] {
+            let early = Err(ErrorCode::ConcurrentTransactions);
+            let verified = bench.verify(producer, partition);
+            assert_eq!(verified, early, "{producer:?} by {known} records");
+        }
+        bench.commit_held();
+        assert_eq!(bench.verify(next, 1), Ok(ErrorCode::None));
+        let gone = bench.verify(producer, 0);
+        assert_eq!(gone, Err(ErrorCode::ProducerFenced));
+    }
+}
+
+/// What a producer adds while its transaction is open keeps it from nothing that it has already.
+#[test]
+fn partitions_are_verified_while_others_are_added() {
+    let (mut bench, producer) = open(0, &[0]);
+    bench.writes = Writes::Hold;
+    bench.send_add(ID, producer, &[1], 0);
+    assert_eq!(bench.verify(producer, 0), Ok(ErrorCode::None));
+    let early = Err(ErrorCode::ConcurrentTransactions);
+    assert_eq!(bench.verify(producer, 1), early);
+    bench.commit_held();
+    assert_eq!(bench.verify(producer, 1), Ok(ErrorCode::None));
 }

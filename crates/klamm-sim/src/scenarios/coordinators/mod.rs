@@ -25,6 +25,7 @@ pub mod groups;
 pub mod shares;
 pub mod transactions;
 
+mod append_notes;
 mod broker;
 mod driver;
 mod markers;

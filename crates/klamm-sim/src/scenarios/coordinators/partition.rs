@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use super::super::Violation;
 use super::Flaw;
+use super::append_notes::Words;
 use crate::{Executor, SimRng, Trace};
 
 /// Topic and number.
@@ -165,8 +166,12 @@ impl Partition {
         origin: AppendOrigin,
     ) -> Result<Appended, ErrorCode> {
         let count = BatchHeader::parse(&batch).map_or(1, |h| i64::from(h.last_offset_delta) + 1);
+        let words = Words(self.place, &batch).to_string();
+        let (topic, number) = self.place;
         if term.is_over() {
             let base_offset = term.void_end.fetch_add(count, Ordering::SeqCst);
+            self.trace
+                .note(format_args!("{topic}-{number}: into the void,{words}"));
             return Ok(Appended {
                 base_offset,
                 last_offset: base_offset + count - 1,
@@ -187,7 +192,19 @@ impl Partition {
         let appended = state
             .log
             .append_as_leader(&mut batches, epoch, now_ms, origin);
-        let info = appended.map_err(|error| code(&error))?;
+        let info = match appended {
+            Ok(info) => info,
+            Err(error) => {
+                self.trace.note(format_args!(
+                    "{topic}-{number}: refused with {error},{words}"
+                ));
+                return Err(code(&error));
+            }
+        };
+        let (at, again) = (info.first_offset, info.duplicate);
+        self.trace.note(format_args!(
+            "{topic}-{number}: at {at}, again {again},{words}"
+        ));
         if !info.duplicate {
             state.ends.push(info.last_offset + 1);
         }

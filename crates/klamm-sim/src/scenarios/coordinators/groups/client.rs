@@ -217,7 +217,7 @@ impl Client {
         let mut history = self.world.groups();
         if genuine {
             let now_ms = self.world.now_ms();
-            history.ownership.beat(self.id, sent_ms, calm);
+            history.ownership.beat(self.id, sent_ms, calm, now_ms);
             let kept = |p: &&i32| told.is_none_or(|told| told.contains(p));
             for partition in self.owned.keys().filter(kept) {
                 if !history.ownership.owns(self.id, *partition) {

@@ -80,9 +80,14 @@ impl Ownership {
         }
     }
 
-    /// A heartbeat was answered well that was sent then.
-    pub(in super::super) fn beat(&mut self, id: usize, sent_ms: i64, calm: bool) {
+    /// A heartbeat was answered well that was sent then. Of who may have lost all before, it proves
+    /// nothing: what it still has is to be taken anew.
+    pub(in super::super) fn beat(&mut self, id: usize, sent_ms: i64, calm: bool, now_ms: i64) {
+        let is_lost = self.is_lost(id, now_ms);
         if let Some(owner) = self.owners.get_mut(&id) {
+            if is_lost {
+                owner.partitions.clear();
+            }
             owner.beat_ms = owner.beat_ms.max(sent_ms);
             if calm {
                 owner.calm_ms = owner.calm_ms.max(sent_ms);
@@ -175,5 +180,46 @@ impl Ownership {
     pub(in super::super) fn without_owner(&self, partitions: &[i32]) -> Option<i32> {
         let is_owned = |p: &i32| self.owners.values().any(|o| o.partitions.contains(p));
         partitions.iter().copied().find(|p| !is_owned(p))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Lease = Lease {
+        session_ms: 6_000,
+        rebalance_ms: 5_000,
+    };
+
+    fn two() -> Ownership {
+        let mut ownership = Ownership::default();
+        for id in [1, 2] {
+            ownership.came(id, None, LEASE);
+            ownership.beat(id, 0, true, 0);
+        }
+        ownership.take(1, 3, 0).unwrap();
+        ownership
+    }
+
+    #[test]
+    fn two_that_are_heard_of_must_not_share() {
+        let mut ownership = two();
+        ownership.beat(1, 4_000, true, 4_000);
+        ownership.beat(2, 4_000, true, 4_000);
+        assert!(ownership.given(2, 3, 8_000).is_err());
+        assert!(ownership.take(2, 3, 8_000).is_err());
+    }
+
+    #[test]
+    fn who_was_silent_owns_what_it_takes_anew() {
+        let mut ownership = two();
+        ownership.beat(1, 7_000, true, 7_000);
+        ownership.beat(2, 7_000, true, 7_000);
+        ownership.take(2, 3, 7_000).unwrap();
+        assert!(ownership.take(1, 3, 7_000).is_err());
+        ownership.give_up(2, &BTreeSet::from([3]));
+        ownership.take(1, 3, 7_000).unwrap();
+        assert!(ownership.given(2, 3, 7_000).is_err());
     }
 }

@@ -72,6 +72,11 @@ async fn life(requests: &mut Requests, goes_on: bool) -> Then {
         }
         let begun_ms = world.now_ms();
         let number = world.transactions().begin(requests.processor, offset);
+        let (who, version) = (requests.producer, requests.version);
+        world.note(format_args!(
+            "{} begins {number} of offset {offset} as {who:?}, version {version}",
+            requests.id
+        ));
         let committed = match transaction(requests, number, offset).await {
             Ok(committed) => committed,
             Err(error) => {

@@ -108,6 +108,10 @@ impl Requests {
             match call.await {
                 Some(Answer { answer, genuine }) if counts(genuine) => {
                     last = verdict(&answer);
+                    self.world.note(format_args!(
+                        "{} of {} as {:?} is told by {to}, genuine {genuine}, of {what}: {last:?}",
+                        self.address, self.id, self.producer
+                    ));
                     if !genuine {
                         fences::deposed(&self.world, &self.id, last);
                     }
@@ -360,6 +364,10 @@ impl Requests {
 
     /// EndTxn.
     pub(super) async fn end(&mut self, committed: bool) -> Result<(), ErrorCode> {
+        self.world.note(format_args!(
+            "{} of {} as {:?} ends it, commits {committed}",
+            self.address, self.id, self.producer
+        ));
         let request = EndTxnRequest {
             transactional_id: self.id.clone(),
             producer_id: self.producer.0,
