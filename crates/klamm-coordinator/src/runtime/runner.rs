@@ -73,6 +73,8 @@ const REST: Duration = Duration::from_millis(500);
 
 /// A partition that this broker leads.
 struct Led<S: Shard> {
+    /// The leader epoch in which what is loaded was begun to be.
+    since: i32,
     epoch: Arc<AtomicI32>,
     status: Arc<AtomicU8>,
     submissions: mpsc::Sender<Submission<S>>,
@@ -178,6 +180,7 @@ impl<S: Shard> Runtime<S> {
         led.insert(
             partition,
             Led {
+                since: leader_epoch,
                 epoch,
                 status,
                 submissions,
@@ -215,9 +218,23 @@ impl<S: Shard> Runtime<S> {
         partition: i32,
         request: S::Request,
     ) -> Result<S::Response, ErrorCode> {
+        self.submit_since(partition, i32::MAX, request).await
+    }
+
+    /// The same, but only to the shard that asked for something in `leader_epoch`, of which this
+    /// tells. One that was loaded later has asked for it again, and takes no answer for another's:
+    /// what is on the way for itself would come when it believes that all is done.
+    ///
+    /// Errors: those of [`Runtime::submit`], and `NotCoordinator` if that shard is gone.
+    pub async fn submit_since(
+        &self,
+        partition: i32,
+        leader_epoch: i32,
+        request: S::Request,
+    ) -> Result<S::Response, ErrorCode> {
         let (answer, answered) = oneshot::channel();
-        self.enqueue(partition, Submission::Request { request, answer })
-            .await?;
+        let submission = Submission::Request { request, answer };
+        self.enqueue(partition, leader_epoch, submission).await?;
         answered
             .await
             .unwrap_or_else(|_| Err(self.unanswered(partition)))
@@ -240,17 +257,24 @@ impl<S: Shard> Runtime<S> {
         end: TransactionEnd,
     ) -> Result<(), ErrorCode> {
         let (answer, answered) = oneshot::channel();
-        self.enqueue(partition, Submission::EndTransaction { end, answer })
-            .await?;
+        let submission = Submission::EndTransaction { end, answer };
+        self.enqueue(partition, i32::MAX, submission).await?;
         answered
             .await
             .unwrap_or_else(|_| Err(self.unanswered(partition)))
     }
 
-    async fn enqueue(&self, partition: i32, submission: Submission<S>) -> Result<(), ErrorCode> {
+    async fn enqueue(
+        &self,
+        partition: i32,
+        leader_epoch: i32,
+        submission: Submission<S>,
+    ) -> Result<(), ErrorCode> {
         let submissions = {
             let led = self.lock();
-            let present = led.get(&partition).ok_or(ErrorCode::NotCoordinator)?;
+            let present = led.get(&partition);
+            let present = present.filter(|present| present.since <= leader_epoch);
+            let present = present.ok_or(ErrorCode::NotCoordinator)?;
             match present.status.load(Ordering::Acquire) {
                 LOADING => return Err(ErrorCode::CoordinatorLoadInProgress),
                 ACTIVE => present.submissions.clone(),

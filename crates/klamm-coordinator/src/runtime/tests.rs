@@ -372,6 +372,23 @@ async fn whoever_waits_when_the_leadership_goes_is_told() {
     assert!(world.runtime.partitions().is_empty());
 }
 
+/// What one shard asked for is not told to the next.
+#[tokio::test(start_paused = true)]
+async fn a_shard_hears_of_its_own_work_only() {
+    let world = World::elected(10_000).await;
+    let tell = |epoch| world.runtime.submit_since(P, epoch, Ask::Peek);
+    assert_eq!(tell(1).await, Ok(0));
+    world.runtime.elected(P, 3);
+    assert_eq!(tell(1).await, Ok(0), "it went on in the next epoch");
+    world.runtime.resigned(P, Some(4));
+    assert_eq!(tell(3).await, Err(ErrorCode::NotCoordinator));
+    world.log.set_leader_epoch(P, 5);
+    world.runtime.elected(P, 5);
+    world.loaded().await;
+    assert_eq!(tell(3).await, Err(ErrorCode::NotCoordinator));
+    assert_eq!(tell(5).await, Ok(0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_newer_epoch_goes_on_with_what_is_loaded() {
     let world = World::elected(10_000).await;

@@ -155,7 +155,10 @@ impl TransactionCoordinator {
                 producer: (work.end.producer_id, work.end.producer_epoch),
                 outcomes: work.partitions.iter().cloned().zip(outcomes).collect(),
             };
-            match self.runtime.submit(partition, request).await {
+            // Not to a coordinator that was loaded since: it writes its own, and a transaction that
+            // begins after another's count would be ended by them.
+            let term = work.end.coordinator_epoch;
+            match self.runtime.submit_since(partition, term, request).await {
                 Ok(TransactionResponse::Remaining(partitions)) => work.partitions = partitions,
                 _ => return,
             }

@@ -300,6 +300,11 @@ impl World {
             outcomes.push((partition, outcome));
         }
         self.written.push(end);
+        // A coordinator is told of its own markers only: those that it has asked for itself are on
+        // the way yet.
+        if end.coordinator_epoch < self.coordinator_epoch {
+            return;
+        }
         if let TransactionResponse::Remaining(left) = self.bench.written(&id, &end, outcomes) {
             self.due.push((id, end, left));
         }
