@@ -6,6 +6,7 @@ use klamm_records::control::EndTransactionMarker;
 use klamm_records::{PreparedBatch, TimestampType};
 use smallvec::SmallVec;
 
+use crate::LogConfig;
 use crate::batch::{BatchMeta, HEADER_LEN, NO_TIMESTAMP, verify_checksum};
 use crate::error::{BatchFault, LogError};
 use crate::index::txn::AbortedTxn;
@@ -40,6 +41,40 @@ pub struct AppendInfo {
 type Slices<'a> = SmallVec<[IoSlice<'a>; 4]>;
 type Metas = SmallVec<[BatchMeta; 2]>;
 type Markers = SmallVec<[Option<EndTransactionMarker>; 2]>;
+
+/// How much of what another replica wrote is taken at a time. It all goes into one segment.
+#[derive(Clone, Copy)]
+struct Room {
+    bytes_max: u64,
+    age_ms_max: i64,
+}
+
+impl Room {
+    const ENDLESS: Room = Room {
+        bytes_max: u64::MAX,
+        age_ms_max: i64::MAX,
+    };
+
+    /// What a segment has room for. By time, too, if records go by time: a segment goes with its
+    /// youngest one. Its leader rolled in between, and a replica that took hours or days at once
+    /// would keep the oldest of them for so much longer, and again with every further copy.
+    fn of_segment(config: &LogConfig) -> Room {
+        let by_time = config.delete && config.retention_ms >= 0;
+        Room {
+            bytes_max: config.segment_bytes_max(),
+            age_ms_max: if by_time { config.segment_ms } else { i64::MAX },
+        }
+    }
+
+    /// Whether `meta` goes with what begins with `first` and has `length` bytes.
+    fn has(self, first: Option<&BatchMeta>, length: usize, meta: &BatchMeta) -> bool {
+        first.is_none_or(|first| {
+            let age_ms = meta.max_timestamp.saturating_sub(first.max_timestamp);
+            let is_near = first.max_timestamp < 0 || age_ms <= self.age_ms_max;
+            is_near && (length + meta.size) as u64 <= self.bytes_max
+        })
+    }
+}
 
 /// Checked batches with their offsets, ready to be written.
 struct Checked {
@@ -151,11 +186,12 @@ impl Log {
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<AppendInfo, LogError> {
-        self.append_copied(bytes, leader_epoch, u64::MAX, now_ms)
+        self.append_copied(bytes, leader_epoch, Room::ENDLESS, now_ms)
     }
 
-    /// The same of what a fetch brought, which may be more than a segment has room for: what is
-    /// beyond that is not taken, and for the next fetch to bring.
+    /// The same of what a fetch brought, which may be more than a segment has room for, or is to
+    /// hold by its topic's `segment.ms`: what is beyond that is not taken, and is for the next call.
+    /// Without anything to take the result has no bytes.
     ///
     /// # Errors
     /// Those of [`Log::append_as_follower`].
@@ -165,24 +201,23 @@ impl Log {
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<AppendInfo, LogError> {
-        let bytes_max = self.config().segment_bytes_max();
-        self.append_copied(bytes, leader_epoch, bytes_max, now_ms)
+        let room = Room::of_segment(&self.config());
+        self.append_copied(bytes, leader_epoch, room, now_ms)
     }
 
-    /// Appends what another replica wrote: at least a batch, and no more than `bytes_max`.
+    /// Appends what another replica wrote: at least a batch, and no more than there is room for.
     fn append_copied(
         &self,
         bytes: &[u8],
         leader_epoch: i32,
-        bytes_max: u64,
+        room: Room,
         now_ms: i64,
     ) -> Result<AppendInfo, LogError> {
         let mut metas = Metas::new();
         let mut markers = Markers::new();
         let mut length = 0;
         while let Some(meta) = whole_batch(&bytes[length..], length)? {
-            let fits = length == 0 || (length + meta.size) as u64 <= bytes_max;
-            if meta.leader_epoch > leader_epoch || !fits {
+            if meta.leader_epoch > leader_epoch || !room.has(metas.first(), length, &meta) {
                 break;
             }
             let batch = &bytes[length..length + meta.size];

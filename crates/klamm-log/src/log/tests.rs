@@ -440,6 +440,43 @@ fn followers_take_what_a_segment_has_room_for() {
 }
 
 #[test]
+fn followers_do_not_keep_the_old_with_the_young() {
+    let by_time = LogConfig {
+        segment_ms: 25,
+        retention_ms: 100,
+        ..dense()
+    };
+    let dir = TestDir::new();
+    let leader = dir.log(by_time.clone());
+    fill(&leader, 8);
+    assert_eq!(leader.segment_base_offsets(), [0, 6, 12]);
+    let bytes = bytes_of(&leader.read(0, usize::MAX, i64::MAX, true).unwrap());
+
+    let dir = TestDir::new();
+    let follower = dir.log(by_time.clone());
+    let mut taken = 0;
+    while taken < bytes.len() {
+        let info = follower.append_fetched(&bytes[taken..], 0, 0).unwrap();
+        assert!(info.bytes > 0);
+        taken += info.bytes as usize;
+    }
+    assert_eq!(follower.segment_base_offsets(), [0, 6, 12]);
+    for log in [&leader, &follower] {
+        assert_eq!(log.apply_retention(1121, 16).unwrap(), 1);
+        assert_eq!(log.log_start_offset(), 6);
+    }
+
+    let dir = TestDir::new();
+    let by_key = dir.log(LogConfig {
+        compact: true,
+        delete: false,
+        ..by_time
+    });
+    let info = by_key.append_fetched(&bytes, 0, 0).unwrap();
+    assert_eq!(info.bytes, bytes.len() as u64, "compaction joins segments");
+}
+
+#[test]
 fn truncation_cuts_whole_batches() {
     let dir = TestDir::new();
     let log = dir.log(small_segments());

@@ -37,13 +37,9 @@ impl Partition {
     ) -> Result<u64, FollowError> {
         let _role_held = self.hold_role();
         self.check_following(fetch_epoch)?;
-        let mut bytes = 0;
-        if !records.is_empty() {
-            let info = self
-                .log
-                .append_fetched(records, fetch_epoch, now_ms)
-                .map_err(|error| self.follow_failed(&error))?;
-            bytes = info.bytes;
+        let (bytes, failure) = self.append_all(fetch_epoch, records, now_ms);
+        if let Some(error) = failure.as_ref().filter(|_| bytes == 0) {
+            return Err(self.follow_failed(error));
         }
         let mut wakes = Wakes::default();
         {
@@ -60,6 +56,9 @@ impl Partition {
             }
         }
         wakes.wake();
+        if let Some(error) = failure {
+            return Err(self.follow_failed(&error));
+        }
         // Records that the leader has deleted are deleted here, as far as they are committed here.
         let start = leader_log_start.min(self.log.high_watermark());
         if start > self.log.log_start_offset() {
@@ -68,6 +67,21 @@ impl Partition {
                 .map_err(|error| self.follow_failed(&error))?;
         }
         Ok(bytes)
+    }
+
+    /// Appends what a fetch brought, segment by segment. Returns how many bytes of it, and what went
+    /// wrong behind them.
+    fn append_all(&self, fetch_epoch: i32, records: &[u8], now_ms: i64) -> (u64, Option<LogError>) {
+        let mut taken = 0;
+        while let Some(rest) = records.get(taken..).filter(|rest| !rest.is_empty()) {
+            match self.log.append_fetched(rest, fetch_epoch, now_ms) {
+                // The end of a batch is missing, or a batch is of an epoch that is not known yet.
+                Ok(info) if info.bytes == 0 => break,
+                Ok(info) => taken += info.bytes as usize,
+                Err(error) => return (taken as u64, Some(error)),
+            }
+        }
+        (taken as u64, None)
     }
 
     /// Cuts this log where it parts from the leader's, whose largest epoch not above the one that

@@ -243,6 +243,28 @@ impl Pair {
 }
 
 #[test]
+fn an_answer_may_fill_several_segments() {
+    let with_small_segments = |mut broker: Broker| {
+        broker.settings.log.segment_bytes = 200;
+        broker
+    };
+    let follower = with_small_segments(Broker::of_node(OTHER));
+    let mut pair = Pair::with(with_small_segments(Broker::new()), follower);
+    for value in ["a", "b", "c", "d", "e"] {
+        pair.leader.produce(&[value]);
+    }
+    pair.round();
+    assert_eq!(pair.follower.offsets().log_end_offset, 5);
+    let segments = |broker: &Broker| {
+        let logs = broker.manager.logs();
+        let log = logs.get(&TopicPartition::new("t", 0)).unwrap();
+        log.segment_base_offsets()
+    };
+    assert_eq!(segments(&pair.leader), [0, 2, 4]);
+    assert_eq!(segments(&pair.follower), [0, 2, 4]);
+}
+
+#[test]
 fn a_follower_copies_the_log_and_lets_the_high_watermark_move() {
     let mut pair = Pair::new();
     let waiting = pair.leader.produce_acks(&["a", "b"], -1);
