@@ -18,13 +18,14 @@ use super::{
 };
 use crate::Stalled;
 
-/// Longer than any run takes.
+/// Longer than any run takes, beside the life of a cluster that lives for long.
 const LIMIT: Duration = Duration::from_secs(3_600);
 
 /// Lets a seed decide what happens.
 pub(super) fn drive(run: &Run, flaw: Flaw, size: Size) -> Result<(), Violation> {
     let world = World::new(run, flaw, size)?;
-    let life = world.plan.long.map_or(Duration::ZERO, |long| long.life * 2);
+    let long = world.plan.long;
+    let life = long.map_or(Duration::ZERO, |long| long.life * 2 + long::REST_MAX);
     let limit = LIMIT + life;
     let played = world.executor.block_on(limit, play(world.clone()));
     // Tasks, controllers and the world own each other.

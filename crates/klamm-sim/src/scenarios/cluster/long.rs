@@ -37,6 +37,9 @@ pub const WEEKS: Scenario = Scenario {
 /// Topics that come and go, at most, at a time.
 const PASSING_MAX: usize = 3;
 
+/// How long the last rest may go on behind the end of the life.
+pub(super) const REST_MAX: Duration = Duration::from_secs(60 * (256 + 512));
+
 /// From the first spell to the last rest.
 pub(super) async fn live(world: &World, nemesis: &Nemesis, long: &Long) -> Result<(), Violation> {
     let end = world.clock.monotonic() + long.life;
@@ -55,7 +58,7 @@ pub(super) async fn live(world: &World, nemesis: &Nemesis, long: &Long) -> Resul
         if world.rng.one_in(2) {
             world.net.set_faults(NetFaults::default());
         }
-        // From a minute to half a day, as often short as long.
+        // From a minute to half a day ([`REST_MAX`]), as often short as long.
         let minute_ms = 60_000_u64 << world.rng.below(9);
         let ms = minute_ms + world.rng.below(2 * minute_ms);
         world.executor.sleep(Duration::from_millis(ms)).await;
