@@ -222,7 +222,7 @@ fn register_share_state(shared: &Arc<Shared>) {
 /// What is told of each share group.
 type GroupRead = fn(&GroupStats) -> f64;
 
-const GROUPS: [(&str, &str, GroupRead); 2] = [
+const GROUPS: [(&str, &str, GroupRead); 6] = [
     (
         "kafka_server_sharegroupmetrics_partitionloadtime_count",
         "Share partitions loaded here.",
@@ -232,6 +232,26 @@ const GROUPS: [(&str, &str, GroupRead); 2] = [
         "kafka_server_sharegroupmetrics_partitionloadtime_seconds_total",
         "How long that took in all.",
         |stats| seconds(stats.loads.sum_us.get()),
+    ),
+    (
+        "kafka_server_sharegroupmetrics_topicpartitionsacquiretime_count",
+        "Times that requests could read for partitions, or had to do without.",
+        |stats| stats.acquires.count.get() as f64,
+    ),
+    (
+        "kafka_server_sharegroupmetrics_topicpartitionsacquiretime_seconds_total",
+        "How long they waited for that in all.",
+        |stats| seconds(stats.acquires.sum_us.get()),
+    ),
+    (
+        "kafka_server_sharegroupmetrics_requesttopicpartitionsfetchratio_count",
+        "Requests of members for records.",
+        |stats| stats.read_percent.count.get() as f64,
+    ),
+    (
+        "kafka_server_sharegroupmetrics_requesttopicpartitionsfetchratio_percent_total",
+        "How many of their partitions could be read for each of them, in percent, added up.",
+        |stats| stats.read_percent.sum.get() as f64,
     ),
 ];
 
@@ -263,7 +283,7 @@ fn register_share_groups(shared: &Arc<Shared>) {
 /// What is told of each share partition that is loaded.
 type CellRead = fn(&Cell) -> Option<f64>;
 
-const PARTITIONS: [(&str, &str, &str, CellRead); 5] = [
+const PARTITIONS: [(&str, &str, &str, CellRead); 9] = [
     (
         "kafka_server_sharepartitionmetrics_inflightmessagecount",
         "gauge",
@@ -293,6 +313,30 @@ const PARTITIONS: [(&str, &str, &str, CellRead); 5] = [
         "counter",
         "How long these kept others from it in all.",
         |cell| Some(seconds(cell.stats.reading.sum_us.get())),
+    ),
+    (
+        "kafka_server_sharepartitionmetrics_fetchlockratio_count",
+        "counter",
+        "Those of them that another one was before.",
+        |cell| Some(cell.stats.read_percent.count.get() as f64),
+    ),
+    (
+        "kafka_server_sharepartitionmetrics_fetchlockratio_percent_total",
+        "counter",
+        "Their part of the time since the one before, in percent, added up.",
+        |cell| Some(cell.stats.read_percent.sum.get() as f64),
+    ),
+    (
+        "kafka_server_sharepartitionmetrics_inflightbatchmessagecount_count",
+        "counter",
+        "Ranges of offsets that were handed out for the first time.",
+        |cell| Some(cell.stats.batches.count.get() as f64),
+    ),
+    (
+        "kafka_server_sharepartitionmetrics_inflightbatchmessagecount_sum",
+        "counter",
+        "How many offsets these had in all.",
+        |cell| Some(cell.stats.batches.sum.get() as f64),
     ),
 ];
 

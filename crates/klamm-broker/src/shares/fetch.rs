@@ -16,8 +16,8 @@ use klamm_replication::{FetchParams, FetchedPartition};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::cells::{Cell, PartitionKey};
 use super::config::ShareConfig;
-use super::partitions::{Cell, PartitionKey};
 use crate::shared::Shared;
 
 /// What a ShareFetch asks for.
@@ -54,13 +54,16 @@ struct Reading<'a> {
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        let is_wanted = {
+        let now = self.broker.env.clock.monotonic();
+        let (is_wanted, before) = {
             let mut state = self.cell.state();
             state.is_read = false;
-            std::mem::take(&mut state.is_wanted)
+            let before = state.read_until.replace(now);
+            (std::mem::take(&mut state.is_wanted), before)
         };
-        let now = self.broker.env.clock.monotonic();
-        self.cell.stats.reading.add(now.saturating_sub(self.since));
+        let held = now.saturating_sub(self.since);
+        let idle = before.map(|before| self.since.saturating_sub(before));
+        self.cell.stats.was_read(held, idle);
         if is_wanted {
             self.broker.shares.changed.notify_waiters();
         }
@@ -91,14 +94,21 @@ impl ShareFetch {
         partitions: &[(PartitionKey, Option<Arc<str>>)],
     ) -> Vec<Fetched> {
         let wait = Duration::from_millis(u64::try_from(self.max_wait_ms).unwrap_or(0));
-        let deadline = broker.env.clock.monotonic() + wait;
+        let mut since = broker.env.clock.monotonic();
+        let deadline = since + wait;
+        let stats = broker.shares.stats_of(&self.group, broker.monotonic_ms());
         let config = broker.group_cluster.share_config(&self.group);
         loop {
             let seen = broker.shares.version();
             let mut answers = vec![Fetched::default(); partitions.len()];
             let (readings, denied) = self.begin(broker, &config, partitions, &mut answers).await;
-            let left = deadline.saturating_sub(broker.env.clock.monotonic());
+            let now = broker.env.clock.monotonic();
+            let left = deadline.saturating_sub(now);
             let is_last = left.is_zero() || answers.iter().any(|answer| answer.error.is_some());
+            if is_last || !readings.is_empty() {
+                stats.acquires.add(now.saturating_sub(since));
+                since = now;
+            }
             let wishes = self.wishes(&readings);
             let reads = self
                 .read(broker, &config, &wishes, &readings, &mut answers)
@@ -110,6 +120,7 @@ impl ShareFetch {
             }
             let is_done = |answer: &Fetched| answer.error.is_some() || !answer.acquired.is_empty();
             if is_last || answers.iter().any(is_done) {
+                stats.answered(partitions.len(), readings.len());
                 return answers;
             }
             let has_moved = readings.iter().any(Reading::has_moved);
@@ -299,6 +310,7 @@ impl ShareFetch {
                 .iter()
                 .map(|r| r.last_offset - r.first_offset + 1)
                 .sum::<i64>();
+            reading.cell.stats.acquired(&acquired);
             let answer = &mut answers[reading.at];
             answer.records = sliced(read.records, &acquired);
             answer.acquired = acquired;

@@ -7,11 +7,13 @@
 //!   ShareAck  ───┘                     └─ SharePersister ─ the group's share coordinator
 //! ```
 //!
-//! - `partitions`: which state machines there are, how they are loaded, written and let go of.
+//! - `cells`: which state machines there are, in which term. `partitions`: how they are loaded,
+//!   written and let go of.
 //! - `fetch`: reading and waiting for records to hand out. `config`: what groups are set to.
-//! - `stats`: what is counted of them. `persister`: the way to the share coordinators, and the pruning of their topic; `states`: what
-//!   partitions ask them.
+//! - `stats`: what is counted of them. `persister`: the way to the share coordinators, and the
+//!   pruning of their topic; `states`: what partitions ask them.
 
+mod cells;
 mod config;
 mod fetch;
 mod partitions;
@@ -19,8 +21,12 @@ mod persister;
 mod states;
 mod stats;
 
+#[cfg(test)]
+mod tests;
+
+pub(crate) use cells::{Cell, PartitionKey};
 pub(crate) use config::ShareConfig;
 pub(crate) use fetch::{Fetched, ShareFetch};
-pub(crate) use partitions::{Cell, PartitionKey, SharePartitions, disconnected};
+pub(crate) use partitions::{SharePartitions, disconnected};
 pub(crate) use persister::{Persister, start};
 pub(crate) use stats::{ACK_TYPES, GroupStats};

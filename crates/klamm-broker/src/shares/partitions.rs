@@ -1,72 +1,30 @@
 //! The share partitions of this broker: loading, acknowledging, releasing, expiring.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use klamm_coordinator::share_partition::Acknowledgement;
 use klamm_coordinator::share_partition::sessions::{SessionKey, SessionPartition, ShareSessions};
-use klamm_coordinator::share_partition::{Acknowledgement, SharePartition, StateWrite};
 use klamm_protocol::{ByteStr, ErrorCode};
-use klamm_records::Uuid;
-use tokio::sync::{Notify, OnceCell, oneshot};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use super::cells::{Cell, Cells, PartitionKey};
 use super::states::{read_state, write_state};
-use super::stats::{CellStats, GroupStats};
+use super::stats::GroupStats;
 use crate::shared::Shared;
 
 /// How long the expiry of locks sleeps if there are none.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// Group, topic and partition.
-pub(crate) type PartitionKey = (ByteStr, Uuid, i32);
-
-/// One partition as one group reads it.
-#[derive(Debug)]
-pub(crate) struct Cell {
-    pub(crate) key: PartitionKey,
-    pub(crate) topic: Arc<str>,
-    /// The epoch in which this broker leads the partition.
-    pub(super) leader_epoch: i32,
-    pub(crate) stats: CellStats,
-    loaded: OnceCell<()>,
-    state: Mutex<CellState>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct CellState {
-    /// None until it is loaded, and when it was let go of.
-    pub(crate) partition: Option<SharePartition>,
-    /// Whether a request is reading for it: one at a time, so that none reads what another takes.
-    pub(crate) is_read: bool,
-    /// Whether another one would have liked to.
-    pub(crate) is_wanted: bool,
-    /// Changes to be written, in the order in which they were made: an older one that overtakes a
-    /// newer one would undo it.
-    outbox: VecDeque<(StateWrite, oneshot::Sender<ErrorCode>)>,
-    is_writing: bool,
-}
-
-impl CellState {
-    /// Puts a change into the outbox. Called under the lock under which it was made.
-    fn put(&mut self, write: StateWrite) -> oneshot::Receiver<ErrorCode> {
-        let (sender, outcome) = oneshot::channel();
-        self.outbox.push_back((write, sender));
-        outcome
-    }
-}
-
-impl Cell {
-    pub(crate) fn state(&self) -> MutexGuard<'_, CellState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// How long what was counted of a group is told after its last use here.
+const FORGOTTEN_AFTER_MS: u64 = 3_600_000;
 
 /// The share partitions and share sessions of this broker.
 #[derive(Debug)]
 pub(crate) struct SharePartitions {
-    cells: Mutex<BTreeMap<PartitionKey, Arc<Cell>>>,
+    cells: Cells,
     /// What is counted of groups that have been seen.
     groups: Mutex<BTreeMap<ByteStr, Arc<GroupStats>>>,
     sessions: Mutex<ShareSessions>,
@@ -83,7 +41,7 @@ pub(crate) struct SharePartitions {
 impl SharePartitions {
     pub(crate) fn new(sessions_max: usize) -> Self {
         SharePartitions {
-            cells: Mutex::default(),
+            cells: Cells::default(),
             groups: Mutex::default(),
             sessions: Mutex::new(ShareSessions::new(sessions_max)),
             changed: Notify::new(),
@@ -108,13 +66,9 @@ impl SharePartitions {
         self.changed.notify_waiters();
     }
 
-    fn cells(&self) -> MutexGuard<'_, BTreeMap<PartitionKey, Arc<Cell>>> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The partitions that are here.
     pub(crate) fn all(&self) -> Vec<Arc<Cell>> {
-        self.cells().values().cloned().collect()
+        self.cells.all()
     }
 
     fn groups(&self) -> MutexGuard<'_, BTreeMap<ByteStr, Arc<GroupStats>>> {
@@ -130,18 +84,29 @@ impl SharePartitions {
             .collect()
     }
 
-    fn stats_of(&self, group: &ByteStr) -> Arc<GroupStats> {
+    pub(crate) fn stats_of(&self, group: &ByteStr, now_ms: u64) -> Arc<GroupStats> {
         let mut groups = self.groups();
-        if let Some(stats) = groups.get(group) {
-            return stats.clone();
-        }
-        let stats = Arc::<GroupStats>::default();
-        groups.insert(group.detached(), stats.clone());
+        let stats = match groups.get(group) {
+            Some(stats) => stats.clone(),
+            None => {
+                let stats = Arc::<GroupStats>::default();
+                groups.insert(group.detached(), stats.clone());
+                stats
+            }
+        };
+        stats.used_ms.fetch_max(now_ms, Ordering::Relaxed);
         stats
     }
 
-    fn present(&self, key: &PartitionKey) -> Option<Arc<Cell>> {
-        self.cells().get(key).cloned()
+    /// Forgets what was counted of groups that nobody has read here for long: this broker does not
+    /// hear of the deletion of groups that others coordinate.
+    fn forget_unused(&self, now_ms: u64) {
+        let cells = self.cells.all();
+        let used: BTreeSet<&ByteStr> = cells.iter().map(|cell| &cell.key.0).collect();
+        let forgotten_ms = now_ms.saturating_sub(FORGOTTEN_AFTER_MS);
+        self.groups().retain(|group, stats| {
+            used.contains(group) || stats.used_ms.load(Ordering::Relaxed) >= forgotten_ms
+        });
     }
 
     /// The partition, loaded.
@@ -158,62 +123,17 @@ impl SharePartitions {
             .replicas
             .leader_epoch(topic, key.2)
             .ok_or(ErrorCode::NotLeaderOrFollower)?;
-        let cell = {
-            let mut cells = self.cells();
-            match cells.get(key) {
-                Some(cell) if cell.leader_epoch == leader_epoch => cell.clone(),
-                _ => {
-                    let key = (key.0.detached(), key.1, key.2);
-                    let cell = Arc::new(Cell {
-                        key: key.clone(),
-                        topic: topic.clone(),
-                        leader_epoch,
-                        stats: CellStats::default(),
-                        loaded: OnceCell::new(),
-                        state: Mutex::default(),
-                    });
-                    if let Some(former) = cells.insert(key, cell.clone()) {
-                        // Of an earlier term of this broker's: others have led since.
-                        former.state().partition = None;
-                    }
-                    cell
-                }
-            }
-        };
-        let load = || async {
+        let cell = self.cells.enter(key, topic, leader_epoch)?;
+        let read = async {
             let began = broker.env.clock.monotonic();
             let partition = read_state(broker, &cell).await?;
-            cell.state().partition = Some(partition);
             let took = broker.env.clock.monotonic().saturating_sub(began);
-            self.stats_of(&cell.key.0).loads.add(took);
-            Ok::<(), ErrorCode>(())
+            let stats = self.stats_of(&cell.key.0, broker.monotonic_ms());
+            stats.loads.add(took);
+            Ok(partition)
         };
-        cell.loaded.get_or_try_init(load).await?;
-        if !self.is_current(&cell) {
-            // The partition was led elsewhere while its state was on its way, or nobody fetched any
-            // more: what came may be older than what members have been given since.
-            cell.state().partition = None;
-            return Err(ErrorCode::NotLeaderOrFollower);
-        }
+        self.cells.load(&cell, read).await?;
         Ok(cell)
-    }
-
-    fn is_current(&self, cell: &Arc<Cell>) -> bool {
-        let present = self.present(&cell.key);
-        present.is_some_and(|present| Arc::ptr_eq(&present, cell))
-    }
-
-    /// Somebody else leads the partition by now, or the state was set anew: what is known here is
-    /// of no use any more.
-    fn drop_fenced(&self, cell: &Arc<Cell>) {
-        let mut cells = self.cells();
-        if cells
-            .get(&cell.key)
-            .is_some_and(|present| Arc::ptr_eq(present, cell))
-        {
-            cells.remove(&cell.key);
-        }
-        cell.state().partition = None;
     }
 
     /// A lock was given out: the expiry has to wake in time.
@@ -238,7 +158,7 @@ impl SharePartitions {
         member: &ByteStr,
         acknowledgements: &[Acknowledgement],
     ) -> ErrorCode {
-        let Some(cell) = self.present(key) else {
+        let Some(cell) = self.cells.present(key) else {
             return ErrorCode::UnknownTopicOrPartition;
         };
         let limits = broker.group_cluster.share_config(&key.0).limits;
@@ -255,7 +175,7 @@ impl SharePartitions {
         };
         self.watch_deadline(deadline_ms);
         if taken.is_ok() {
-            self.stats_of(&key.0).acknowledged(acknowledgements);
+            self.stats_of(&key.0, now_ms).acknowledged(acknowledgements);
         }
         match taken {
             Err(error) => error,
@@ -277,7 +197,7 @@ impl SharePartitions {
         let (group, member) = session;
         for (topic_id, partition) in partitions {
             let key = (group.clone(), *topic_id, *partition);
-            let Some(cell) = self.present(&key) else {
+            let Some(cell) = self.cells.present(&key) else {
                 continue;
             };
             let limits = broker.group_cluster.share_config(group).limits;
@@ -302,26 +222,15 @@ impl SharePartitions {
         if self.sessions().has_group(group) {
             return;
         }
-        self.cells().retain(|key, cell| {
-            let mut state = cell.state();
-            let busy = state.is_read
-                || state.is_writing
-                // Being loaded, for a member that has only come.
-                || (!cell.loaded.initialized() && Arc::strong_count(cell) > 1)
-                || state.partition.as_ref().is_some_and(|p| p.has_unsettled());
-            let keep = key.0 != *group || busy;
-            if !keep {
-                state.partition = None;
-            }
-            keep
-        });
+        self.cells.let_go(group);
     }
 
     /// Takes back what members had for too long. Returns when the next lock ends.
     fn expire(&self, broker: &Arc<Shared>) -> Option<u64> {
         let now_ms = broker.monotonic_ms();
         self.next_deadline_ms.store(u64::MAX, Ordering::Release);
-        let cells: Vec<Arc<Cell>> = self.cells().values().cloned().collect();
+        self.forget_unused(now_ms);
+        let cells = self.cells.all();
         let mut next: Option<u64> = None;
         let mut any = false;
         for cell in cells {
@@ -399,7 +308,7 @@ fn write_outbox(broker: &Arc<Shared>, cell: Arc<Cell>) {
                 partition.written(ticket, ok);
             }
             if code == ErrorCode::NotLeaderOrFollower {
-                broker.shares.drop_fenced(&cell);
+                broker.shares.cells.drop_fenced(&cell);
             }
             broker.shares.tell();
             if !ok {
@@ -429,4 +338,26 @@ pub(crate) fn disconnected(broker: &Arc<Shared>, connection: u64) {
             broker.shares.release(&broker, &session, &partitions).await;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_that_nobody_reads_any_more_are_told_of_for_an_hour() {
+        let shares = SharePartitions::new(1);
+        let told = |now_ms| -> Vec<String> {
+            shares.forget_unused(now_ms);
+            let groups = shares.group_stats();
+            groups.iter().map(|(name, _)| name.to_string()).collect()
+        };
+        shares.stats_of(&"a".into(), 0).loads.add(IDLE);
+        shares.stats_of(&"b".into(), 1_000);
+        shares.stats_of(&"a".into(), 2_000);
+        assert_eq!(told(FORGOTTEN_AFTER_MS + 1_000), ["a", "b"]);
+        assert_eq!(told(FORGOTTEN_AFTER_MS + 1_001), ["a"]);
+        assert_eq!(shares.stats_of(&"a".into(), 0).loads.count.get(), 1);
+        assert_eq!(told(FORGOTTEN_AFTER_MS + 2_001), Vec::<String>::new());
+    }
 }

@@ -16,8 +16,8 @@ use klamm_replication::{OffsetQuery, ReadIsolation};
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use super::cells::Cell;
 use super::config::OffsetReset;
-use super::partitions::Cell;
 use crate::shared::Shared;
 
 /// Reads what the share coordinator knows, and where to begin if that is nothing.
