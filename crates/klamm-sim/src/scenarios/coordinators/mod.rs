@@ -16,7 +16,8 @@
 //! as small as it goes: [`markers`] and `shares::cells`.
 //!
 //! - [`world`], [`plan`], [`broker`]: who is there; [`nemesis`]: what goes wrong; [`driver`]: from
-//!   beginning to end: trouble, then peace in which all must be well again.
+//!   beginning to end: trouble, then peace in which all must be well again; [`append_notes`]: what
+//!   its trace tells of appends.
 //! - [`groups`], [`transactions`], [`shares`]: the scenarios, each with its clients and what must
 //!   hold of what they were told; streams groups are among the first. [`topics`]: what there is
 //!   to read.
