@@ -186,8 +186,8 @@ pub(crate) struct RaftNode {
     env: Env,
     /// Where snapshots from other nodes are put until they are taken over.
     raft_dir: PathBuf,
-    /// The one that is being received: which sending of it, and how much is there.
-    incoming: tokio::sync::Mutex<Option<(u64, u64)>>,
+    /// The one that is being received; locked while one is taken over.
+    incoming: tokio::sync::Mutex<Option<serve::Incoming>>,
 }
 
 impl RaftNode {

@@ -12,6 +12,9 @@ use super::snapshots::{INCOMING_PREFIX, SnapshotFile};
 use super::{RaftNode, codec, types};
 use crate::runtime::spawn_blocking;
 
+/// A snapshot that is being received: which sending of it, and how much is there.
+pub(super) type Incoming = (u64, u64);
+
 impl RaftNode {
     /// Answers another controller.
     pub(crate) async fn serve(&self, request: &[u8]) -> Vec<u8> {
@@ -27,7 +30,7 @@ impl RaftNode {
         served.unwrap_or_else(|error| encode_refusal(&error))
     }
 
-    async fn follow_call(&self, call: Call) -> io::Result<Vec<u8>> {
+    pub(super) async fn follow_call(&self, call: Call) -> io::Result<Vec<u8>> {
         let raft = &self.raft;
         Ok(match call {
             Call::Append(request) => encode_answer(
@@ -50,11 +53,16 @@ impl RaftNode {
                 last,
                 content,
             } => {
-                let incoming = self.receive_piece(&note, serial, position, content).await?;
+                // Held until it is taken over: the next one would make room for itself.
+                let mut incoming = self.incoming.lock().await;
+                let file = self
+                    .receive_piece(&mut incoming, &note, serial, position, content)
+                    .await?;
                 if !last {
                     return Ok(encode_answer(&PieceTaken(None)));
                 }
-                let installed = self.install(vote, note, incoming).await?;
+                *incoming = None;
+                let installed = self.install(vote, note, file).await?;
                 encode_answer(&PieceTaken(Some(installed)))
             }
             Call::Transfer(request) => {
@@ -72,12 +80,12 @@ impl RaftNode {
     /// Puts a piece of a snapshot from another controller into a file, behind those before it.
     async fn receive_piece(
         &self,
+        incoming: &mut Option<Incoming>,
         note: &codec::SnapshotNote,
         serial: u64,
         position: u64,
         content: Vec<u8>,
     ) -> io::Result<SnapshotFile> {
-        let mut incoming = self.incoming.lock().await;
         let follows = incoming
             .as_ref()
             .is_some_and(|(known, end)| *known == serial && *end == position);
@@ -115,7 +123,6 @@ impl RaftNode {
         note: codec::SnapshotNote,
         file: SnapshotFile,
     ) -> io::Result<SnapshotResponse<types::TypeConfig>> {
-        *self.incoming.lock().await = None;
         let path = file.path.clone();
         let snapshot = openraft::Snapshot {
             meta: types::SnapshotMeta {

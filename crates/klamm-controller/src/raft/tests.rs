@@ -1,17 +1,18 @@
-//! openraft's own suite for stores, run against ours; heartbeats whose answers are late.
+//! openraft's own suite for stores, run against ours; heartbeats whose answers are late; snapshots that
+//! come at once.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex as StdMutex;
 
 use bytes::Bytes;
-use klamm_env::Env;
+use klamm_env::{Env, FsExt};
 use openraft::StorageError;
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use openraft::testing::log::{StoreBuilder, Suite};
 
-use super::rpc::encode_answer;
+use super::rpc::{Call, encode_answer};
 use super::*;
 
 impl From<u64> for NodeId {
@@ -111,4 +112,64 @@ async fn an_answer_to_a_heartbeat_that_was_given_up_counts_for_the_next() {
     answer(1).unwrap();
     let given_up = tokio::time::timeout(patience, peer.append_entries(beat(4), option()));
     assert!(given_up.await.is_err());
+}
+
+/// A snapshot of nothing up to `end_offset`, in one piece, from the leader of term 5.
+fn snapshot_of(dir: &Path, end_offset: i64, membership: &Membership) -> Call {
+    let id = checkpoint::CheckpointId {
+        end_offset,
+        epoch: 5,
+    };
+    let path = dir.join(id.file_name());
+    let env = Env::os();
+    checkpoint::write(&*env.fs, dir, id, &MetadataImage::default(), membership).unwrap();
+    let last = log_id(5, end_offset.unsigned_abs());
+    Call::Snapshot {
+        vote: Vote {
+            leader_id: LeaderId::new(5, NodeId(2)),
+            committed: true,
+        },
+        note: codec::SnapshotNote {
+            last: Some(last),
+            membership: StoredMembership::new(Some(last), membership.clone()),
+            end_offset,
+            epoch: 5,
+        },
+        serial: end_offset.unsigned_abs(),
+        position: 0,
+        last: true,
+        content: env.fs.read(&path).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn snapshots_that_come_at_once_do_not_remove_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let patience = Duration::from_secs(600);
+    let voters = [1, 2].map(|id| (id, (Uuid::ZERO, Vec::new())));
+    let options = RaftOptions {
+        node_id: 1,
+        metadata_dir: dir.path().join("metadata"),
+        cluster_id: "cluster".to_owned(),
+        directory_id: Uuid::ONE,
+        voters: Voters::Given(voters.clone().into()),
+        transport: Arc::new(Late::default()),
+        election_timeout: patience,
+        election_backoff_max: patience,
+        request_timeout: patience,
+        entries_kept: 100,
+        snapshot_piece_bytes: 1 << 20,
+        log: MetadataLogOptions::default(),
+    };
+    let node = RaftNode::open(options, &Env::os()).await.unwrap();
+    let nodes = members_of(&voters.into());
+    let ids = nodes.keys().copied().collect();
+    let membership = Membership::new(vec![ids], nodes).unwrap();
+    let [one, other] = [40, 50].map(|end| snapshot_of(dir.path(), end, &membership));
+    let (one, other) = tokio::join!(node.follow_call(one), node.follow_call(other));
+    one.unwrap();
+    other.unwrap();
+    assert_eq!(node.why_stopped(), "");
+    assert_eq!(node.image().offset(), 49);
+    node.shutdown().await.unwrap();
 }
