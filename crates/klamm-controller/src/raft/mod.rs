@@ -13,7 +13,7 @@
 //! - `reading`: the log for brokers that follow it; `replica`: what such a broker makes of it.
 //! - `runtime`: what openraft runs on; `timing`: how patient it is.
 //! - `leadership`: knowing when this node begins and ceases to lead; `succession`: following one whose
-//!   process has ended; `status`: who else is there.
+//!   process has ended; `candidacy`: who may stand for election; `status`: who else is there.
 //! - `voters`: who votes, and changing it; `joining`: how a controller gets in; `upgrade`: from
 //!   configured voters to those; `bootstrap`: the voters and feature levels that a directory was
 //!   formatted with; `addresses`: where members are.
@@ -30,6 +30,7 @@
 mod addresses;
 mod batches;
 mod bootstrap;
+mod candidacy;
 mod checkpoint;
 mod codec;
 mod flusher;
@@ -247,15 +248,19 @@ impl RaftNode {
             state_machine,
         )
         .await?;
+        let node = NodeId(node_id);
         if !raft.is_initialized().await? {
-            let own = members.get(&NodeId(node_id));
+            let own = members.get(&node);
             let votes =
                 |own: &Voter| [Uuid::ZERO, options.directory_id].contains(&own.directory_id);
             if own.is_some_and(votes) {
                 // Every voter begins with the same members: whoever is there first asks for votes.
                 raft.initialize(members).await?;
             }
-        } else if raft.voter_ids().eq([NodeId(node_id)]) && !raft.is_leader() {
+        } else if raft.voter_ids().eq([node])
+            && !raft.is_leader()
+            && candidacy::stands(&raft, node, options.directory_id)
+        {
             // Nobody else could be heard of first.
             raft.trigger().elect(false).await?;
         }
@@ -268,8 +273,10 @@ impl RaftNode {
                 .metrics(leads, "leading the quorum")
                 .await?;
         } else {
+            candidacy::watch(raft.clone(), node, options.directory_id);
             let transport = Arc::clone(&options.transport);
-            succession::watch_leader(raft.clone(), NodeId(node_id), transport, addresses.clone());
+            let me = (node, options.directory_id);
+            succession::watch_leader(raft.clone(), me, transport, addresses.clone());
         }
         Ok(RaftNode {
             raft,
@@ -278,7 +285,7 @@ impl RaftNode {
             snapshots,
             published,
             alone,
-            node: NodeId(node_id),
+            node,
             directory_id: options.directory_id,
             cluster_id,
             transport: options.transport,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use klamm_env::{Env, FileExt, Fs, OpenMode};
+use klamm_records::Uuid;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
@@ -123,10 +124,19 @@ fn unreachable(error: &io::Error) -> Unreachable<TypeConfig> {
 }
 
 impl Way {
+    /// Whom it leads to. That one may have moved since the way was made. But it stays the same: what is
+    /// committed may know of another directory yet than the change that made this way.
+    fn target(&self) -> Voter {
+        let known = self.network.addresses.get(self.node);
+        let of_the_same =
+            |moved: &Voter| [Uuid::ZERO, moved.directory_id].contains(&self.voter.directory_id);
+        known
+            .filter(of_the_same)
+            .unwrap_or_else(|| self.voter.clone())
+    }
+
     async fn call<A: Answer>(&self, call: &Call, limit: Duration) -> io::Result<A> {
-        // It may have moved since this way to it was made.
-        let moved = self.network.addresses.get(self.node);
-        let voter = moved.as_ref().unwrap_or(&self.voter);
+        let voter = self.target();
         let to = Address {
             cluster_id: &self.network.cluster_id,
             node: self.node,
@@ -304,5 +314,57 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             }
             closed = cancel => Err(closed.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voter(directory: u8, port: u16) -> Voter {
+        let endpoint = VoterEndpoint {
+            port,
+            ..VoterEndpoint::default()
+        };
+        Voter {
+            directory_id: Uuid::from_bytes([directory; 16]),
+            endpoints: vec![endpoint],
+        }
+    }
+
+    fn way(voter: Voter) -> Way {
+        let network = Network {
+            transport: Arc::new(NoTransport),
+            cluster_id: "cluster".into(),
+            env: Env::os(),
+            addresses: Addresses::default(),
+            snapshot_piece_bytes: 1,
+            request_timeout: Duration::from_secs(2),
+        };
+        Way {
+            network,
+            node: NodeId(1),
+            voter,
+        }
+    }
+
+    #[test]
+    fn a_way_leads_to_where_its_target_is_by_now() {
+        let way = way(voter(1, 9090));
+        assert_eq!(way.target(), voter(1, 9090));
+        way.network.addresses.note(NodeId(1), voter(1, 9091));
+        assert_eq!(way.target(), voter(1, 9091));
+    }
+
+    #[test]
+    fn a_way_does_not_lead_to_another_directory() {
+        // The change that made it is not committed yet; what is tells of a disk that was lost.
+        let made = way(voter(2, 9090));
+        made.network.addresses.note(NodeId(1), voter(1, 9091));
+        assert_eq!(made.target(), voter(2, 9090));
+        // A voter that was configured had none.
+        let configured = way(voter(0, 9090));
+        configured.network.addresses.note(NodeId(1), voter(1, 9091));
+        assert_eq!(configured.target(), voter(1, 9091));
     }
 }

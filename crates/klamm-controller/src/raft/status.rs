@@ -94,12 +94,22 @@ impl RaftNode {
             return None;
         }
         let leader = metrics.current_leader?;
-        let isolated = !self.alone
-            && leader == self.node
-            && metrics
-                .last_quorum_acked
-                .is_some_and(|at| at.elapsed() > self.election_timeout * 3 / 2);
+        let isolated = leader == self.node && self.is_isolated(metrics);
         (!isolated).then_some(leader.0)
+    }
+
+    /// Whether this node, which leads, has not heard of a majority for too long.
+    fn is_isolated(&self, metrics: &Metrics) -> bool {
+        let members = metrics.membership_config.membership();
+        // Who is a majority by itself need not hear of anybody.
+        if members.voter_ids().eq([self.node]) {
+            return false;
+        }
+        match metrics.last_quorum_acked {
+            Some(at) => at.elapsed() > self.election_timeout * 3 / 2,
+            // It was elected just now, or it has lost its vote and nobody tells it who took over.
+            None => !members.voter_ids().any(|id| id == self.node),
+        }
     }
 
     /// Why the node has stopped, if it has.

@@ -16,6 +16,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use klamm_records::Uuid;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::raft::TransferLeaderRequest;
@@ -23,6 +24,7 @@ use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{Raft, ServerState};
 
 use super::addresses::Addresses;
+use super::candidacy;
 use super::network::QuorumTransport;
 use super::state_machine::StateMachine;
 use super::types::{NodeId, TypeConfig, Vote, VoterEndpoint};
@@ -51,14 +53,14 @@ struct Followed {
 /// Sees to it, until the node stops, that a leader is followed by another one when its process ends.
 pub(super) fn watch_leader(
     raft: Raft<TypeConfig, StateMachine>,
-    node: NodeId,
+    me: (NodeId, Uuid),
     transport: Arc<dyn QuorumTransport>,
     addresses: Addresses,
 ) {
     spawn(async move {
         let mut metrics = raft.server_metrics();
         loop {
-            let followed = followed(&metrics, node, &addresses);
+            let followed = followed(&metrics, me, &addresses);
             let gone = async {
                 match &followed {
                     Some(it) => transport.gone(it.leader.0, &it.endpoints).await,
@@ -89,7 +91,11 @@ fn is_over(metrics: &Metrics) -> bool {
 }
 
 /// The leader that this node follows with a vote of its own, if it does.
-fn followed(metrics: &Metrics, node: NodeId, addresses: &Addresses) -> Option<Followed> {
+fn followed(
+    metrics: &Metrics,
+    (node, directory_id): (NodeId, Uuid),
+    addresses: &Addresses,
+) -> Option<Followed> {
     let metrics = metrics.borrow_watched();
     let leader = metrics.current_leader.filter(|leader| *leader != node)?;
     let membership = metrics.membership_config.membership();
@@ -97,7 +103,7 @@ fn followed(metrics: &Metrics, node: NodeId, addresses: &Addresses) -> Option<Fo
     let turn = heirs.iter().filter(|id| **id < node).count();
     let moved = addresses.get(leader);
     let voter = moved.as_ref().or_else(|| membership.get_node(&leader))?;
-    heirs.contains(&node).then(|| Followed {
+    candidacy::votes(membership, node, directory_id).then(|| Followed {
         leader,
         vote: metrics.vote,
         endpoints: voter.endpoints.clone(),

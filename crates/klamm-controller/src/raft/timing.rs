@@ -27,6 +27,8 @@ pub(super) fn config(alone: bool, options: &RaftOptions) -> Config {
         cluster_name: "klamm".to_owned(),
         heartbeat_interval,
         enable_heartbeat: !alone,
+        // Until it is known that this node votes.
+        enable_elect: alone,
         election_timeout_min: election_min,
         election_timeout_max: election_max,
         install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,

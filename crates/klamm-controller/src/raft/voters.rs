@@ -21,7 +21,7 @@ use openraft::{ChangeMembers, EntryPayload};
 use tokio::sync::MutexGuard;
 
 use super::types::{Membership, NodeId, RecordGroup, StoredMembership, TypeConfig, Voter};
-use super::{RaftNode, leadership};
+use super::{RaftNode, candidacy, leadership};
 use crate::managers::ApiError;
 use crate::runtime::timeout;
 
@@ -198,6 +198,10 @@ impl RaftNode {
             let voters = Keys(&voters).to_string();
             return Err(VoterError::Duplicate { key, voters });
         }
+        if id == self.node && key.directory_id != self.directory_id {
+            // There is no such disk, and what this node has is not on it.
+            return Err(VoterError::Lagging { key });
+        }
         let caught_up = async {
             self.let_in(&members, id, voter).await?;
             let end = self.raft.metrics().borrow_watched().last_log_index;
@@ -368,9 +372,7 @@ impl RaftNode {
 
     /// Whether this node votes, as far as it knows itself.
     pub(crate) fn votes(&self) -> bool {
-        let voters = voters_of(self.members().membership());
-        let own = voters.get(&self.node);
-        own.is_some_and(|own| [Uuid::ZERO, self.directory_id].contains(&own.directory_id))
+        candidacy::votes(self.members().membership(), self.node, self.directory_id)
     }
 
     /// Commits other voters, in one entry. Members stay members, but for `gone`.
@@ -447,6 +449,11 @@ fn refusal(error: WriteRefusal) -> VoterError {
             ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_))
             | ClientWriteError::PreconditionFailed(_),
         ) => VoterError::Pending { adding: false },
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(
+            ChangeMembershipError::UncommittedLeaderLog(_),
+        )) => VoterError::NothingCommitted,
+        // It has stopped, as its disk failed or it was told to.
+        RaftError::Fatal(_) => VoterError::NotLeader,
         other => VoterError::Refused(other.to_string()),
     }
 }
@@ -482,6 +489,12 @@ mod tests {
         assert!(are_kept_in_log(&voters_of(&membership(&[&[1]], 1))));
         assert!(!are_kept_in_log(&voters_of(&membership(&[&[1]], 0))));
         assert!(!are_kept_in_log(&BTreeMap::new()));
+    }
+
+    #[test]
+    fn who_has_stopped_refers_to_who_leads() {
+        let stopped = refusal(RaftError::Fatal(openraft::errors::Fatal::Stopped));
+        assert_eq!(ApiError::from(&stopped).code, ErrorCode::NotController);
     }
 
     #[test]
