@@ -12,6 +12,7 @@ fn seeds(scenario: &Scenario) -> u64 {
         "cluster" => 8,
         "groups" | "txn" | "share" => 70,
         "quorum" => 6,
+        "voters" => 4,
         "whole" => 4,
         "day" => 1,
         _ => 100,
@@ -24,7 +25,7 @@ fn the_same_seed_gives_the_same_trace() {
         let mut hashes = Vec::new();
         // A cluster's runs are long; the next test repeats another one.
         let repeated = match scenario.name {
-            "quorum" | "whole" => 2,
+            "quorum" | "voters" | "whole" => 2,
             "day" => 1,
             "cluster" => 3,
             _ => 8,

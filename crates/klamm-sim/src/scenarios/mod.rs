@@ -135,6 +135,7 @@ pub const SCENARIOS: &[Scenario] = &[
     coordinators::TRANSACTIONS,
     coordinators::SHARES,
     quorum::SCENARIO,
+    quorum::VOTERS,
 ];
 
 /// Scenarios that are run only by name: a seed takes minutes.

@@ -1,12 +1,15 @@
 //! From the first controller's start to the last image compared.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use klamm_controller::Controller;
 use klamm_env::Rng as _;
 use klamm_protocol::messages::DescribeQuorumRequest;
 use klamm_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use klamm_protocol::messages::describe_quorum_response::PartitionData as Described;
 use klamm_protocol::topic_name;
+use klamm_records::Uuid;
 
 use super::super::{Run, Violation};
 use super::nemesis::Nemesis;
@@ -20,11 +23,19 @@ const LIMIT: Duration = Duration::from_secs(3_600);
 /// Lets a seed decide what happens.
 pub(super) fn drive(run: &Run, flaw: Flaw) -> Result<(), Violation> {
     let world = World::new(run, flaw)?;
-    let played = world.executor.block_on(LIMIT, play(world.clone()));
+    run_to_the_end(&world, play(world.clone()))
+}
+
+/// Runs what there is to run, and has an end made of everything.
+pub(super) fn run_to_the_end(
+    world: &World,
+    play: impl Future<Output = Result<(), Violation>> + Send + 'static,
+) -> Result<(), Violation> {
+    let played = world.executor.block_on(LIMIT, play);
     // Tasks, controllers and the world own each other.
     world.executor.shut_down();
     for node in world.nodes.values() {
-        node.die(&world, false);
+        node.die(world, false);
     }
     played.unwrap_or_else(|stalled: Stalled| {
         let detail = format!("it stalled: {stalled:?}");
@@ -32,13 +43,18 @@ pub(super) fn drive(run: &Run, flaw: Flaw) -> Result<(), Violation> {
     })
 }
 
-async fn play(world: World) -> Result<(), Violation> {
+/// Starts controllers and brokers.
+pub(super) fn start_all(world: &World) {
     for node in world.nodes.values() {
-        node.start(&world);
+        node.start(world);
     }
     for id in &world.plan.brokers {
-        world.brokers.start(&world, *id);
+        world.brokers.start(world, *id);
     }
+}
+
+async fn play(world: World) -> Result<(), Violation> {
+    start_all(&world);
     world.sleep_ms(world.rng.below(3_000)).await;
     let nemesis = Nemesis::new(&world);
     world.net.set_faults(world.plan.faults);
@@ -65,6 +81,11 @@ async fn play(world: World) -> Result<(), Violation> {
             Some(_) => {}
         }
     }
+    check_the_end(&world)
+}
+
+/// Once all have the same image: what was promised is in it.
+pub(super) fn check_the_end(world: &World) -> Result<(), Violation> {
     let known = world.known();
     for id in &world.plan.controllers {
         if let Some(controller) = world.controller(*id) {
@@ -97,6 +118,20 @@ pub(in crate::scenarios) fn inspect(world: &World) -> Result<(), Violation> {
 
 /// Who leads, as a controller has it, and in which epoch.
 pub(super) fn describe(controller: &Controller) -> Option<(i32, i32)> {
+    let partition = describe_quorum(controller)?;
+    (partition.leader_id >= 0).then_some((partition.leader_id, partition.leader_epoch))
+}
+
+/// Who votes, as a controller has it.
+pub(super) fn describe_voters(controller: &Controller) -> BTreeMap<i32, Uuid> {
+    let partition = describe_quorum(controller);
+    let voters = partition.map(|it| it.current_voters).unwrap_or_default();
+    let keys = voters.iter();
+    keys.map(|it| (it.replica_id, it.replica_directory_id))
+        .collect()
+}
+
+fn describe_quorum(controller: &Controller) -> Option<Described> {
     let request = DescribeQuorumRequest {
         topics: vec![TopicData {
             topic_name: topic_name::CLUSTER_METADATA.into(),
@@ -109,6 +144,5 @@ pub(super) fn describe(controller: &Controller) -> Option<(i32, i32)> {
         ..DescribeQuorumRequest::default()
     };
     let mut response = controller.describe_quorum(&request);
-    let partition = response.topics.pop()?.partitions.pop()?;
-    (partition.leader_id >= 0).then_some((partition.leader_id, partition.leader_epoch))
+    response.topics.pop()?.partitions.pop()
 }

@@ -13,6 +13,7 @@
 //! - [`node`]: a machine with a controller; [`transport`]: how controllers reach each other.
 //! - [`broker`]: what brokers ask for; [`observer`]: how they follow.
 //! - [`nemesis`]: what goes wrong; [`spoil`]: the mistakes of which [`Flaw`] tells.
+//! - [`voters`]: the scenario of that name, in which voters come and go.
 //! - the properties: [`history`], [`leaders`], [`promises`], [`healing`]; and those of the scenario
 //!   of the [`controller`](super::controller), for each image.
 //!
@@ -31,6 +32,7 @@ mod observer;
 mod plan;
 mod spoil;
 mod transport;
+pub mod voters;
 mod world;
 
 // The controllers, for the cluster whose brokers hold records.
@@ -55,6 +57,9 @@ pub const SCENARIO: Scenario = Scenario {
     run,
 };
 
+/// The scenario in which voters come and go.
+pub const VOTERS: Scenario = voters::SCENARIO;
+
 /// A mistake built in on purpose, for the tests of the properties. They are made where the
 /// simulation carries bytes between parts that are as they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,16 @@ pub enum Flaw {
     SnapshotsLose,
     /// Brokers are told that what was refused is done.
     RefusalsSucceed,
+    /// A controller with a new disk gets the calls that were meant for the one that lost it.
+    DirectoriesIgnored,
+    /// Who starts again has what its directory was formatted with, and nothing else.
+    LogsForgotten,
+    /// A leader believes that all who were let in later have whatever it sent them.
+    LearnersConsent,
+    /// Some controllers are not told of changes of the voters.
+    ChangesUntold,
+    /// An operator is told that a change of the voters is done, whatever came of it.
+    ChangesSucceed,
 }
 
 fn run(run: &Run) -> Result<(), Violation> {

@@ -1,9 +1,11 @@
 //! A machine with a controller: start, recovery, the ways to die.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use klamm_controller::{Controller, ControllerConfig, ControllerListener, VoterEndpoint};
+use klamm_controller::{
+    Controller, ControllerConfig, ControllerListener, DynamicQuorum, VoterEndpoint, write_voters,
+};
 use klamm_env::{Env, Fs};
 use klamm_records::Uuid;
 
@@ -16,6 +18,8 @@ use crate::clock::NodeClock;
 use crate::{Errno, Process, SimFs, SimRng};
 
 const DIR: &str = "/metadata";
+/// Where controllers listen, from this port on.
+const FIRST_PORT: u16 = 9000;
 
 /// A machine, and the controller on it if it runs.
 pub(in crate::scenarios) struct Node {
@@ -35,6 +39,8 @@ struct State {
     disturbed: bool,
     /// The vote as it was a life ago, for the flaw that brings it back.
     earlier_vote: Option<Vec<u8>>,
+    /// How many disks it has lost.
+    disks_lost: u8,
 }
 
 impl Node {
@@ -81,11 +87,13 @@ impl Node {
             return;
         }
         world.note(format_args!("{} starts", self.id));
-        let made = self.fs.create_dir_all(Path::new(DIR));
+        let dir = self.dir();
+        let made = self.fs.create_dir_all(&dir);
         let made = made.and_then(|()| self.fs.sync_dir(Path::new("/")));
         let mut earlier = self.state().earlier_vote.take();
-        let spoil = |()| spoil::restart(world.flaw, &self.fs, Path::new(DIR), &mut earlier);
+        let spoil = |()| spoil::restart(world.flaw, &self.fs, &dir, &mut earlier);
         let spoilt = made.and_then(spoil);
+        let spoilt = spoilt.and_then(|()| self.format(world));
         self.state().earlier_vote = earlier;
         if let Err(error) = spoilt {
             world.fail("setup", error.to_string());
@@ -127,6 +135,52 @@ impl Node {
         }
     }
 
+    /// The machine dies, and comes back with another disk.
+    pub(super) fn lose_disk(&self, world: &World) {
+        self.die(world, true);
+        let lost = self.dir();
+        match self.fs.remove_dir_all(&lost) {
+            // The one before was lost, too, and it has not started since.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => world.fail("setup", error.to_string()),
+            Ok(()) => {}
+        }
+        self.state().disks_lost += 1;
+        world.note(format_args!("{} has lost its disk", self.id));
+    }
+
+    /// The metadata directory: each disk has its own.
+    fn dir(&self) -> PathBuf {
+        match self.state().disks_lost {
+            0 => DIR.into(),
+            lost => format!("{DIR}-{lost}").into(),
+        }
+    }
+
+    /// The id of that directory.
+    pub(super) fn directory_id(&self) -> Uuid {
+        directory_id(self.id, self.state().disks_lost)
+    }
+
+    /// Formats the first disk of one of the first voters.
+    fn format(&self, world: &World) -> std::io::Result<()> {
+        let (dir, lost) = (self.dir(), self.state().disks_lost);
+        let Some(dynamic) = &world.plan.dynamic else {
+            return Ok(());
+        };
+        if lost > 0 || !dynamic.initial.contains(&self.id) || !self.fs.read_dir(&dir)?.is_empty() {
+            return Ok(());
+        }
+        let voter = |id: &i32| (*id, (directory_id(*id, 0), vec![endpoint(*id)]));
+        let voters = dynamic.initial.iter().map(voter).collect();
+        let env = Env {
+            clock: Arc::new(self.clock.clone()),
+            rng: Arc::new(self.rng.fork("format")),
+            fs: Arc::new(self.fs.clone()),
+        };
+        write_voters(&env, &dir, &voters, 0)
+    }
+
     /// A call of the disk will fail.
     pub(in crate::scenarios) fn break_disk(&self, calls: u64, errno: Errno) {
         self.state().disturbed = true;
@@ -140,13 +194,9 @@ impl Node {
     }
 
     fn config(&self, world: &World) -> ControllerConfig {
-        let endpoint = |id: i32| VoterEndpoint {
-            name: "CONTROLLER".to_owned(),
-            host: "localhost".to_owned(),
-            port: 9000 + id.unsigned_abs() as u16,
-        };
         let own = endpoint(self.id);
-        let others = world.plan.controllers.iter().filter(|id| **id != self.id);
+        let (all, dynamic) = (&world.plan.controllers, &world.plan.dynamic);
+        let others = all.iter().filter(|id| **id != self.id && dynamic.is_none());
         ControllerConfig {
             cluster_id: Some(CLUSTER_ID.to_owned()),
             listeners: vec![ControllerListener {
@@ -156,6 +206,10 @@ impl Node {
                 security_protocol: 0,
             }],
             other_voters: others.map(|id| (*id, vec![endpoint(*id)])).collect(),
+            dynamic: dynamic.as_ref().map(|dynamic| DynamicQuorum {
+                bootstrap_servers: all.iter().map(|id| endpoint(*id)).collect(),
+                auto_join: dynamic.auto_join,
+            }),
             transport: Some(Arc::new(Way {
                 world: world.clone(),
                 from: self.id,
@@ -171,12 +225,33 @@ impl Node {
             metadata_log: world.plan.metadata_log(),
             ..ControllerConfig::new(
                 self.id,
-                DIR,
-                Uuid::from_bytes([self.id.unsigned_abs() as u8; 16]),
+                self.dir(),
+                self.directory_id(),
                 world.schema.clone(),
             )
         }
     }
+}
+
+/// Where a controller listens.
+pub(super) fn endpoint(id: i32) -> VoterEndpoint {
+    VoterEndpoint {
+        name: "CONTROLLER".to_owned(),
+        host: "localhost".to_owned(),
+        port: FIRST_PORT + id.unsigned_abs() as u16,
+    }
+}
+
+/// Which controller listens there.
+pub(super) fn at(endpoint: &VoterEndpoint) -> i32 {
+    i32::from(endpoint.port) - i32::from(FIRST_PORT)
+}
+
+/// The id of the directory on a disk, of which so many were lost before.
+pub(super) fn directory_id(id: i32, lost: u8) -> Uuid {
+    let mut bytes = [id.unsigned_abs() as u8; 16];
+    bytes[15] += lost * 16;
+    Uuid::from_bytes(bytes)
 }
 
 /// From the start on: recovers, and serves.
@@ -197,7 +272,8 @@ async fn live(world: World, id: i32, process: Process, env: Env) {
         }
         Err(error) => {
             world.note(format_args!("{id} cannot start: {error}"));
-            if !node.state().disturbed {
+            let disturbed = node.state().disturbed;
+            if !disturbed {
                 let detail = format!("{id} cannot start: {}", chain(&error));
                 world.fail("recovery", detail);
             }

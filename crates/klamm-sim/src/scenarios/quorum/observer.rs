@@ -130,9 +130,11 @@ impl Observer {
             self.fail(detail);
         } else if data.snapshot_id.end_offset >= 0 {
             self.load(node, &data.snapshot_id).await;
-        } else if let Some(Records::Bytes(bytes)) = data.records
-            && let Err(error) = self.replica.append(&bytes).await
-        {
+        } else if let Some(Records::Bytes(bytes)) = data.records {
+            self.world.known().read(&bytes);
+            let Err(error) = self.replica.append(&bytes).await else {
+                return;
+            };
             let detail = format!("{} cannot follow {node}: {error}", self.who);
             self.fail(detail);
         }
@@ -145,6 +147,7 @@ impl Observer {
             Ok(incoming) => incoming,
             Err(error) => return self.fail(error.to_string()),
         };
+        let mut content = Vec::new();
         loop {
             let Some(mut answer) = self.piece(node, id, incoming.position() as i64).await else {
                 return;
@@ -153,10 +156,11 @@ impl Observer {
             let Some(piece) = piece.filter(|piece| piece.error_code == 0) else {
                 return;
             };
-            if let Some(Records::Bytes(bytes)) = &piece.unaligned_records
-                && let Err(error) = incoming.push(bytes)
-            {
-                return self.fail(error.to_string());
+            if let Some(Records::Bytes(bytes)) = &piece.unaligned_records {
+                content.extend_from_slice(bytes);
+                if let Err(error) = incoming.push(bytes) {
+                    return self.fail(error.to_string());
+                }
             }
             if incoming.position() as i64 >= piece.size {
                 break;
@@ -168,6 +172,7 @@ impl Observer {
             incoming.position(),
             id.end_offset
         ));
+        self.world.known().read_snapshot(id.end_offset, &content);
         let loaded = self.replica.load(incoming).await;
         if let Err(error) = loaded {
             let detail = format!("{} cannot load {id:?} of {node}: {error}", self.who);

@@ -38,6 +38,17 @@ pub(in crate::scenarios) struct Plan {
     /// After how long a snapshot is taken in any case, and how many bytes of log and snapshots are
     /// kept.
     pub(in crate::scenarios) snapshots: Option<(Duration, i64)>,
+    /// Set where voters come and go.
+    pub(in crate::scenarios) dynamic: Option<Dynamic>,
+}
+
+/// A quorum whose voters change.
+#[derive(Clone, Debug)]
+pub(in crate::scenarios) struct Dynamic {
+    /// The controllers whose directories are formatted as those of the first voters.
+    pub(in crate::scenarios) initial: Vec<i32>,
+    /// Whether controllers make themselves voters.
+    pub(in crate::scenarios) auto_join: bool,
 }
 
 impl Plan {
@@ -83,6 +94,20 @@ impl Plan {
             fetch_wait: Duration::from_millis(500),
             balance: [Duration::from_secs(7), Duration::from_secs(11)],
             snapshots: None,
+            dynamic: None,
+        }
+    }
+
+    /// A plan in which voters come and go.
+    pub(super) fn with_voters_that_change(rng: &SimRng, flaw: Flaw) -> Plan {
+        let controllers: Vec<i32> = (1..=[4, 5][rng.index(2)]).collect();
+        let brokers = FIRST_BROKER..FIRST_BROKER + 3;
+        let plan = Plan::of(rng, flaw, controllers, brokers.collect());
+        let initial = (1..=[1, 2, 3, 3][rng.index(4)]).collect();
+        let auto_join = flaw == Flaw::None && rng.one_in(5);
+        Plan {
+            dynamic: Some(Dynamic { initial, auto_join }),
+            ..plan
         }
     }
 

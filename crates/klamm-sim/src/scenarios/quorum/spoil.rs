@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use klamm_env::{FileExt, Fs, FsExt, OpenMode};
-use klamm_records::{BatchBuilder, BatchOptions, Scratch, batches};
+use klamm_records::{BatchBuilder, BatchOptions, Scratch, Uuid, batches};
 
 use super::Flaw;
 use super::world::CLUSTER_ID;
@@ -17,10 +17,62 @@ const SLOT: usize = 4096;
 /// directory's.
 const KIND: usize = 1 + 4 + CLUSTER_ID.len() + 4 + 16;
 const APPEND: u8 = 0;
+const JOIN: u8 = 5;
+/// Kinds of entries.
+const BLANK: u8 = 0;
+const MEMBERSHIP: u8 = 2;
+/// What `storage format` writes.
+const FORMATTED: &str = "00000000000000000000-0000000000.checkpoint";
 
 /// Says yes to a call that appends entries; other calls are left alone.
 pub(super) fn consent(call: &[u8]) -> Option<Bytes> {
     (call.get(KIND) == Some(&APPEND)).then(|| Bytes::from_static(&[2, 0, 0]))
+}
+
+/// A call, meant for the directory that is there.
+pub(super) fn readdressed(call: &Bytes, directory_id: Uuid) -> Bytes {
+    let mut call = call.to_vec();
+    if call.get(KIND) != Some(&JOIN)
+        && let Some(place) = call.get_mut(KIND - 16..KIND)
+    {
+        place.copy_from_slice(directory_id.as_bytes());
+    }
+    call.into()
+}
+
+/// A call that appends entries, with blank ones in the place of those that change the members.
+pub(super) fn untold(call: &Bytes) -> Bytes {
+    blanked(call).unwrap_or_else(|| call.clone())
+}
+
+fn blanked(call: &Bytes) -> Option<Bytes> {
+    if call.get(KIND) != Some(&APPEND) {
+        return None;
+    }
+    // The vote, and two log ids.
+    let mut at = KIND + 1 + 13 + 2 * 17;
+    let number = |at: usize| {
+        let bytes = call.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_be_bytes(bytes) as usize)
+    };
+    let mut out = call.get(..at + 4)?.to_vec();
+    let count = number(at)?;
+    at += 4;
+    for _ in 0..count {
+        let len = number(at + 8)?;
+        let (index, entry) = (call.get(at..at + 8)?, call.get(at + 12..at + 12 + len)?);
+        let mut entry = entry.to_vec();
+        // Format and term, then the kind.
+        if entry.get(9) == Some(&MEMBERSHIP) {
+            entry.truncate(10);
+            entry[9] = BLANK;
+        }
+        out.extend(index);
+        out.extend((entry.len() as u32).to_be_bytes());
+        out.extend(entry);
+        at += 12 + len;
+    }
+    Some(out.into())
 }
 
 /// What a call is about, for the trace.
@@ -31,6 +83,7 @@ pub(super) fn outline(call: &[u8]) -> String {
         Some(1) => "vote",
         Some(2) => "pre-vote",
         Some(3) => "snapshot",
+        Some(JOIN) => "join",
         _ => "transfer",
     };
     // Term of the vote, then whose it is.
@@ -57,6 +110,17 @@ pub(super) fn restart(
             .open(&hard_state, OpenMode::Write)?
             .write_all_at(&vec![0; 2 * SLOT], 0),
         Flaw::EpochsReused if fs.exists(&hard_state)? => step_back(fs, &hard_state, earlier),
+        Flaw::LogsForgotten if fs.exists(&log_dir)? => {
+            for entry in fs.read_dir(&log_dir)? {
+                let path = log_dir.join(&entry.name);
+                match entry.name.as_str() {
+                    FORMATTED => {}
+                    _ if entry.is_dir => fs.remove_dir_all(&path)?,
+                    _ => fs.remove_file(&path)?,
+                }
+            }
+            Ok(())
+        }
         Flaw::SnapshotsLose if fs.exists(&log_dir)? => {
             for entry in fs.read_dir(&log_dir)? {
                 if entry.name.ends_with(".checkpoint") {

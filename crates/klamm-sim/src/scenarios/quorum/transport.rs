@@ -9,8 +9,8 @@ use bytes::Bytes;
 use klamm_controller::{QuorumTransport, VoterEndpoint};
 
 use super::Flaw;
-use super::spoil;
 use super::world::World;
+use super::{node, spoil};
 use crate::NoAnswer;
 
 /// The first bytes of an answer: what kind it is, and in short answers all.
@@ -32,17 +32,34 @@ impl QuorumTransport for Way {
     fn call<'a>(
         &'a self,
         node: i32,
-        _endpoints: &'a [VoterEndpoint],
+        endpoints: &'a [VoterEndpoint],
         request: Bytes,
         limit: Duration,
     ) -> Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + 'a>> {
+        // Whoever listens there, if nobody is named.
+        let node = match endpoints {
+            [first, ..] if node < 0 => node::at(first),
+            _ => node,
+        };
         let there = self.world.clone();
         let asked = request.clone();
-        let consents = (self.world.flaw == Flaw::SilenceConsents)
-            .then(|| spoil::consent(&request))
-            .flatten();
+        let flaw = self.world.flaw;
+        let (silence, assent) = match flaw {
+            Flaw::SilenceConsents => (spoil::consent(&request), None),
+            Flaw::LearnersConsent if !self.world.is_initial(node) => {
+                (None, spoil::consent(&request))
+            }
+            _ => (None, None),
+        };
         let serve = move || {
-            let (controller, request) = (there.controller(node), asked.clone());
+            let controller = there.controller(node);
+            let request = match (flaw, there.nodes.get(&node)) {
+                (Flaw::DirectoriesIgnored, Some(node)) => {
+                    spoil::readdressed(&asked, node.directory_id())
+                }
+                (Flaw::ChangesUntold, Some(_)) if node % 2 == 0 => spoil::untold(&asked),
+                _ => asked.clone(),
+            };
             async move { Some(controller?.serve_quorum(&request).await) }
         };
         Box::pin(async move {
@@ -54,7 +71,10 @@ impl QuorumTransport for Way {
                 self.from,
                 answer.as_ref().map(|it| it.as_ref().map(|it| outline(it)))
             ));
-            match (answer, consents) {
+            if let Some(consent) = assent {
+                return Ok(consent);
+            }
+            match (answer, silence) {
                 (Ok(Some(answer)), _) => Ok(answer.into()),
                 (_, Some(consent)) => Ok(consent),
                 (Ok(None) | Err(NoAnswer::Refused), None) => {

@@ -20,6 +20,7 @@ use super::history::Images;
 use super::node::Node;
 use super::plan::Plan;
 use super::promises::Promises;
+use super::voters::{Changes, Sets};
 use super::{Flaw, leaders};
 use crate::{Executor, Network, SimClock, SimRng, Trace};
 
@@ -75,6 +76,8 @@ pub(in crate::scenarios) struct Known {
     pub(in crate::scenarios) images: Images,
     pub(in crate::scenarios) leaders: BTreeMap<i32, i32>,
     pub(in crate::scenarios) promises: Promises,
+    pub(super) sets: Sets,
+    pub(super) changes: Changes,
     /// Up to where images were held against those before them.
     decided: i64,
     ids: ids::Ids,
@@ -94,6 +97,18 @@ impl Known {
             let checked = leaders::check(&mut self.leaders, who, epoch, leader);
             self.check(checked);
         }
+    }
+
+    /// Somebody was given batches of the metadata log.
+    pub(super) fn read(&mut self, batches: &[u8]) {
+        let read = self.sets.read(batches);
+        self.check(read);
+    }
+
+    /// Somebody was given a snapshot of all before an offset.
+    pub(super) fn read_snapshot(&mut self, end: i64, content: &[u8]) {
+        let read = self.sets.read_snapshot(end, content);
+        self.check(read);
     }
 
     /// Somebody has got an image.
@@ -132,6 +147,11 @@ impl World {
     pub(super) fn new(run: &Run, flaw: Flaw) -> Result<World, Violation> {
         let rng = run.rng.fork("quorum");
         let plan = Plan::new(&rng, flaw);
+        World::of(run, rng, plan, flaw)
+    }
+
+    /// One by a plan.
+    pub(super) fn of(run: &Run, rng: SimRng, plan: Plan, flaw: Flaw) -> Result<World, Violation> {
         run.trace.note(format_args!("{plan:?}"));
         let executor = Executor::new(
             run.rng.fork("executor"),
@@ -189,6 +209,18 @@ impl World {
     /// The controller of a node, if it runs.
     pub(in crate::scenarios) fn controller(&self, id: i32) -> Option<Controller> {
         self.nodes.get(&id)?.controller()
+    }
+
+    /// Whether a controller is one of the first voters.
+    pub(super) fn is_initial(&self, id: i32) -> bool {
+        let dynamic = self.plan.dynamic.as_ref();
+        dynamic.is_none_or(|dynamic| dynamic.initial.contains(&id))
+    }
+
+    /// Whether controllers make themselves voters.
+    pub(super) fn makes_voters(&self) -> bool {
+        let dynamic = self.plan.dynamic.as_ref();
+        dynamic.is_some_and(|dynamic| dynamic.auto_join)
     }
 
     /// Nothing new is asked for from now on, but for once more by each broker.
