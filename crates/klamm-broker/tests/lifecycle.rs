@@ -140,7 +140,7 @@ fn topic(name: &str) -> MetadataRequestTopic {
 /// listed may have been renamed or removed before it is copied: then the listing was of no one moment,
 /// and is made again.
 fn copy_running(from: &Path) -> tempfile::TempDir {
-    loop {
+    for _ in 0..100 {
         let copy = tempfile::tempdir().unwrap();
         match copy_dir(from, copy.path()) {
             Ok(()) => return copy,
@@ -148,6 +148,7 @@ fn copy_running(from: &Path) -> tempfile::TempDir {
             Err(error) => panic!("copying {}: {error}", from.display()),
         }
     }
+    panic!("{} never stands still", from.display());
 }
 
 fn copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {

@@ -349,7 +349,7 @@ async fn the_quorum_tells_of_itself() {
 /// listed may have been renamed or removed before it is copied: then the listing was of no one moment,
 /// and is made again.
 fn copy_running(from: &Path) -> tempfile::TempDir {
-    loop {
+    for _ in 0..100 {
         let copy = tempfile::tempdir().unwrap();
         match copy_dir(from, copy.path()) {
             Ok(()) => return copy,
@@ -357,6 +357,7 @@ fn copy_running(from: &Path) -> tempfile::TempDir {
             Err(error) => panic!("copying {}: {error}", from.display()),
         }
     }
+    panic!("{} never stands still", from.display());
 }
 
 fn copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {

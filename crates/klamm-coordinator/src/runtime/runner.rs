@@ -223,7 +223,8 @@ impl<S: Shard> Runtime<S> {
 
     /// The same, but only to the shard that asked for something in `leader_epoch`, of which this
     /// tells. One that was loaded later has asked for it again, and takes no answer for another's:
-    /// what is on the way for itself would come when it believes that all is done.
+    /// what is on the way for itself would come when it believes that all is done. One that is loaded
+    /// again after a panic counts as the same.
     ///
     /// Errors: those of [`Runtime::submit`], and `NotCoordinator` if that shard is gone.
     pub async fn submit_since(

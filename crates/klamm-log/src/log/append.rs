@@ -59,7 +59,8 @@ impl Room {
     /// youngest one. Its leader rolled in between, and a replica that took hours or days at once
     /// would keep the oldest of them for so much longer, and again with every further copy.
     fn of_segment(config: &LogConfig) -> Room {
-        let by_time = config.delete && config.retention_ms >= 0;
+        let (local_ms, _) = config.local_limits();
+        let by_time = config.delete && config.retention_ms.max(local_ms) >= 0;
         Room {
             bytes_max: config.segment_bytes_max(),
             age_ms_max: if by_time { config.segment_ms } else { i64::MAX },

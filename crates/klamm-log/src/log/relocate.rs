@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use klamm_env::FileExt;
 
+use crate::AppendInfo;
 use crate::error::{IoContext, LogError};
 use crate::log::upkeep::rebase;
 use crate::log::{Log, State};
@@ -141,13 +142,15 @@ impl Log {
             }
             appended => appended,
         };
-        match appended {
-            Ok(info) => Ok(info.bytes),
-            Err(error @ (LogError::InvalidBatch { .. } | LogError::OffsetsOutOfOrder { .. })) => {
-                Err(error).of_source()
+        let mut taken = appended_bytes(appended)?;
+        while let Some(rest) = bytes.get(taken as usize..).filter(|rest| !rest.is_empty()) {
+            // A segment's worth each time.
+            match appended_bytes(self.append_fetched(rest, i32::MAX, now_ms))? {
+                0 => break,
+                more => taken += more,
             }
-            Err(error) => Err(error).of_target(),
         }
+        Ok(taken)
     }
 
     /// Truncates to the point up to which this log and `source` have the same leader epochs, and
@@ -305,6 +308,17 @@ fn rename_durably(log: &Log, from: &std::path::Path, to: &std::path::Path) -> Re
     match to.parent() {
         Some(parent) => log.dir.fs.sync_dir(parent).at("sync", parent),
         None => Ok(()),
+    }
+}
+
+/// How many bytes of a copy were appended, or whose failure it was that there are none.
+fn appended_bytes(appended: Result<AppendInfo, LogError>) -> Result<u64, MoveError> {
+    match appended {
+        Ok(info) => Ok(info.bytes),
+        Err(error @ (LogError::InvalidBatch { .. } | LogError::OffsetsOutOfOrder { .. })) => {
+            Err(error).of_source()
+        }
+        Err(error) => Err(error).of_target(),
     }
 }
 

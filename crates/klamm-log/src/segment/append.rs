@@ -182,6 +182,8 @@ impl Segment {
         state.recent.retain(|span| span.position < position);
         let max = self.largest_timestamp_by_scan(&mut state)?;
         state.max_timestamp = Some(max);
+        // It may be of an entry that was never the last one before.
+        state.max_is_certain = position == 0;
         Ok(size - position)
     }
 

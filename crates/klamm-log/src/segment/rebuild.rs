@@ -68,45 +68,6 @@ impl IndexBuilder {
     }
 }
 
-/// Passes batches on whose offsets fit those around them. A batch's checksum does not cover its
-/// offset: one that is damaged there looks sound, and what the indexes said of it would keep out
-/// what is to be said of those behind it.
-struct PlacedBatches {
-    segment_base: i64,
-    /// Where the batches that were passed on end.
-    end: i64,
-    /// The newest, until the next one has shown that it ends below that.
-    held: Option<BatchSpan>,
-}
-
-impl PlacedBatches {
-    fn new(segment_base: i64) -> PlacedBatches {
-        PlacedBatches {
-            segment_base,
-            end: segment_base,
-            held: None,
-        }
-    }
-
-    /// Takes the next batch of the file; returns the one that is certain by that.
-    fn next(&mut self, span: BatchSpan) -> Option<BatchSpan> {
-        let meta = &span.meta;
-        if meta.base_offset < self.end || !fits(self.segment_base, meta.last_offset) {
-            return None;
-        }
-        let held = self.held.replace(span)?;
-        if held.meta.last_offset < meta.base_offset {
-            self.end = held.meta.next_offset();
-            return Some(held);
-        }
-        // They overlap. One that follows closely on those before is where it belongs.
-        if held.meta.base_offset == self.end {
-            self.held = Some(held);
-        }
-        None
-    }
-}
-
 impl Segment {
     /// Makes both indexes anew, from the batches that are not damaged: what to do about an index that is
     /// missing or damaged while the segment is in use.
@@ -117,11 +78,13 @@ impl Segment {
         // First the batches: a segment that was removed meanwhile gets no new files.
         let mut scan = self.scan(0, self.size(), WHOLE)?;
         let mut builder = IndexBuilder::new(self)?;
-        let mut placed = PlacedBatches::new(self.base_offset);
         while let Some(span) = scan.next_sound()? {
-            placed.next(span).iter().for_each(|span| builder.note(span));
+            // A checksum does not cover a batch's offset. What the indexes said of one that cannot be
+            // of this segment would keep out what is to be said of those behind it.
+            if fits(self.base_offset, span.meta.last_offset) {
+                builder.note(&span);
+            }
         }
-        placed.held.iter().for_each(|span| builder.note(span));
         builder.finish(state)?;
         // Durable at once: below the recovery point no flush will look at them, and half an index
         // looks like a whole one.

@@ -2,8 +2,9 @@
 //!
 //! Each transactional id has the state that is committed and, while a record of it is on its way,
 //! the state to come. An id with a state to come is busy: requests that would change it are told
-//! `CONCURRENT_TRANSACTIONS`, those that only look see what is committed. So nothing is ever
-//! answered from a state that may still be lost, and nothing has to be taken back by hand.
+//! `CONCURRENT_TRANSACTIONS`, those that only look see what is committed; who verifies partitions is
+//! told what holds by both. So nothing is ever answered from a state that may still be lost, and
+//! nothing has to be taken back by hand.
 //!
 //! `producers` is InitProducerId, `partitions` what adds and verifies partitions, `end` EndTxn,
 //! `completion` what follows from `Prepare*`, `upkeep` timeouts and expiry, `inspect` the views.

@@ -19,6 +19,9 @@ use super::world::World;
 const VERSION: i16 = 17;
 /// Little, so that snapshots come in pieces.
 const BYTES_MAX: i32 = 4 << 10;
+/// How much of its copy of the log a broker lets grow behind its last snapshot: much less than the 20
+/// MiB of `metadata.log.max.record.bytes.between.snapshots`, so that short lives see some, too.
+const SNAPSHOT_BYTES: u64 = 24 << 10;
 
 /// A broker's metadata, and where it gets them.
 pub(in crate::scenarios) struct Observer {
@@ -42,7 +45,10 @@ impl Observer {
             let known = self.leader().map(|(leader, _)| leader);
             let node = known.unwrap_or(controllers[turn % controllers.len()]);
             match self.fetch(node).await {
-                Some(data) => self.take(node, data).await,
+                Some(data) => {
+                    self.take(node, data).await;
+                    self.snapshot_if_due().await;
+                }
                 None => turn += 1,
             }
             // A broker is a little slower than its network.
@@ -137,6 +143,14 @@ impl Observer {
             };
             let detail = format!("{} cannot follow {node}: {error}", self.who);
             self.fail(detail);
+        }
+    }
+
+    async fn snapshot_if_due(&self) {
+        if self.replica.log_bytes() >= SNAPSHOT_BYTES
+            && let Err(error) = self.replica.take_snapshot().await
+        {
+            self.fail(format!("{} writes no snapshot: {error}", self.who));
         }
     }
 
