@@ -533,6 +533,7 @@ fn truncation_opens_transactions_of_forgotten_producers() {
     append(&log, transactional(1, 0)).unwrap(); // 0
     append(&log, batch(1000, &["plain"])).unwrap(); // 1
     end_txn(&log, 1, false); // 2
+    assert_eq!(log.last_stable_offset(3), 3);
     log.tick(1000 + log.config().producer_id_expiration_ms)
         .unwrap();
     assert_eq!(log.active_producers(), []);
