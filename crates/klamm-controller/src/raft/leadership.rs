@@ -50,11 +50,13 @@ pub(super) fn hand_over(
             let next = {
                 let metrics = raft.metrics();
                 let metrics = metrics.borrow_watched();
-                let mut voters = metrics.membership_config.membership().voter_ids();
-                if metrics.state != ServerState::Leader || voters.any(|id| id == node) {
+                let members = metrics.membership_config.membership();
+                let votes = |node: NodeId| members.voter_ids().any(|id| id == node);
+                if metrics.state != ServerState::Leader || votes(node) {
                     return;
                 }
                 let followers = metrics.replication.iter().flatten();
+                let followers = followers.filter(|(id, _)| votes(**id));
                 let furthest = followers.max_by_key(|(_, matched)| **matched);
                 furthest.map(|(id, _)| *id)
             };

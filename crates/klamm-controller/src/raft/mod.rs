@@ -273,9 +273,9 @@ impl RaftNode {
                 .metrics(leads, "leading the quorum")
                 .await?;
         } else {
-            candidacy::watch(raft.clone(), node, options.directory_id);
-            let transport = Arc::clone(&options.transport);
             let me = (node, options.directory_id);
+            candidacy::watch(raft.clone(), me, options.election_timeout);
+            let transport = Arc::clone(&options.transport);
             succession::watch_leader(raft.clone(), me, transport, addresses.clone());
         }
         Ok(RaftNode {

@@ -21,7 +21,7 @@ use openraft::{ChangeMembers, EntryPayload};
 use tokio::sync::MutexGuard;
 
 use super::types::{Membership, NodeId, RecordGroup, StoredMembership, TypeConfig, Voter};
-use super::{RaftNode, candidacy, leadership};
+use super::{RaftNode, candidacy};
 use crate::managers::ApiError;
 use crate::runtime::timeout;
 
@@ -247,9 +247,6 @@ impl RaftNode {
         self.set_voters(&members, voters.into_keys().collect(), gone)
             .await?;
         tracing::info!(%key, "no voter any more");
-        if gone.is_some() {
-            leadership::hand_over(self.raft.clone(), self.node, self.election_timeout);
-        }
         Ok(())
     }
 
