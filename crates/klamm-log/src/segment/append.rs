@@ -80,9 +80,14 @@ impl Segment {
         // Loaded before the write: after it nothing may fail. Not held during the write, so that
         // readers of the same segment need not wait for it. The largest timestamp so far decides
         // what is added to the time index: one that is wrong would stay there for good.
-        self.checked_max_timestamp().map_err(unwritten)?;
         let mut state = lock(&self.state);
+        if !state.max_is_certain {
+            drop(state);
+            self.checked_max_timestamp().map_err(unwritten)?;
+            state = lock(&self.state);
+        }
         self.offsets_in(&mut state).map_err(unwritten)?;
+        self.max_timestamp_in(&mut state).map_err(unwritten)?;
         self.times_in(&mut state).map_err(unwritten)?;
         drop(state);
         let written = file.write_all_vectored_at(bytes, position);
