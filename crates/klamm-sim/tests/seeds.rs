@@ -70,6 +70,8 @@ fn seeds_that_once_failed_do_not_again() {
         ("streams", vec![84, 194]),
         // A producer snapshot that could not be renamed was believed by a later start.
         ("log-history", vec![100_083, 100_135, 100_407]),
+        // A controller was elected that had lost its vote before, and led on.
+        ("voters", vec![3140, 4032]),
         // Two headers damaged so that one batch is taken for the other: nobody can tell.
         ("log-rot", vec![112_506]),
     ];
