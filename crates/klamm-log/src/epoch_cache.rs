@@ -77,15 +77,18 @@ impl EpochCache {
 
     /// Notes that `epoch` starts at `start`, where a batch is about to be written, and makes it
     /// durable if the file does not say so. Written before the batch: an epoch that is missing
-    /// after a crash could hide a divergence from the leader.
-    pub(crate) fn assign(&mut self, epoch: i32, start: i64) -> Result<(), LogError> {
-        if epoch >= 0 && start >= 0 {
-            self.insert(epoch, start);
-            if self.dirty || self.unused {
-                self.write()?;
-            }
+    /// after a crash could hide a divergence from the leader. Returns whether that was needed: the
+    /// directory is synced then.
+    pub(crate) fn assign(&mut self, epoch: i32, start: i64) -> Result<bool, LogError> {
+        if epoch < 0 || start < 0 {
+            return Ok(false);
         }
-        Ok(())
+        self.insert(epoch, start);
+        let is_news = self.dirty || self.unused;
+        if is_news {
+            self.write()?;
+        }
+        Ok(is_news)
     }
 
     /// Notes that `epoch` starts at `end`, the end of the log. Its first batch makes that durable;

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use klamm_env::{Fs, FsExt};
+use klamm_env::{File, FileExt, Fs, FsExt, OpenMode};
 use klamm_records::Uuid;
 
+use crate::batch::HEADER_LEN;
 use crate::error::{FileProblem, IoContext, LogError};
-use crate::names::PARTITION_METADATA;
+use crate::names::{self, FileKind, PARTITION_METADATA};
 
 /// Reads the topic id of a partition's directory; none if the file is missing.
 ///
@@ -54,15 +56,69 @@ fn parse(text: &str) -> Result<Uuid, FileProblem> {
     }
 }
 
-/// Writes the topic id of a partition's directory.
+/// Reads the topic id as [`read`] does; none as long as there are no batches if the file is
+/// malformed: a crash may have torn what the first batch was to make durable.
+///
+/// # Errors
+/// Those of [`read`].
+pub(crate) fn read_after_crash(fs: &dyn Fs, dir: &Path) -> Result<Option<Uuid>, LogError> {
+    match read(fs, dir) {
+        Err(LogError::MalformedFile { .. }) if !has_batches(fs, dir)? => Ok(None),
+        found => found,
+    }
+}
+
+/// Whether a segment holds anything but the zeros of a preallocated file.
+fn has_batches(fs: &dyn Fs, dir: &Path) -> Result<bool, LogError> {
+    for entry in fs.read_dir(dir).at("list", dir)? {
+        let parsed = names::parse_file_name(&entry.name);
+        if parsed.is_none_or(|(_, kind, _)| kind != FileKind::Log) {
+            continue;
+        }
+        let path = dir.join(&entry.name);
+        let file = fs.open(&path, OpenMode::Read).at("open", &path)?;
+        let mut header = [0; HEADER_LEN];
+        let len = file.read_at(&mut header, 0).at("read", &path)?;
+        if header[..len].iter().any(|&byte| byte != 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Writes the topic id of a partition's directory, such that a crash leaves all of it or nothing.
 ///
 /// # Errors
 /// [`LogError::Io`].
 pub fn write(fs: &dyn Fs, dir: &Path, topic_id: Uuid) -> Result<(), LogError> {
     let path = dir.join(PARTITION_METADATA);
-    let content = format!("version: 0\ntopic_id: {topic_id}");
-    fs.write_atomically(&path, content.as_bytes())
+    fs.write_atomically(&path, content(topic_id).as_bytes())
         .at("write", &path)
+}
+
+/// The same without waiting for the disk: for a directory without batches, where
+/// [`read_after_crash`] passes over what a crash leaves of the file.
+pub(crate) fn note(fs: &dyn Fs, dir: &Path, topic_id: Uuid) -> Result<(), LogError> {
+    overwrite(fs, dir, topic_id).map(|_| ())
+}
+
+/// Makes durable what was noted, once the directory is synced, too. For a directory without
+/// batches.
+pub(crate) fn settle(fs: &dyn Fs, dir: &Path, topic_id: Uuid) -> Result<(), LogError> {
+    let file = overwrite(fs, dir, topic_id)?;
+    file.sync_all().at("sync", &dir.join(PARTITION_METADATA))
+}
+
+fn overwrite(fs: &dyn Fs, dir: &Path, topic_id: Uuid) -> Result<Arc<dyn File>, LogError> {
+    let path = dir.join(PARTITION_METADATA);
+    let file = fs.open(&path, OpenMode::Truncate).at("create", &path)?;
+    file.write_all_at(content(topic_id).as_bytes(), 0)
+        .at("write", &path)?;
+    Ok(file)
+}
+
+fn content(topic_id: Uuid) -> String {
+    format!("version: 0\ntopic_id: {topic_id}")
 }
 
 #[cfg(test)]

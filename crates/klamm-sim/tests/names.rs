@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use klamm_env::{Env, Fs as _, FsExt as _};
-use klamm_log::{AppendOrigin, Log, LogConfig, LogOpen};
+use klamm_env::{Env, FileExt as _, Fs as _, FsExt as _, OpenMode};
+use klamm_log::{AppendOrigin, Log, LogConfig, LogError, LogOpen, partition_metadata};
 use klamm_records::control::EndTransactionMarker;
 use klamm_records::{BatchBuilder, BatchOptions, PreparedBatch, Uuid};
 use klamm_sim::{Errno, SimClock, SimFs, SimRng, Trace};
@@ -29,6 +29,10 @@ fn machine(seed: u64) -> (SimFs, Env) {
 }
 
 fn open(env: &Env) -> Log {
+    open_result(env).unwrap()
+}
+
+fn open_result(env: &Env) -> Result<Log, LogError> {
     let config = LogConfig {
         retention_ms: 1_000,
         ..LogConfig::default()
@@ -37,7 +41,7 @@ fn open(env: &Env) -> Log {
         topic_id: Some(Uuid::METADATA_TOPIC),
         ..LogOpen::standalone(DIR, config, env.clone())
     };
-    Log::open(open).unwrap()
+    Log::open(open)
 }
 
 fn append(log: &Log, epoch: i32) {
@@ -70,6 +74,31 @@ fn a_flush_makes_the_names_of_small_files_durable() {
         let id = String::from_utf8(read("partition.metadata")).unwrap();
         assert!(id.starts_with("version: 0\ntopic_id: "), "seed {seed}");
         assert_eq!(open(&env).epoch_for_offset(1), Some(2));
+    }
+}
+
+#[test]
+fn the_first_batch_makes_the_topics_id_durable_and_none_before() {
+    for (seed, epoch) in (0..40).flat_map(|seed| [(seed, -1), (seed, 3)]) {
+        let (fs, env) = machine(seed);
+        drop(open(&env));
+        fs.crash();
+        // Whatever is left of the file that was not synced: there is nothing in the log yet.
+        let log = open(&env);
+        assert_eq!(log.topic_id(), Some(Uuid::METADATA_TOPIC), "seed {seed}");
+        append(&log, epoch);
+        drop(log);
+        fs.crash();
+        let id = partition_metadata::read(&fs, Path::new(DIR));
+        assert_eq!(id.unwrap(), Some(Uuid::METADATA_TOPIC), "seed {seed}");
+        // The file that tore is one of a log with batches now: no id may be made up for them.
+        let file = Path::new(DIR).join("partition.metadata");
+        let torn = fs.open(&file, OpenMode::Truncate).unwrap();
+        torn.write_all_at(b"version: 0\ntop", 0).unwrap();
+        if open_result(&env).is_ok() {
+            let log = Path::new(DIR).join("00000000000000000000.log");
+            assert!(fs.read(&log).unwrap().is_empty(), "seed {seed}");
+        }
     }
 }
 

@@ -295,10 +295,8 @@ impl Log {
             self.roll_to(state, first.base_offset)?;
         }
         let began = self.env.clock.monotonic();
-        let noted = metas
-            .iter()
-            .try_for_each(|meta| state.epochs.assign(meta.leader_epoch, meta.base_offset));
-        let written = noted
+        let written = self
+            .note_origin(state, &metas)
             .map_err(|error| WriteFailure {
                 error,
                 undone: true,

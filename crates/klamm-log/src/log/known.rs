@@ -143,7 +143,7 @@ impl Log {
         epochs.retain(|&(_, start)| start < end);
         Ok(Some(KnownLog {
             modified_ms,
-            topic_id: state.topic_id,
+            topic_id: state.identity.topic_id,
             end,
             segments,
             epochs,

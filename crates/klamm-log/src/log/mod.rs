@@ -20,6 +20,7 @@
 mod append;
 mod clean;
 mod durability;
+mod identity;
 mod known;
 mod loader;
 mod offsets;
@@ -39,18 +40,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use klamm_env::{Env, LockGuard};
-use klamm_records::{TopicPartition, Uuid};
+use klamm_records::TopicPartition;
 
 use crate::agenda::Duty;
 use crate::config::LogConfig;
 use crate::epoch_cache::EpochCache;
 use crate::error::LogError;
-use crate::partition_metadata;
 use crate::producer_state::{ActiveProducer, ProducerStates};
 use crate::segment::Segment;
 use crate::storage::lock;
 use crate::watch::{EndListener, Watch};
 
+use identity::Identity;
 use place::Place;
 
 pub use append::AppendInfo;
@@ -120,7 +121,7 @@ pub struct Log {
 #[derive(Debug)]
 struct State {
     config: Arc<LogConfig>,
-    topic_id: Option<Uuid>,
+    identity: Identity,
     active: Arc<Segment>,
     producers: ProducerStates,
     epochs: EpochCache,
@@ -145,32 +146,6 @@ impl Log {
     /// The partition this is the log of.
     pub fn topic_partition(&self) -> &TopicPartition {
         &self.topic_partition
-    }
-
-    /// The topic's id; none for a log that stands alone.
-    pub fn topic_id(&self) -> Option<Uuid> {
-        lock(&self.state).topic_id
-    }
-
-    /// Gives a log without a topic id one, and writes it to `partition.metadata`.
-    ///
-    /// # Errors
-    /// [`LogError::InconsistentTopicId`] if it has another one, or the disk's.
-    pub fn assign_topic_id(&self, topic_id: Uuid) -> Result<(), LogError> {
-        let mut state = self.open_state()?;
-        match state.topic_id {
-            Some(found) if found == topic_id => Ok(()),
-            Some(found) => Err(LogError::InconsistentTopicId {
-                dir: self.dir(),
-                expected: topic_id,
-                found,
-            }),
-            None => {
-                partition_metadata::write(&*self.dir.fs, &self.dir.path(), topic_id)?;
-                state.topic_id = Some(topic_id);
-                Ok(())
-            }
-        }
     }
 
     /// Whether the name of the log's directory may not be durable.

@@ -12,6 +12,7 @@ use crate::config::LogConfig;
 use crate::error::{BatchFault, IoContext, LogError};
 use crate::files::OpenFiles;
 use crate::log::KnownLog;
+use crate::log::identity::Identity;
 use crate::log::loader::Loader;
 use crate::log::place::Place;
 use crate::log::{Log, State, Status};
@@ -177,20 +178,19 @@ impl Log {
             None => None,
         };
         let known = known.filter(|_| resumed.is_some());
-        let topic_id = match known {
+        let found_id = match known {
             Some(known) => known.topic_id,
-            None => partition_metadata::read(&*fs, &open.dir)?,
+            None => partition_metadata::read_after_crash(&*fs, &open.dir)?,
         };
-        let topic_id = match (topic_id, open.topic_id) {
-            (Some(found), Some(expected)) if found != expected => {
-                return Err(LogError::InconsistentTopicId {
-                    dir: open.dir,
-                    expected,
-                    found,
-                });
-            }
-            (found, expected) => found.or(expected).map(|id| (id, found.is_none())),
-        };
+        if let (Some(found), Some(expected)) = (found_id, open.topic_id)
+            && found != expected
+        {
+            return Err(LogError::InconsistentTopicId {
+                dir: open.dir,
+                expected,
+                found,
+            });
+        }
         let mut loader = match resumed {
             Some(loader) => loader,
             None => Loader::load(&open, dir.clone())?,
@@ -205,11 +205,7 @@ impl Log {
             false => open.log_start_offset.max(first),
         };
         let (active, end) = loader.active()?;
-        if let Some((id, true)) = topic_id {
-            partition_metadata::write(&*fs, &open.dir, id)?;
-            // With the name of this file those of the segment's.
-            dir.note_names_durable();
-        }
+        let identity = Identity::new(found_id, open.topic_id, &dir, &loader.segments)?;
         // What recovery added is written now, before a recovery point can move beyond it. Entries
         // that are to go can stay in the file until the next write: they are dropped here again.
         loader.epochs.write_if_dirty()?;
@@ -246,7 +242,7 @@ impl Log {
             status: AtomicU8::new(Status::Open as u8),
             state: Mutex::new(State {
                 config: Arc::new(open.config),
-                topic_id: topic_id.map(|(id, _)| id),
+                identity,
                 active,
                 producers,
                 epochs,

@@ -267,6 +267,7 @@ impl Log {
     fn make_durable(&self, state: &mut State, end: i64) -> Result<(), LogError> {
         let from = self.recovery_point();
         let result = || -> Result<(), LogError> {
+            state.identity.settle(&self.dir.get())?;
             state.epochs.write_if_dirty()?;
             state.producers.take_snapshot()?;
             for segment in self.all_segments() {
@@ -277,7 +278,9 @@ impl Log {
                 }
             }
             state.sync_snapshot(end, &*self.dir.fs)?;
-            self.dir.sync()
+            self.dir.sync()?;
+            state.identity.set_settled();
+            Ok(())
         }();
         if result.is_err() {
             self.set_offline();

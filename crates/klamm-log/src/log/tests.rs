@@ -7,7 +7,7 @@ use crate::producer_state::AppendOrigin;
 use crate::test_support::{TestDir, all_records, append, batch, batch_with, bytes_of, records_of};
 use klamm_env::{FileExt, FsExt, OpenMode};
 use klamm_records::control::EndTransactionMarker;
-use klamm_records::{BatchOptions, PreparedBatch, TimestampType};
+use klamm_records::{BatchOptions, PreparedBatch, TimestampType, Uuid};
 
 /// An entry in the indexes for every batch but the first.
 fn dense() -> LogConfig {

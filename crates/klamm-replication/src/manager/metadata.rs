@@ -171,8 +171,8 @@ impl ReplicaManager {
         changes
     }
 
-    /// Takes on all `assignments`. New logs and epochs are made durable, so that this is mostly
-    /// waiting for disks; they work best when several wait at once.
+    /// Takes on all `assignments`. Logs are read and made, so that this is mostly waiting for disks;
+    /// they work best when several wait at once.
     fn assign_all(
         &self,
         assignments: &[Assignment<'_>],
