@@ -510,6 +510,59 @@ async fn real_answers_fit_into_every_version() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_carry_the_texts_that_kafkas_carry() {
+    use klamm_protocol::messages::describe_producers_request::TopicRequest;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), &[]).await;
+    let mut client = Client::connect(&broker).await;
+    let malformed = "This most likely occurs because of a request being malformed by the client \
+                     library or the message was sent to an incompatible broker. See the broker \
+                     logs for more details.";
+    for version in 1..=3 {
+        for (key_type, text) in [(0, "NONE"), (9, malformed)] {
+            let request = FindCoordinatorRequest {
+                key: "g".into(),
+                key_type,
+                ..Default::default()
+            };
+            let found = client.ask(version, &request).await;
+            assert_eq!(found.error_message.as_deref(), Some(text));
+        }
+    }
+    for (key_type, text) in [(0, ""), (2, malformed)] {
+        let request = FindCoordinatorRequest {
+            coordinator_keys: vec!["g".into()],
+            key_type,
+            ..Default::default()
+        };
+        let found = client.ask(4, &request).await;
+        assert_eq!(found.coordinators[0].error_message.as_deref(), Some(text));
+    }
+    let unknown = "This server does not host this topic-partition.";
+    let invalid = "Topic name is invalid: the empty string is not allowed";
+    for (name, index, code, text) in [
+        ("nope", 0, 3, Some(unknown)),
+        ("", 0, 17, Some(invalid)),
+        ("__consumer_offsets", 99, 3, None),
+        ("__consumer_offsets", 0, 0, None),
+    ] {
+        let request = DescribeProducersRequest {
+            topics: vec![TopicRequest {
+                name: name.into(),
+                partition_indexes: vec![index],
+                ..TopicRequest::default()
+            }],
+            ..Default::default()
+        };
+        let described = client.ask(0, &request).await;
+        let partition = &described.topics[0].partitions[0];
+        assert_eq!(partition.error_code, code, "{name}");
+        assert_eq!(partition.error_message.as_deref(), text, "{name}");
+    }
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_committed_offset_survives_a_restart() {
     use klamm_protocol::messages::offset_commit_request::{
         OffsetCommitRequestPartition, OffsetCommitRequestTopic,

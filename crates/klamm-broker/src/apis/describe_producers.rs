@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use klamm_controller::managers::topics::invalid_name_message;
 use klamm_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
@@ -11,6 +12,9 @@ use klamm_protocol::{ErrorCode, topic_name};
 use crate::context::RequestContext;
 use crate::dispatch::Api;
 use crate::shared::Shared;
+
+/// The text beside the code where Kafka has one.
+type Refusal = (ErrorCode, Option<String>);
 
 impl Api for DescribeProducersRequest {
     async fn handle(self, broker: Arc<Shared>, _: RequestContext) -> DescribeProducersResponse {
@@ -25,9 +29,10 @@ impl Api for DescribeProducersRequest {
                             active_producers,
                             ..PartitionResponse::default()
                         },
-                        Err(error) => PartitionResponse {
+                        Err((error, message)) => PartitionResponse {
                             partition_index: *index,
                             error_code: error.into(),
+                            error_message: message.map(|text| text.as_str().into()),
                             ..PartitionResponse::default()
                         },
                     })
@@ -42,11 +47,19 @@ impl Api for DescribeProducersRequest {
     }
 }
 
-fn describe(broker: &Shared, topic: &str, partition: i32) -> Result<Vec<ProducerState>, ErrorCode> {
-    topic_name::validate(topic).map_err(|_| ErrorCode::InvalidTopicException)?;
-    let producers = broker.replicas.active_producers(topic, partition)?;
+fn describe(broker: &Shared, topic: &str, partition: i32) -> Result<Vec<ProducerState>, Refusal> {
+    if let Err(error) = topic_name::validate(topic) {
+        let message = invalid_name_message(topic, error);
+        return Err((ErrorCode::InvalidTopicException, Some(message)));
+    }
+    if broker.image().topic(topic).is_none() {
+        let message = "This server does not host this topic-partition.".to_owned();
+        return Err((ErrorCode::UnknownTopicOrPartition, Some(message)));
+    }
+    let producers = broker.replicas.active_producers(topic, partition);
+    let producers = producers.map_err(|error| (error, None))?;
     if broker.replicas.leader_epoch(topic, partition).is_none() {
-        return Err(ErrorCode::NotLeaderOrFollower);
+        return Err((ErrorCode::NotLeaderOrFollower, None));
     }
     let states = producers.into_iter().map(|producer| ProducerState {
         producer_id: producer.producer_id,

@@ -40,7 +40,10 @@ impl Api for FindCoordinatorRequest {
         let found = find(&broker, &context, self.key_type, &self.key).await;
         FindCoordinatorResponse {
             error_code: found.error_code,
-            error_message: found.error_message,
+            error_message: match found.error_code {
+                0 => Some(text(ErrorCode::None).into()),
+                _ => found.error_message,
+            },
             node_id: found.node_id,
             host: found.host,
             port: found.port,
@@ -68,8 +71,22 @@ async fn find(
             node_id: -1,
             port: -1,
             error_code: error.into(),
+            error_message: Some(text(error).into()),
             ..Coordinator::default()
         },
+    }
+}
+
+/// What Kafka says beside a code, to [`BATCH_VERSION`] also beside none.
+fn text(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::None => "NONE",
+        ErrorCode::CoordinatorNotAvailable => "The coordinator is not available.",
+        ErrorCode::InvalidRequest => {
+            "This most likely occurs because of a request being malformed by the client library or \
+             the message was sent to an incompatible broker. See the broker logs for more details."
+        }
+        other => other.message(),
     }
 }
 
