@@ -164,9 +164,16 @@ impl Classic {
             ..JoinGroupRequest::default()
         };
         let context = self.client.context(9);
+        let claim = self.client.claim(request.member_id.is_empty());
         let serve = move |broker: Broker| {
             let (request, context) = (request.clone(), context.clone());
-            async move { broker.groups.join_group(&context, request).await }
+            let claim = claim.clone();
+            async move {
+                let asked = claim.asked();
+                let answer = broker.groups.join_group(&context, request).await;
+                claim.answered(asked, answer.error_code);
+                answer
+            }
         };
         // Behind its SyncGroup no client repeats it.
         let Some(answer) = self.client.ask("join", true, serve).await else {
@@ -175,9 +182,6 @@ impl Classic {
         let answer = answer.answer;
         match error(answer.error_code) {
             ErrorCode::None => {
-                if self.client.standing.member_id.is_empty() {
-                    self.client.world.groups().ownership.claims(self.client.id);
-                }
                 self.client.standing.member_id = answer.member_id.clone();
                 self.client.standing.epoch = answer.generation_id;
                 Ok(answer)

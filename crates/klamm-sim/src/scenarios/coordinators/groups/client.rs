@@ -57,6 +57,37 @@ pub(in super::super) struct Client {
     leaving: Arc<AtomicBool>,
 }
 
+/// A request by which a member may take the place of whoever has its name, as its coordinator sees
+/// it: what is known of it then counts, whether the client hears of it or not.
+#[derive(Clone)]
+pub(super) struct Claim {
+    world: World,
+    id: usize,
+    /// Whether it asks for the name.
+    joins: bool,
+}
+
+impl Claim {
+    /// The request is about to be handled. Returns when it was before.
+    pub(super) fn asked(&self) -> Option<i64> {
+        let now_ms = self.world.now_ms();
+        let mut history = self.world.groups();
+        match self.joins {
+            true => history.ownership.claims(self.id, now_ms),
+            false => None,
+        }
+    }
+
+    /// It was handled. What an error says may have been done all the same, but for one.
+    pub(super) fn answered(&self, before_ms: Option<i64>, refused: i16) {
+        if self.joins && error(refused) == ErrorCode::UnreleasedInstanceId {
+            self.world.groups().ownership.refused(self.id, before_ms);
+        } else {
+            self.asked();
+        }
+    }
+}
+
 /// The error of a code.
 pub(in super::super) fn error(code: i16) -> ErrorCode {
     ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
@@ -102,6 +133,14 @@ impl Client {
             api_version,
             client_id: format!("client-{}", self.id).as_str().into(),
             client_host: "/127.0.0.1".into(),
+        }
+    }
+
+    pub(super) fn claim(&self, joins: bool) -> Claim {
+        Claim {
+            world: self.world.clone(),
+            id: self.id,
+            joins,
         }
     }
 

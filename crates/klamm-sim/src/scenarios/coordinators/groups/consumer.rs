@@ -162,11 +162,16 @@ impl Consumer {
         request: ConsumerGroupHeartbeatRequest,
     ) -> Option<Answer<ConsumerGroupHeartbeatResponse>> {
         let context = self.client.context(1);
+        let claim = self.client.claim(request.member_epoch == 0);
         let serve = move |broker: Broker| {
             let (request, context) = (request.clone(), context.clone());
+            let claim = claim.clone();
             async move {
                 let groups = &broker.groups;
-                groups.consumer_group_heartbeat(&context, request).await
+                let asked = claim.asked();
+                let answer = groups.consumer_group_heartbeat(&context, request).await;
+                claim.answered(asked, answer.error_code);
+                answer
             }
         };
         // A heartbeat is answered with what changed since the last one, and one that joins gives up

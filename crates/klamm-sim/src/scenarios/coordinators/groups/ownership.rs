@@ -4,7 +4,8 @@
 //! A member owns a partition from when it takes it up until it gives it up, whatever the
 //! coordinator believes. Known and allowed: a member that was not heard of for as long as its
 //! session, or that did not give up partitions within its rebalance timeout, loses them without
-//! knowing; one that was replaced under its static name as well. Such a one may read an old answer
+//! knowing; one whose static name another member may have taken since it was last heard of as well,
+//! be that a newer member or an older one that comes back. Such a one may read an old answer
 //! and believe it: it counts again when the coordinator has answered it once more. Times are those at which requests
 //! were sent whose answers came, so that the coordinator's are later.
 
@@ -34,16 +35,12 @@ struct Owner {
 #[derive(Debug, Default)]
 pub(in super::super) struct Ownership {
     owners: BTreeMap<usize, Owner>,
-    /// The newest member that came under a name.
-    newest: BTreeMap<String, usize>,
+    /// Who may have been taken in anew under a name, and when last.
+    claims: BTreeMap<String, BTreeMap<usize, i64>>,
 }
 
 impl Ownership {
     pub(in super::super) fn came(&mut self, id: usize, instance: Option<String>, lease: Lease) {
-        if let Some(name) = &instance {
-            let newest = self.newest.entry(name.clone()).or_insert(id);
-            *newest = (*newest).max(id);
-        }
         let owner = Owner {
             partitions: BTreeSet::new(),
             instance,
@@ -55,29 +52,26 @@ impl Ownership {
     }
 
     pub(in super::super) fn gone(&mut self, id: usize) {
-        let gone = self.owners.remove(&id);
-        let Some(name) = gone.and_then(|owner| owner.instance) else {
-            return;
-        };
-        // The one before may have kept the name: then this one never got as far as the group.
-        let others = self.owners.iter();
-        let before = others
-            .filter(|(_, owner)| owner.instance.as_ref() == Some(&name))
-            .map(|(other, _)| *other)
-            .max();
-        match before {
-            Some(before) => self.newest.insert(name, before),
-            None => self.newest.remove(&name),
-        };
+        self.owners.remove(&id);
     }
 
-    /// A member was taken in anew under its name: whoever had the name is replaced, even by one that
-    /// is older and stood still.
-    pub(in super::super) fn claims(&mut self, id: usize) {
-        let name = self.owners.get(&id).and_then(|o| o.instance.clone());
-        if let Some(name) = name {
-            self.newest.insert(name, id);
-        }
+    /// A coordinator takes a member in anew under its name, or is about to: whoever had the name is
+    /// replaced, or will be heard of again. Returns when it did so before.
+    pub(in super::super) fn claims(&mut self, id: usize, now_ms: i64) -> Option<i64> {
+        let name = self.owners.get(&id)?.instance.clone()?;
+        self.claims.entry(name).or_default().insert(id, now_ms)
+    }
+
+    /// It did not, so that what was before holds.
+    pub(in super::super) fn refused(&mut self, id: usize, before_ms: Option<i64>) {
+        let name = self.owners.get(&id).and_then(|o| o.instance.as_ref());
+        let Some(claims) = name.and_then(|name| self.claims.get_mut(name)) else {
+            return;
+        };
+        match before_ms {
+            Some(before_ms) => claims.insert(id, before_ms),
+            None => claims.remove(&id),
+        };
     }
 
     /// A heartbeat was answered well that was sent then. Of who may have lost all before, it proves
@@ -163,17 +157,18 @@ impl Ownership {
         let Some(owner) = self.owners.get(&id) else {
             return true;
         };
-        let newest = owner
-            .instance
-            .as_ref()
-            .and_then(|name| self.newest.get(name));
+        let name = owner.instance.as_ref();
+        let mut claims = name
+            .and_then(|name| self.claims.get(name))
+            .into_iter()
+            .flatten();
         let Lease {
             session_ms,
             rebalance_ms,
         } = owner.lease;
         now_ms >= owner.beat_ms + session_ms
             || now_ms >= owner.calm_ms + rebalance_ms
-            || newest.is_some_and(|newest| *newest != id)
+            || claims.any(|(other, at_ms)| *other != id && *at_ms >= owner.beat_ms)
     }
 
     /// One of these partitions that nobody has.
@@ -221,5 +216,48 @@ mod tests {
         ownership.give_up(2, &BTreeSet::from([3]));
         ownership.take(1, 3, 7_000).unwrap();
         assert!(ownership.given(2, 3, 7_000).is_err());
+    }
+
+    /// Two under one name, of which 1 has it, and a third one.
+    fn namesakes() -> Ownership {
+        let mut ownership = Ownership::default();
+        for id in [1, 2] {
+            ownership.came(id, Some("name".to_owned()), LEASE);
+        }
+        ownership.came(3, None, LEASE);
+        ownership.claims(1, 0);
+        ownership.beat(1, 1, true, 1);
+        ownership.beat(3, 1, true, 1);
+        ownership.take(1, 5, 1).unwrap();
+        ownership
+    }
+
+    #[test]
+    fn who_only_comes_takes_nobodys_name() {
+        let mut ownership = namesakes();
+        assert!(ownership.given(3, 5, 2).is_err());
+        let before_ms = ownership.claims(2, 2);
+        ownership.refused(2, before_ms);
+        assert!(ownership.given(3, 5, 3).is_err());
+    }
+
+    #[test]
+    fn a_name_is_also_taken_by_an_older_member() {
+        let mut ownership = namesakes();
+        ownership.claims(2, 2);
+        ownership.beat(2, 2, true, 3);
+        ownership.take(2, 5, 3).unwrap();
+        ownership.claims(1, 4);
+        ownership.given(3, 5, 5).unwrap();
+        assert!(!ownership.owns(2, 5));
+    }
+
+    #[test]
+    fn who_is_heard_of_again_has_its_name() {
+        let mut ownership = namesakes();
+        ownership.claims(2, 2);
+        ownership.beat(1, 3, true, 4);
+        ownership.take(1, 5, 4).unwrap();
+        assert!(ownership.given(3, 5, 5).is_err());
     }
 }
