@@ -29,6 +29,15 @@ impl Against {
             _ => Err(format!("--against kafka or klamm, not '{name}'").into()),
         }
     }
+
+    /// How long something may take that takes Klamm `limit` at most: a JVM that starts on a busy
+    /// machine needs more, and what waits for it as well.
+    pub fn patience(self, limit: Duration) -> Duration {
+        match self {
+            Against::Klamm => limit,
+            Against::Kafka => limit * 4,
+        }
+    }
 }
 
 impl Display for Against {
@@ -143,20 +152,26 @@ impl Spec {
     }
 }
 
-/// A port nobody listens on, of a range of this repository's own.
+/// A port nobody listens on, of a range of this repository's own: 300 from `$KLAMM_SUITE_PORTS` or
+/// 19700 on.
 pub fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     const FIRST: u16 = 19_700;
     const COUNT: u16 = 300;
+    let first = match std::env::var("KLAMM_SUITE_PORTS") {
+        Ok(told) => told.parse().ok().filter(|first| *first < u16::MAX - COUNT),
+        Err(_) => Some(FIRST),
+    };
+    let first = first.ok_or("KLAMM_SUITE_PORTS is no port that 300 come after")?;
     let start = std::process::id() as u16 % COUNT;
     for _ in 0..COUNT {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + (start + n) % COUNT;
+        let port = first + (start + n) % COUNT;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);
         }
     }
-    Err("no free port between 19700 and 19999".into())
+    Err(format!("no free port among the {COUNT} from {first} on").into())
 }
 
 /// A broker process. Dropping it ends it.
@@ -244,7 +259,8 @@ impl Broker {
 
     /// Ready means: the broker is in the metadata it serves.
     pub fn wait_ready(&mut self) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(60);
+        let limit = self.against.patience(Duration::from_secs(60));
+        let end = Instant::now() + limit;
         loop {
             let shown = self.connect().and_then(|mut c| c.brokers());
             if matches!(shown, Ok(n) if n >= 1) {
@@ -254,7 +270,7 @@ impl Broker {
                 return Err(format!("the broker ended ({status}):\n{}", self.log_tail()).into());
             }
             if Instant::now() > end {
-                return Err(format!("not ready after 60 s:\n{}", self.log_tail()).into());
+                return Err(format!("not ready after {limit:?}:\n{}", self.log_tail()).into());
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -242,6 +242,7 @@ impl Drop for Client {
 }
 
 struct Scenario {
+    against: Against,
     suite: &'static str,
     nodes: Nodes,
     /// Two workers, then those that count words.
@@ -301,9 +302,10 @@ impl Scenario {
             0,
             program("exactly-once-load", "load.log", &more),
         )?;
-        load.wait_for_progress(0, HEADWAY, START_MAX)
+        load.wait_for_progress(0, HEADWAY, against.patience(START_MAX))
             .map_err(|e| format!("{e}{}", nodes.logs()))?;
         Ok(Scenario {
+            against,
             suite: cast.suite,
             nodes,
             clients,
@@ -327,7 +329,8 @@ impl Scenario {
     /// Waits until all parts have gone on.
     fn make_headway(&self) -> Result<()> {
         let load = self.load()?;
-        let went_on = load.wait_for_progress(load.acked(), HEADWAY, OUTAGE_MAX);
+        let limit = self.against.patience(OUTAGE_MAX);
+        let went_on = load.wait_for_progress(load.acked(), HEADWAY, limit);
         let took = went_on.map_err(|e| {
             format!(
                 "{e}; clients' logs: {}{}",

@@ -19,6 +19,9 @@ pub const CONTROLLERS: std::ops::RangeInclusive<i32> = 1..=3;
 pub const SMALL: i32 = 2;
 const SMALL_MIB: usize = 512;
 
+/// How long nodes may take to see each other, and replicas to be in sync.
+const SETTLED: Duration = Duration::from_secs(60);
+
 /// A partition as a broker shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
@@ -171,8 +174,9 @@ impl Nodes {
     pub fn wait_for_members(&mut self, id: i32) -> Result<()> {
         let running = self.nodes.values().filter(|node| node.pid().is_some());
         let running = i32::try_from(running.count())?;
+        let limit = self.against.patience(SETTLED);
         let node = self.node(id)?;
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + limit;
         loop {
             let shown = node.connect().and_then(|mut c| c.brokers());
             if matches!(shown, Ok(count) if count >= running) {
@@ -184,7 +188,7 @@ impl Nodes {
             if Instant::now() > end {
                 let tail = node.log_tail();
                 return Err(
-                    format!("node {id} shows {shown:?} brokers after 60 s:\n{tail}").into(),
+                    format!("node {id} shows {shown:?} brokers after {limit:?}:\n{tail}").into(),
                 );
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -234,14 +238,15 @@ impl Nodes {
         holds: impl Fn(&Shown) -> bool,
     ) -> Result<Duration> {
         let begun = Instant::now();
+        let limit = self.against.patience(SETTLED);
         loop {
             let shown = self.partitions(topic);
             if shown.as_ref().is_ok_and(|all| all.iter().all(&holds)) {
                 return Ok(begun.elapsed());
             }
-            if begun.elapsed() > Duration::from_secs(60) {
+            if begun.elapsed() > limit {
                 let logs = self.logs();
-                return Err(format!("{topic}: not {what} after 60 s: {shown:?}{logs}").into());
+                return Err(format!("{topic}: not {what} after {limit:?}: {shown:?}{logs}").into());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
