@@ -2,19 +2,15 @@
 
 mod common;
 
-use bytes::Bytes;
 use common::nodes::{Nodes, Roles, wait_for};
-use common::{produce_error, produce_request};
-use klamm_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
-use klamm_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use klamm_protocol::messages::{
-    CreateTopicsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ProduceRequest,
+use common::produce_error;
+use common::transactions::{
+    FETCH, ID, Producer, end_request, init_request, produce_one, stable, stable_request,
 };
+use klamm_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
+use klamm_protocol::messages::{CreateTopicsRequest, FindCoordinatorRequest};
 use klamm_protocol::{ErrorCode, topic_name};
-use klamm_records::{BatchBuilder, BatchOptions};
 
-const ID: &str = "id";
 /// From these versions on, brokers add partitions, and each transaction has an epoch.
 const PRODUCE: i16 = 12;
 const END: i16 = 5;
@@ -24,8 +20,6 @@ const STATES: [(&str, &str); 3] = [
     ("transaction.state.log.replication.factor", "3"),
     ("transaction.state.log.min.isr", "2"),
 ];
-
-type Producer = (i64, i16);
 
 struct Cluster {
     nodes: Nodes,
@@ -62,20 +56,6 @@ fn error(code: i16) -> ErrorCode {
     ErrorCode::from_code(code).unwrap()
 }
 
-fn batch((producer_id, producer_epoch): Producer, base_sequence: i32) -> Bytes {
-    let mut builder = BatchBuilder::new(BatchOptions {
-        producer_id,
-        producer_epoch,
-        base_sequence,
-        transactional: true,
-        ..BatchOptions::default()
-    });
-    // Of now: retention would delete what is older than a week.
-    let now_ms = klamm_env::Env::os().clock.wall_ms();
-    builder.append(now_ms, None, Some(b"v"), []).unwrap();
-    builder.build().unwrap()
-}
-
 impl Cluster {
     fn start() -> Cluster {
         let nodes = Nodes::start(&[Roles::Both; 3], &STATES);
@@ -101,6 +81,14 @@ impl Cluster {
         cluster.topics = ["t", "u"].into_iter().zip(others).collect();
         cluster.make_topics();
         cluster
+    }
+
+    /// A cluster, and a producer with an open transaction that has a record in every topic.
+    fn with_open_transaction() -> (Cluster, Producer) {
+        let cluster = Cluster::start();
+        let producer = cluster.init();
+        assert_eq!(cluster.produce(producer, 0), Ok(()));
+        (cluster, producer)
     }
 
     fn make_topics(&self) {
@@ -149,13 +137,7 @@ impl Cluster {
     }
 
     fn init(&self) -> Producer {
-        let request = InitProducerIdRequest {
-            transactional_id: Some(ID.into()),
-            transaction_timeout_ms: 600_000,
-            producer_id: -1,
-            producer_epoch: -1,
-            ..InitProducerIdRequest::default()
-        };
+        let request = init_request();
         let given = settled("a producer", || {
             let mut client = self.nodes.client(self.coordinator()?);
             let answer = self.nodes.block_on(client.ask(5, &request));
@@ -168,11 +150,7 @@ impl Cluster {
     /// Writes a record into every topic.
     fn produce(&self, producer: Producer, sequence: i32) -> Result<(), ErrorCode> {
         for (topic, node) in &self.topics {
-            let request = ProduceRequest {
-                transactional_id: Some(ID.into()),
-                timeout_ms: 30_000,
-                ..produce_request(topic, batch(producer, sequence), -1)
-            };
+            let request = produce_one(topic, producer, sequence);
             settled("a leader that takes records", || {
                 let mut client = self.nodes.client(*node);
                 let answer = self.nodes.block_on(client.ask(PRODUCE, &request));
@@ -183,13 +161,7 @@ impl Cluster {
     }
 
     fn end(&self, producer: Producer, committed: bool) -> Result<Producer, ErrorCode> {
-        let request = EndTxnRequest {
-            transactional_id: ID.into(),
-            producer_id: producer.0,
-            producer_epoch: producer.1,
-            committed,
-            ..EndTxnRequest::default()
-        };
+        let request = end_request(producer, committed);
         settled("an end", || {
             let mut client = self.nodes.client(self.coordinator()?);
             let answer = self.nodes.block_on(client.ask(END, &request));
@@ -200,24 +172,9 @@ impl Cluster {
 
     /// The last stable offset of a topic, and how many transactions below it were aborted.
     fn stable(&self, topic: &str, node: i32) -> (i64, usize) {
-        let request = FetchRequest {
-            isolation_level: 1,
-            topics: vec![FetchTopic {
-                topic: topic.into(),
-                partitions: vec![FetchPartition {
-                    partition_max_bytes: 1 << 20,
-                    ..FetchPartition::default()
-                }],
-                ..FetchTopic::default()
-            }],
-            ..FetchRequest::default()
-        };
         let mut client = self.nodes.client(node);
-        let answer = self.nodes.block_on(client.ask(11, &request));
-        let partition = &answer.responses[0].partitions[0];
-        assert_eq!(partition.error_code, 0, "{topic}");
-        let aborted = partition.aborted_transactions.as_ref();
-        (partition.last_stable_offset, aborted.map_or(0, Vec::len))
+        let request = stable_request(topic);
+        stable(&self.nodes.block_on(client.ask(FETCH, &request)))
     }
 
     /// Waits until every topic is stable up to `offset`.
@@ -234,9 +191,7 @@ impl Cluster {
 
 #[test]
 fn a_transaction_over_other_brokers_ends_at_all_of_them() {
-    let cluster = Cluster::start();
-    let first = cluster.init();
-    assert_eq!(cluster.produce(first, 0), Ok(()));
+    let (cluster, first) = Cluster::with_open_transaction();
     for (topic, node) in &cluster.topics {
         assert_eq!(cluster.stable(topic, *node), (0, 0));
     }
@@ -257,9 +212,7 @@ fn a_transaction_over_other_brokers_ends_at_all_of_them() {
 
 #[test]
 fn a_transaction_outlives_its_coordinator() {
-    let mut cluster = Cluster::start();
-    let first = cluster.init();
-    assert_eq!(cluster.produce(first, 0), Ok(()));
+    let (mut cluster, first) = Cluster::with_open_transaction();
     let gone = wait_for("a coordinator", || cluster.coordinator());
     cluster.nodes.stop(gone);
     let next = wait_for("another coordinator", || cluster.coordinator());

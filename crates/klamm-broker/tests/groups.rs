@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::net::SocketAddr;
+
 use common::{Client, start, try_start};
 use klamm_protocol::ErrorCode;
 use klamm_protocol::messages::incremental_alter_configs_request::{
@@ -11,6 +13,8 @@ use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
 use klamm_protocol::messages::update_features_request::FeatureUpdateKey;
 use klamm_protocol::messages::*;
 use klamm_records::Uuid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// The resource type of groups.
 const GROUP: i8 = 32;
@@ -194,4 +198,196 @@ async fn assignors_that_are_not_there_are_refused_at_start() {
     let classes = "org.apache.kafka.coordinator.group.assignor.RangeAssignor";
     let assignors = ("group.consumer.assignors", classes);
     start(dir.path(), &[assignors]).await.shutdown().await;
+}
+
+/// The page of metrics, as whoever scrapes it gets it.
+async fn metrics(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let get = b"GET /metrics HTTP/1.1\r\n\r\n";
+    stream.write_all(get).await.unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.unwrap();
+    page
+}
+
+/// The value of a line of the page.
+fn value(page: &str, series: &str) -> Option<f64> {
+    let mut lines = page.lines();
+    lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// The share group `g` with one member, which reads partition 0 of one topic.
+struct Sharing {
+    client: Client,
+    topic_id: Uuid,
+    session_epoch: i32,
+}
+
+impl Sharing {
+    const MEMBER: &str = "m";
+
+    /// Joins and stays until the partition is assigned.
+    async fn join(mut client: Client, topic: &str) -> Sharing {
+        let mut member_epoch = 0;
+        loop {
+            let beat = ShareGroupHeartbeatRequest {
+                group_id: "g".into(),
+                member_id: Sharing::MEMBER.into(),
+                member_epoch,
+                subscribed_topic_names: Some(vec![topic.into()]),
+                ..ShareGroupHeartbeatRequest::default()
+            };
+            let answer = client.ask(1, &beat).await;
+            assert_eq!(answer.error_code, 0, "{answer:?}");
+            member_epoch = answer.member_epoch;
+            let given = answer.assignment.unwrap_or_default().topic_partitions;
+            if let Some(given) = given.first() {
+                return Sharing {
+                    client,
+                    topic_id: given.topic_id,
+                    session_epoch: 0,
+                };
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Asks until it is given records; tells which.
+    async fn fetch(&mut self) -> (i64, i64) {
+        loop {
+            let request = ShareFetchRequest {
+                group_id: Some("g".into()),
+                member_id: Some(Sharing::MEMBER.into()),
+                share_session_epoch: self.session_epoch,
+                max_wait_ms: 100,
+                min_bytes: 1,
+                max_bytes: 1 << 20,
+                max_records: 100,
+                batch_size: 100,
+                topics: vec![share_fetch_request::FetchTopic {
+                    topic_id: self.topic_id,
+                    partitions: vec![share_fetch_request::FetchPartition::default()],
+                    ..share_fetch_request::FetchTopic::default()
+                }],
+                ..ShareFetchRequest::default()
+            };
+            let answer = self.client.ask(1, &request).await;
+            assert_eq!(answer.error_code, 0, "{answer:?}");
+            self.session_epoch += 1;
+            let mut partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
+            let acquired = partitions.find_map(|partition| partition.acquired_records.first());
+            if let Some(range) = acquired {
+                return (range.first_offset, range.last_offset);
+            }
+        }
+    }
+
+    /// Says something of each record from 0 on: 1 accepts, 2 releases, 3 rejects.
+    async fn acknowledge(&mut self, types: &[i8]) {
+        let batch = share_acknowledge_request::AcknowledgementBatch {
+            first_offset: 0,
+            last_offset: i64::try_from(types.len()).unwrap() - 1,
+            acknowledge_types: types.to_vec(),
+            ..share_acknowledge_request::AcknowledgementBatch::default()
+        };
+        let partition = share_acknowledge_request::AcknowledgePartition {
+            acknowledgement_batches: vec![batch],
+            ..share_acknowledge_request::AcknowledgePartition::default()
+        };
+        let request = ShareAcknowledgeRequest {
+            group_id: Some("g".into()),
+            member_id: Some(Sharing::MEMBER.into()),
+            share_session_epoch: self.session_epoch,
+            topics: vec![share_acknowledge_request::AcknowledgeTopic {
+                topic_id: self.topic_id,
+                partitions: vec![partition],
+                ..share_acknowledge_request::AcknowledgeTopic::default()
+            }],
+            ..ShareAcknowledgeRequest::default()
+        };
+        let answer = self.client.ask(1, &request).await;
+        self.session_epoch += 1;
+        let partition = &answer.responses[0].partitions[0];
+        assert_eq!(partition.error_code, 0, "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_share_group_does_shows_in_the_metrics() {
+    let dir = tempfile::tempdir().unwrap();
+    let configs = [
+        ("klamm.metrics.listeners", "127.0.0.1:0"),
+        ("share.coordinator.state.topic.num.partitions", "1"),
+        ("share.coordinator.state.topic.replication.factor", "1"),
+        ("share.coordinator.state.topic.min.isr", "1"),
+        ("group.share.initialize.retry.interval.ms", "100"),
+        // Longer than this takes, however slow the machine.
+        ("group.share.record.lock.duration.ms", "600000"),
+        ("group.share.max.record.lock.duration.ms", "600000"),
+    ];
+    let broker = start(dir.path(), &configs).await;
+    let address = broker.ops_addresses()[0];
+    let mut client = Client::connect(&broker).await;
+    let topic = MetadataRequestTopic {
+        name: Some("t".into()),
+        ..MetadataRequestTopic::default()
+    };
+    let make = MetadataRequest {
+        topics: Some(vec![topic]),
+        ..MetadataRequest::default()
+    };
+    assert_eq!(client.ask(9, &make).await.topics[0].error_code, 0);
+    ready(&mut client).await;
+    assert_eq!(
+        set(&mut client, "share.auto.offset.reset", "earliest").await,
+        0
+    );
+    client.produce("t", &["a", "b", "c", "d"]).await;
+
+    let mut sharing = Sharing::join(client, "t").await;
+    assert_eq!(sharing.fetch().await, (0, 3));
+    let of_partition = |name: &str| {
+        format!(
+            "kafka_server_sharepartitionmetrics_{name}{{group=\"g\",topic=\"t\",partition=\"0\"}}"
+        )
+    };
+    let of_group = |name: &str| format!("kafka_server_sharegroupmetrics_{name}{{group=\"g\"}}");
+    let page = metrics(address).await;
+    let expected = [
+        (of_partition("inflightmessagecount"), 4.0),
+        (of_partition("inflightbatchcount"), 1.0),
+        (of_partition("inflightbatchmessagecount_count"), 1.0),
+        (of_partition("inflightbatchmessagecount_sum"), 4.0),
+        (of_partition("acquisitionlocktimeout_total"), 0.0),
+        (of_group("partitionloadtime_count"), 1.0),
+    ];
+    for (series, expected) in &expected {
+        assert_eq!(value(&page, series), Some(*expected), "{series}: {page}");
+    }
+    // How often it had to ask until the state was there is not known.
+    let counted = [
+        of_partition("fetchlocktime_count"),
+        of_group("topicpartitionsacquiretime_count"),
+        of_group("requesttopicpartitionsfetchratio_count"),
+        of_group("requesttopicpartitionsfetchratio_percent_total"),
+    ];
+    for series in &counted {
+        assert!(value(&page, series) >= Some(1.0), "{series}: {page}");
+    }
+
+    sharing.acknowledge(&[1, 1, 3, 2]).await;
+    let page = metrics(address).await;
+    let said = |what: &str| {
+        let labels = format!("{{group=\"g\",ackType=\"{what}\"}}");
+        value(
+            &page,
+            &format!("kafka_server_sharegroupmetrics_recordacknowledgements_total{labels}"),
+        )
+    };
+    let all = ["Accept", "Release", "Reject", "Renew"].map(said);
+    assert_eq!(all, [Some(2.0), Some(1.0), Some(1.0), Some(0.0)], "{page}");
+    // Only the one that was released is still to be done with.
+    let left = of_partition("inflightmessagecount");
+    assert_eq!(value(&page, &left), Some(1.0), "{page}");
+    broker.shutdown().await;
 }

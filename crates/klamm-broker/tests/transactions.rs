@@ -3,11 +3,12 @@
 
 mod common;
 
-use bytes::Bytes;
+use common::transactions::{
+    FETCH, ID, Producer, batch, end_request, init_request, produce_one, stable, stable_request,
+};
 use common::{Client, produce_error, produce_request, start};
 use klamm_broker::Broker;
 use klamm_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
-use klamm_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
 use klamm_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
@@ -17,9 +18,7 @@ use klamm_protocol::messages::txn_offset_commit_request::{
 };
 use klamm_protocol::messages::*;
 use klamm_protocol::{ErrorCode, Records};
-use klamm_records::{BatchBuilder, BatchOptions};
 
-const ID: &str = "id";
 /// The last version of each request of clients without epoch bumps.
 const OLD_PRODUCE: i16 = 11;
 
@@ -81,14 +80,8 @@ impl World {
     }
 
     /// InitProducerId, again while the coordinator loads or a transaction ends.
-    async fn init(&mut self, version: i16) -> (i64, i16) {
-        let request = InitProducerIdRequest {
-            transactional_id: Some(ID.into()),
-            transaction_timeout_ms: 60_000,
-            producer_id: -1,
-            producer_epoch: -1,
-            ..InitProducerIdRequest::default()
-        };
+    async fn init(&mut self, version: i16) -> Producer {
+        let request = init_request();
         loop {
             let answer = self.client.ask(version, &request).await;
             match ErrorCode::from_code(answer.error_code).unwrap() {
@@ -101,7 +94,7 @@ impl World {
         }
     }
 
-    async fn add(&mut self, version: i16, producer: (i64, i16), topic: &str) -> i16 {
+    async fn add(&mut self, version: i16, producer: Producer, topic: &str) -> i16 {
         let request = AddPartitionsToTxnRequest {
             v3_and_below_transactional_id: ID.into(),
             v3_and_below_producer_id: producer.0,
@@ -117,44 +110,20 @@ impl World {
         answer.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
     }
 
-    async fn produce(&mut self, version: i16, producer: (i64, i16), sequence: i32) -> i16 {
-        let request = ProduceRequest {
-            transactional_id: Some(ID.into()),
-            ..produce_request("t", batch(producer, sequence), -1)
-        };
+    async fn produce(&mut self, version: i16, producer: Producer, sequence: i32) -> i16 {
+        let request = produce_one("t", producer, sequence);
         produce_error(&self.client.ask(version, &request).await)
     }
 
-    async fn end(&mut self, version: i16, producer: (i64, i16), committed: bool) -> EndTxnResponse {
-        let request = EndTxnRequest {
-            transactional_id: ID.into(),
-            producer_id: producer.0,
-            producer_epoch: producer.1,
-            committed,
-            ..EndTxnRequest::default()
-        };
+    async fn end(&mut self, version: i16, producer: Producer, committed: bool) -> EndTxnResponse {
+        let request = end_request(producer, committed);
         self.client.ask(version, &request).await
     }
 
     /// How far one may read with `read_committed`, and how many transactions were aborted.
     async fn stable(&mut self) -> (i64, usize) {
-        let partition = FetchPartition {
-            partition_max_bytes: 1 << 20,
-            ..FetchPartition::default()
-        };
-        let request = FetchRequest {
-            isolation_level: 1,
-            topics: vec![FetchTopic {
-                topic: "t".into(),
-                partitions: vec![partition],
-                ..FetchTopic::default()
-            }],
-            ..FetchRequest::default()
-        };
-        let answer = self.client.ask(11, &request).await;
-        let partition = &answer.responses[0].partitions[0];
-        let aborted = partition.aborted_transactions.as_ref();
-        (partition.last_stable_offset, aborted.map_or(0, Vec::len))
+        let request = stable_request("t");
+        stable(&self.client.ask(FETCH, &request).await)
     }
 
     /// The same once the stable offset has moved to `offset`.
@@ -168,7 +137,7 @@ impl World {
         }
     }
 
-    async fn commit_offset(&mut self, version: i16, producer: (i64, i16), offset: i64) -> i16 {
+    async fn commit_offset(&mut self, version: i16, producer: Producer, offset: i64) -> i16 {
         let request = TxnOffsetCommitRequest {
             transactional_id: ID.into(),
             group_id: "g".into(),
@@ -215,20 +184,6 @@ impl World {
             error => Err(error),
         }
     }
-}
-
-fn batch((producer_id, producer_epoch): (i64, i16), base_sequence: i32) -> Bytes {
-    let mut builder = BatchBuilder::new(BatchOptions {
-        producer_id,
-        producer_epoch,
-        base_sequence,
-        transactional: true,
-        ..BatchOptions::default()
-    });
-    // Of now: retention would delete what is older than a week.
-    let now_ms = klamm_env::Env::os().clock.wall_ms();
-    builder.append(now_ms, None, Some(b"v"), []).unwrap();
-    builder.build().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

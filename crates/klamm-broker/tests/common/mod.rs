@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 pub mod nodes;
+pub mod transactions;
 
 use std::net::SocketAddr;
 use std::path::Path;
