@@ -139,6 +139,7 @@ impl QuorumTransport for Peers {
             }
         })
     }
+
     fn gone<'a>(
         &'a self,
         node: i32,

@@ -25,6 +25,7 @@ mod voters;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -254,7 +255,8 @@ impl Controller {
             .map_err(|_| ErrorCode::NotController.into())
     }
 
-    /// Decides on what waits, stops, and closes the logs in order. Later requests are refused.
+    /// Decides on what waits, stops, and closes the logs in order. Later requests are refused. What
+    /// cannot be committed any more, as this controller has lost the lead or its quorum, is given up.
     pub async fn shutdown(&self) -> Result<(), ControllerError> {
         let task = self
             .0
@@ -271,10 +273,21 @@ impl Controller {
             );
         }
         if let Some(task) = task {
-            // A request that ends the loop, behind all that wait.
-            let end: Operation = Operation::Stop;
-            let _ = self.0.queue.send(end).await;
-            let _ = task.await;
+            let stopped = async {
+                // A request that ends the loop, behind all that wait.
+                let end: Operation = Operation::Stop;
+                let _ = self.0.queue.send(end).await;
+                let _ = task.await;
+            };
+            let given_up = async {
+                self.0.raft.give_up_what_it_cannot_commit().await;
+                pending::<()>().await;
+            };
+            tokio::select! {
+                biased;
+                () = stopped => {}
+                () = given_up => {}
+            }
             self.0.raft.shutdown().await?;
         }
         Ok(())

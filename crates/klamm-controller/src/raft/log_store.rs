@@ -127,6 +127,11 @@ impl LogStore {
         lock(&self.0.tail).last
     }
 
+    /// The last entry that was purged.
+    pub(super) fn purged(&self) -> Option<LogId> {
+        lock(&self.0.tail).state.purged
+    }
+
     /// The vote as it was saved last.
     pub(super) fn vote(&self) -> Option<Vote> {
         lock(&self.0.tail).state.vote

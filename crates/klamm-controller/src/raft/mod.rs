@@ -10,7 +10,7 @@
 //! - `import`: taking over a directory from Kafka.
 //! - `network`: the way to other controllers; `rpc`: what they say to each other; `serve`: what they
 //!   are answered.
-//! - `reading`: the log for brokers that follow it; `replica`: what such a broker makes of it.
+//! - `writing`: committing records; `reading`: the log for brokers that follow it; `replica`: what such a broker makes of it.
 //! - `runtime`: what openraft runs on; `timing`: how patient it is.
 //! - `leadership`: knowing when this node begins and ceases to lead; `succession`: following one whose
 //!   process has ended; `candidacy`: who may stand for election; `status`: who else is there.
@@ -56,6 +56,7 @@ mod timing;
 mod types;
 mod upgrade;
 mod voters;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -64,15 +65,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use klamm_env::{Env, FsExt};
 use klamm_log::meta_properties::MetaProperties;
 use klamm_metadata::MetadataImage;
 use klamm_records::Uuid;
-use openraft::errors::ClientWriteError;
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::vote::RaftLeaderId;
 use openraft::{Raft, ServerState};
+use tokio::sync::watch;
 
 use self::addresses::Addresses;
 use self::log_store::LogStore;
@@ -99,6 +99,7 @@ pub(crate) use self::status::QuorumMember;
 pub use self::types::VoterEndpoint;
 pub(crate) use self::types::{RecordGroup, Voter};
 pub(crate) use self::voters::VoterKey;
+pub(crate) use self::writing::WriteError;
 
 /// Name of the directory of the Raft log, in that of the metadata log.
 const RAFT_DIR: &str = "raft";
@@ -151,17 +152,6 @@ fn members_of(voters: &InitialVoters) -> BTreeMap<NodeId, Voter> {
     voters.iter().map(voter).collect()
 }
 
-/// Why a group of records was not committed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WriteError {
-    /// Another node leads, or none.
-    #[error("this controller does not lead the quorum")]
-    NotLeader,
-    /// The node has stopped, as its disk failed or it was told to.
-    #[error("the quorum has stopped on this node")]
-    Stopped,
-}
-
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A member of the quorum.
@@ -189,6 +179,8 @@ pub(crate) struct RaftNode {
     raft_dir: PathBuf,
     /// The one that is being received; locked while one is taken over.
     incoming: tokio::sync::Mutex<Option<serve::Incoming>>,
+    /// Whether writes are waited for no more.
+    given_up: watch::Sender<bool>,
 }
 
 impl RaftNode {
@@ -219,7 +211,7 @@ impl RaftNode {
         if foreign && members.len() != 1 {
             return Err("Kafka's metadata can be taken over by a quorum of one only".into());
         }
-        snapshots.check()?;
+        snapshots.check(store.purged())?;
 
         let published = Arc::new(Published::default());
         let addresses = Addresses::default();
@@ -297,6 +289,7 @@ impl RaftNode {
             env: env.clone(),
             raft_dir,
             incoming: tokio::sync::Mutex::default(),
+            given_up: watch::Sender::default(),
         })
     }
 
@@ -326,26 +319,6 @@ impl RaftNode {
 
     pub(crate) fn image(&self) -> Arc<MetadataImage> {
         self.published.image()
-    }
-
-    /// Commits groups of records in order; each result says whether its group was applied.
-    pub(crate) async fn write(&self, groups: Vec<RecordGroup>) -> Vec<Result<(), WriteError>> {
-        let count = groups.len();
-        let mut results = Vec::with_capacity(count);
-        if let Ok(mut written) = self.raft.client_write_many(groups).await {
-            while let Some(result) = written.next().await {
-                results.push(match result {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(
-                        ClientWriteError::ForwardToLeader(_)
-                        | ClientWriteError::LogEntryDiscarded(_),
-                    )) => Err(WriteError::NotLeader),
-                    Ok(Err(_)) | Err(_) => Err(WriteError::Stopped),
-                });
-            }
-        }
-        results.resize_with(count, || Err(WriteError::Stopped));
-        results
     }
 
     /// Has a snapshot taken, and the log before it given up.

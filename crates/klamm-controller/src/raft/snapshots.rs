@@ -52,6 +52,8 @@ pub(super) struct SnapshotStore {
     /// Where the Raft log and the note are.
     raft_dir: PathBuf,
     current: Arc<Mutex<Option<SnapshotNote>>>,
+    /// Held while one is written: one may be taken here while another comes from the leader.
+    writing: Arc<Mutex<()>>,
 }
 
 impl SnapshotStore {
@@ -67,14 +69,24 @@ impl SnapshotStore {
             log_dir: log_dir.to_owned(),
             raft_dir: raft_dir.to_owned(),
             current: Arc::new(Mutex::new(note)),
+            writing: Arc::default(),
         })
     }
 
-    /// Fails if the current snapshot is not there any more.
-    pub(super) fn check(&self) -> io::Result<()> {
-        let Some(id) = lock(&self.current).as_ref().map(id_of) else {
+    /// Fails if the current snapshot is not there any more, or does not reach as far as the entries
+    /// that were `purged`: openraft takes both for granted.
+    pub(super) fn check(&self, purged: Option<LogId>) -> io::Result<()> {
+        let Some(current) = self.current() else {
             return Ok(());
         };
+        let (last, id) = (current.meta.last_log_id, current.snapshot.id);
+        if last < purged {
+            let message = format!(
+                "the metadata snapshot {} does not reach the beginning of the Raft log",
+                id.file_name()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
         if checkpoint::exists(&*self.env.fs, &self.log_dir, id)? {
             return Ok(());
         }
@@ -104,13 +116,20 @@ impl SnapshotStore {
         Ok(image)
     }
 
-    /// Writes a snapshot, and makes it the current one. Blocks on the disk.
+    /// Writes a snapshot, and makes it the current one, unless that is as new already: one that was
+    /// begun before the leader sent a newer one may be done after it, and the log before the newer one
+    /// is gone by then. Returns the current one. Blocks on the disk.
     pub(super) fn write(
         &self,
         image: &MetadataImage,
         last: Option<LogId>,
         membership: &StoredMembership,
     ) -> io::Result<RaftSnapshot> {
+        let _writing = lock(&self.writing);
+        let newer = self.current().filter(|it| it.meta.last_log_id >= last);
+        if let Some(newer) = newer {
+            return Ok(newer);
+        }
         let fs = &*self.env.fs;
         let id = CheckpointId {
             end_offset: image.offset() + 1,
@@ -174,5 +193,46 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             Ok(snapshot)
         });
         written.await.map_err(io::Error::other)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::log_id;
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_is_done_late_does_not_replace_a_newer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let raft_dir = dir.path().join("raft");
+        let env = Env::os();
+        env.fs.create_dir_all(&raft_dir).unwrap();
+        let open = || SnapshotStore::open(&env, dir.path(), &raft_dir).unwrap();
+        let store = open();
+        let write = |index: u64| {
+            let last = Some(log_id(5, index));
+            let provenance = klamm_metadata::Provenance {
+                offset: i64::try_from(index).unwrap(),
+                epoch: 5,
+                timestamp_ms: 0,
+            };
+            let mut nothing = klamm_metadata::MetadataDelta::new(Arc::default());
+            let image = nothing.finish(provenance);
+            let written = store.write(&image, last, &StoredMembership::default());
+            written.unwrap().meta.last_log_id
+        };
+        assert_eq!(write(46), Some(log_id(5, 46)));
+        // It was begun before that one came.
+        assert_eq!(write(25), Some(log_id(5, 46)));
+        for store in [&store, &open()] {
+            let current = store.current().unwrap();
+            assert_eq!(current.meta.last_log_id, Some(log_id(5, 46)));
+            assert_eq!(current.snapshot.id.end_offset, 47);
+            store.check(Some(log_id(5, 46))).unwrap();
+            store.check(Some(log_id(5, 47))).unwrap_err();
+        }
+        let files = checkpoint::list(&*env.fs, dir.path()).unwrap();
+        assert_eq!(files.len(), 1);
+        assert_eq!(write(47), Some(log_id(5, 47)));
     }
 }

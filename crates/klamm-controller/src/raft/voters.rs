@@ -23,7 +23,7 @@ use tokio::sync::MutexGuard;
 use super::types::{Membership, NodeId, RecordGroup, StoredMembership, TypeConfig, Voter};
 use super::{RaftNode, candidacy};
 use crate::managers::ApiError;
-use crate::runtime::timeout;
+use crate::runtime::{Moment, timeout};
 
 /// A learner that was not heard of for as long is dropped, as Kafka forgets observers.
 const LEARNER_SILENCE_MAX: Duration = Duration::from_secs(300);
@@ -202,13 +202,21 @@ impl RaftNode {
             // There is no such disk, and what this node has is not on it.
             return Err(VoterError::Lagging { key });
         }
+        let asked = Moment::now();
         let caught_up = async {
             self.let_in(&members, id, voter).await?;
             let end = self.raft.metrics().borrow_watched().last_log_index;
+            // One that is not heard of may have lost what it had.
+            let lives = |metrics: &Metrics| {
+                let heard = metrics.heartbeat.as_ref();
+                let heard = heard.and_then(|all| all.get(&id).copied().flatten());
+                heard.is_some_and(|at| at.into_inner() >= asked)
+            };
             let has_all = |metrics: &Metrics| {
                 let replication = metrics.replication.as_ref();
                 let matched = replication.and_then(|all| all.get(&id).copied().flatten());
-                replication.is_none() || matched.map(|matched| matched.index) >= end
+                let has_all = matched.map(|matched| matched.index) >= end;
+                replication.is_none() || (has_all && lives(metrics))
             };
             let wait = self.raft.wait(None);
             let waited = wait.metrics(has_all, "the new voter's log").await;

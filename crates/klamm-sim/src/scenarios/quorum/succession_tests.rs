@@ -1,10 +1,11 @@
-//! How long nobody decides when the controller that does is gone.
+//! How long nobody decides when the controller that does is gone, and how one goes that is left alone.
 
 use std::time::Duration;
 
 use super::super::Run;
 use super::Flaw;
 use super::plan::Plan;
+use super::voters::quota;
 use super::world::{Pace, World};
 use crate::{Executor, Network};
 
@@ -94,5 +95,40 @@ fn a_controller_that_falls_silent_is_followed_by_another_after_as_long_as_was_sa
         // It counts from the last sign of life; who stands is spread over a quarter more.
         assert!(took > SILENCE / 2, "seed {seed}: {took:?}");
         assert!(took < SILENCE * 3 / 2, "seed {seed}: {took:?}");
+    }
+}
+
+#[test]
+fn a_controller_that_is_left_alone_stops_without_waiting_for_the_others() {
+    for seed in 0..5 {
+        let world = world(seed);
+        let at = world.clone();
+        let played = world.executor.block_on(LIMIT, async move {
+            for node in at.nodes.values() {
+                node.start(&at);
+            }
+            let id = decider(&at, 0).await;
+            for other in (1..=3).filter(|other| *other != id) {
+                at.net.cut(id, other, true);
+            }
+            let controller = at.nodes[&id].controller().unwrap();
+            let asked = controller.clone();
+            let (answered, answer) = tokio::sync::oneshot::channel();
+            at.executor.spawn("client", async move {
+                let _ = answered.send(asked.alter_client_quotas(quota("alone")).await);
+            });
+            at.sleep_ms(10).await;
+            let begun = at.now();
+            controller.shutdown().await.unwrap();
+            // Who asked knows that it has to ask again.
+            assert!(answer.await.unwrap().is_err());
+            at.now() - begun
+        });
+        world.executor.shut_down();
+        for node in world.nodes.values() {
+            node.die(&world, false);
+        }
+        let took = played.unwrap();
+        assert!(took < SILENCE * 2, "seed {seed}: {took:?}");
     }
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use klamm_controller::Controller;
+use klamm_protocol::ErrorCode;
 
 use super::super::super::Run;
 use super::super::Flaw;
+use super::super::driver::describe_voters;
+use super::super::node::directory_id;
 use super::super::plan::{Dynamic, Plan};
 use super::super::world::World;
 use super::operator::{addition, quota, removal};
@@ -130,4 +133,62 @@ fn the_only_voter_decides_whoever_follows() {
             assert!(world.controller(1).unwrap().is_active());
         }
     });
+}
+
+#[test]
+fn a_disk_that_is_lost_does_not_count_as_one_that_has_all() {
+    for seed in 0..5 {
+        let at = world(seed, 2);
+        let world = at.clone();
+        play(&at, async move {
+            start_all(&world).await;
+            let first = decider(&world).await;
+            let lost = (2, world.nodes[&2].directory_id());
+            until(&world, || {
+                let end = first.image().offset();
+                world.controller(2).filter(|it| it.image().offset() == end)
+            })
+            .await;
+            // All that it had is known to the one that decides.
+            world.sleep_ms(1_000).await;
+            world.nodes[&2].lose_disk(&world);
+            let added = first.add_raft_voter(&addition(lost, 5_000)).await;
+            assert_eq!(
+                added.unwrap_err().code,
+                ErrorCode::RequestTimedOut,
+                "seed {seed}"
+            );
+            assert_eq!(describe_voters(&first).len(), 1, "seed {seed}");
+        });
+    }
+}
+
+#[test]
+fn a_leader_without_a_vote_does_not_let_a_wrong_directory_in() {
+    for seed in 0..5 {
+        let at = world(seed, 2);
+        let world = at.clone();
+        play(&at, async move {
+            start_all(&world).await;
+            let first = decider(&world).await;
+            let key = (2, world.nodes[&2].directory_id());
+            first.add_raft_voter(&addition(key, 5_000)).await.unwrap();
+            let own = (1, world.nodes[&1].directory_id());
+            first.remove_raft_voter(&removal(own)).await.unwrap();
+            // It hands the lead over, but has it yet.
+            assert!(first.is_active(), "seed {seed}");
+            let nowhere = (1, directory_id(1, 9));
+            let added = first.add_raft_voter(&addition(nowhere, 5_000)).await;
+            assert_eq!(
+                added.unwrap_err().code,
+                ErrorCode::RequestTimedOut,
+                "seed {seed}"
+            );
+            for _ in 0..100 {
+                world.sleep_ms(100).await;
+                let voters = describe_voters(&world.controller(2).unwrap());
+                assert_ne!(voters.get(&1), Some(&nowhere.1), "seed {seed}");
+            }
+        });
+    }
 }

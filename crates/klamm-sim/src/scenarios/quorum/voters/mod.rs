@@ -22,6 +22,8 @@ pub mod sets;
 mod tests;
 
 pub(super) use self::changes::Changes;
+#[cfg(test)]
+pub(super) use self::operator::quota;
 pub(super) use self::sets::Sets;
 
 use super::super::{Run, Scenario, Violation};

@@ -421,7 +421,7 @@ pub(super) fn removal((id, directory_id): Key) -> RemoveRaftVoterRequest {
     }
 }
 
-pub(super) fn quota(user: &str) -> AlterClientQuotasRequest {
+pub(in super::super) fn quota(user: &str) -> AlterClientQuotasRequest {
     AlterClientQuotasRequest {
         entries: vec![EntryData {
             entity: vec![EntityData {
