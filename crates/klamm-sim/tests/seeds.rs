@@ -12,8 +12,7 @@ fn seeds(scenario: &Scenario) -> u64 {
         "cluster" => 8,
         "groups" | "txn" | "share" => 70,
         "quorum" => 6,
-        // Some seeds in a hundred still fail (docs/reliability.md), and which they are changes with
-        // all that they run. Their repetition and the mistakes that they find are tested.
+        // Those that once failed are run below, as are two of them twice.
         "voters" => 0,
         "whole" => 4,
         "day" => 1,
