@@ -49,7 +49,10 @@ impl Bench<'_> {
             ms(begun),
         );
         let begun = Instant::now();
-        self.scenario.nodes.start_again(dying)?;
+        self.scenario.nodes.node(dying)?.spawn()?;
+        self.scenario
+            .nodes
+            .wait_for_members_within(dying, PATIENCE)?;
         let back = (TABLE, "and started again");
         self.note(back, Metric::less("ready", "ms"), None, ms(begun));
         self.wait_for_all(&topics, whole)?;

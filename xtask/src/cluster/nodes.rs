@@ -172,9 +172,13 @@ impl Nodes {
 
     /// Waits until a node shows all that run.
     pub fn wait_for_members(&mut self, id: i32) -> Result<()> {
+        self.wait_for_members_within(id, self.against.patience(SETTLED))
+    }
+
+    /// The same with another limit.
+    pub fn wait_for_members_within(&mut self, id: i32, limit: Duration) -> Result<()> {
         let running = self.nodes.values().filter(|node| node.pid().is_some());
         let running = i32::try_from(running.count())?;
-        let limit = self.against.patience(SETTLED);
         let node = self.node(id)?;
         let end = Instant::now() + limit;
         loop {

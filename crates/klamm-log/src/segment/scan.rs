@@ -73,6 +73,8 @@ impl BatchScan {
         least_offset: i64,
         buffer_len: usize,
     ) -> BatchScan {
+        // Of ten thousand logs that a crash left, most are small or empty.
+        let len = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
         BatchScan {
             file,
             path,
@@ -80,7 +82,7 @@ impl BatchScan {
             end,
             least_offset,
             next_offset: least_offset,
-            buffer: vec![0; buffer_len],
+            buffer: vec![0; buffer_len.min(len)],
             buffered_from: from,
             buffered: 0,
         }
