@@ -48,10 +48,12 @@ impl<E: IndexEntry> SparseIndex<E> {
         bytes_max: u32,
     ) -> Result<Self, LogError> {
         let path = dir.file(base_offset, E::KIND);
-        let (file, emptied) = dir.create_file(&path)?;
-        let mut index = Self::with_entries(dir, base_offset, bytes_max, 0, None);
+        let (_, emptied) = dir.create_file(&path)?;
+        let index = Self::with_entries(dir, base_offset, bytes_max, 0, None);
         if emptied {
-            index.file = LazyFile::opened(&index.dir, file, true);
+            // What it held must not come back, but nothing was written that a sync through another
+            // descriptor could miss.
+            index.file.note_change();
         }
         Ok(index)
     }

@@ -214,9 +214,12 @@ impl<'a> Loader<'a> {
             self.open_ended = true;
             last.sync()?;
         }
+        // It may not be used for long, and there may be thousands, not all of which could stay open
+        // without a sync for each of them.
         if clean && !last.has_changed() {
-            // It may not be used for long, and there may be thousands.
             last.release();
+        } else {
+            last.release_batches();
         }
         self.segments.push(last);
         Ok(())

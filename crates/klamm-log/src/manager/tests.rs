@@ -62,6 +62,22 @@ pub(super) fn create(manager: &LogManager, topic: &str) -> Arc<Log> {
 }
 
 #[test]
+fn logs_that_a_crash_left_empty_hold_no_descriptors() {
+    let f = Fixture::new(1);
+    let manager = f.open();
+    for topic in ["a", "b", "c"] {
+        create(&manager, topic);
+    }
+    drop(manager);
+    // The first recovery makes their indexes, the next one empties them.
+    for _ in 0..2 {
+        assert_eq!(f.open().open_files(), 0);
+    }
+    let log = create(&f.open(), "b");
+    append(&log, batch(0, &["1"])).unwrap();
+}
+
+#[test]
 fn logs_and_marks_survive_a_clean_shutdown() {
     let f = Fixture::new(2);
     let manager = f.open();

@@ -354,6 +354,11 @@ impl Segment {
         lock(&self.state).recent = VecDeque::new();
     }
 
+    /// Gives back the descriptor of the file of batches, into which nothing was written through it.
+    pub(crate) fn release_batches(&self) {
+        self.file.release();
+    }
+
     /// Gives back all descriptors.
     pub(crate) fn release(&self) {
         self.file.release();

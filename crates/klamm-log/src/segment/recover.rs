@@ -122,6 +122,8 @@ impl Segment {
         let mut state = lock(&self.state);
         indexes.finish(&mut state)?;
         state.recent.clear();
+        drop(state);
+        self.release_batches();
         Ok(found)
     }
 
