@@ -2,9 +2,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
-use klamm_env::{File, FileExt, Fs, FsExt, OpenMode};
+use klamm_env::{FileExt, Fs, FsExt, OpenMode};
 use klamm_records::Uuid;
 
 use crate::batch::HEADER_LEN;
@@ -56,15 +55,27 @@ fn parse(text: &str) -> Result<Uuid, FileProblem> {
     }
 }
 
-/// Reads the topic id as [`read`] does; none as long as there are no batches if the file is
-/// malformed: a crash may have torn what the first batch was to make durable.
+/// What is known of the file of a directory that a crash may have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// The topic id, or that there is no file.
+    Sound(Option<Uuid>),
+    /// A file that was torn before the first batch was to make it durable. It was removed; that is
+    /// durable once the directory is synced.
+    Removed,
+}
+
+/// Reads the topic id as [`read`] does, but for a malformed file as long as there are no batches.
 ///
 /// # Errors
 /// Those of [`read`].
-pub(crate) fn read_after_crash(fs: &dyn Fs, dir: &Path) -> Result<Option<Uuid>, LogError> {
+pub(crate) fn read_after_crash(fs: &dyn Fs, dir: &Path) -> Result<Found, LogError> {
     match read(fs, dir) {
-        Err(LogError::MalformedFile { .. }) if !has_batches(fs, dir)? => Ok(None),
-        found => found,
+        Err(LogError::MalformedFile { file, .. }) if !has_batches(fs, dir)? => {
+            fs.remove_file(&file).at("remove", &file)?;
+            Ok(Found::Removed)
+        }
+        found => found.map(Found::Sound),
     }
 }
 
@@ -96,25 +107,21 @@ pub fn write(fs: &dyn Fs, dir: &Path, topic_id: Uuid) -> Result<(), LogError> {
         .at("write", &path)
 }
 
-/// The same without waiting for the disk: for a directory without batches, where
+/// The same without waiting for the disk: for a directory that never had batches, where
 /// [`read_after_crash`] passes over what a crash leaves of the file.
 pub(crate) fn note(fs: &dyn Fs, dir: &Path, topic_id: Uuid) -> Result<(), LogError> {
-    overwrite(fs, dir, topic_id).map(|_| ())
-}
-
-/// Makes durable what was noted, once the directory is synced, too. For a directory without
-/// batches.
-pub(crate) fn settle(fs: &dyn Fs, dir: &Path, topic_id: Uuid) -> Result<(), LogError> {
-    let file = overwrite(fs, dir, topic_id)?;
-    file.sync_all().at("sync", &dir.join(PARTITION_METADATA))
-}
-
-fn overwrite(fs: &dyn Fs, dir: &Path, topic_id: Uuid) -> Result<Arc<dyn File>, LogError> {
     let path = dir.join(PARTITION_METADATA);
     let file = fs.open(&path, OpenMode::Truncate).at("create", &path)?;
     file.write_all_at(content(topic_id).as_bytes(), 0)
-        .at("write", &path)?;
-    Ok(file)
+        .at("write", &path)
+}
+
+/// Makes what was noted durable, once the directory is synced, too. The file is not written again:
+/// a directory that seems to have no batches may have had some, which a power cut can bring back.
+pub(crate) fn settle(fs: &dyn Fs, dir: &Path) -> Result<(), LogError> {
+    let path = dir.join(PARTITION_METADATA);
+    let file = fs.open(&path, OpenMode::Write).at("open", &path)?;
+    file.sync_all().at("sync", &path)
 }
 
 fn content(topic_id: Uuid) -> String {

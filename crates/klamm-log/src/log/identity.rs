@@ -11,7 +11,7 @@ use klamm_records::Uuid;
 use crate::batch::BatchMeta;
 use crate::error::LogError;
 use crate::log::{Log, State};
-use crate::partition_metadata;
+use crate::partition_metadata::{self, Found};
 use crate::segment::Segment;
 use crate::storage::{LogDir, lock};
 
@@ -19,24 +19,34 @@ use crate::storage::{LogDir, lock};
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) topic_id: Option<Uuid>,
-    /// A power cut could take the file, or a part of it.
+    /// A power cut could take the file, or a part of it, or bring back one that was removed.
     unsettled: bool,
+    /// A sync of the file failed: what it wrote may be gone, though the next sync succeeds.
+    doubtful: bool,
 }
 
 impl Identity {
     /// Of a log that is being opened: `found` is what its directory says.
     pub(super) fn new(
-        found: Option<Uuid>,
+        found: Found,
         expected: Option<Uuid>,
         dir: &LogDir,
         segments: &[Arc<Segment>],
     ) -> Result<Identity, LogError> {
         let is_empty = segments.iter().all(|segment| segment.size() == 0);
-        let mut identity = Identity {
-            topic_id: found,
-            unsettled: found.is_some() && is_empty,
+        let mut identity = match found {
+            Found::Sound(topic_id) => Identity {
+                topic_id,
+                unsettled: topic_id.is_some() && is_empty,
+                doubtful: false,
+            },
+            Found::Removed => Identity {
+                topic_id: None,
+                unsettled: true,
+                doubtful: false,
+            },
         };
-        if let (None, Some(topic_id)) = (found, expected) {
+        if let (None, Some(topic_id)) = (identity.topic_id, expected) {
             identity.set(topic_id, dir, is_empty)?;
         }
         Ok(identity)
@@ -57,11 +67,17 @@ impl Identity {
 
     /// Makes the file's content durable before there are batches; the directory has to be synced
     /// yet.
-    pub(super) fn settle(&self, dir: &LogDir) -> Result<(), LogError> {
-        match self.topic_id.filter(|_| self.unsettled) {
-            Some(topic_id) => partition_metadata::settle(&*dir.fs, &dir.path(), topic_id),
-            None => Ok(()),
-        }
+    pub(super) fn settle(&mut self, dir: &LogDir) -> Result<(), LogError> {
+        let Some(topic_id) = self.topic_id.filter(|_| self.unsettled) else {
+            return Ok(());
+        };
+        let written = if self.doubtful {
+            partition_metadata::write(&*dir.fs, &dir.path(), topic_id)
+        } else {
+            partition_metadata::settle(&*dir.fs, &dir.path())
+        };
+        self.doubtful = written.is_err();
+        written
     }
 
     /// Notes that the directory was synced after [`settle`](Self::settle).

@@ -53,6 +53,10 @@ pub(crate) struct KnownSegment {
 }
 
 impl KnownLog {
+    pub(super) fn has_batches(&self) -> bool {
+        self.segments.iter().any(|segment| segment.size > 0)
+    }
+
     /// Whether a directory is as it was left.
     pub(crate) fn is_of(&self, fs: &dyn Fs, dir: &Path) -> bool {
         let modified = |path: &Path| {

@@ -16,6 +16,7 @@ use crate::log::identity::Identity;
 use crate::log::loader::Loader;
 use crate::log::place::Place;
 use crate::log::{Log, State, Status};
+use crate::partition_metadata::Found;
 use crate::storage::LogDir;
 use crate::watch::Watch;
 use crate::{clean_shutdown, partition_metadata};
@@ -179,10 +180,10 @@ impl Log {
         };
         let known = known.filter(|_| resumed.is_some());
         let found_id = match known {
-            Some(known) => known.topic_id,
-            None => partition_metadata::read_after_crash(&*fs, &open.dir)?,
+            Some(known) if known.has_batches() => Found::Sound(known.topic_id),
+            _ => partition_metadata::read_after_crash(&*fs, &open.dir)?,
         };
-        if let (Some(found), Some(expected)) = (found_id, open.topic_id)
+        if let (Found::Sound(Some(found)), Some(expected)) = (found_id, open.topic_id)
             && found != expected
         {
             return Err(LogError::InconsistentTopicId {
