@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use klamm_env::{Env, FileExt, Rng};
+use klamm_env::{Env, FileExt, FsExt, Rng};
 use klamm_log::{
     AppendOrigin, CleanError, Cleaner, CleanerConfig, Log, LogConfig, LogError, LogOpen,
 };
@@ -14,7 +14,7 @@ use klamm_records::control::{ControlType, EndTransactionMarker};
 use klamm_records::{
     BatchBuilder, BatchOptions, Codec, Compression, PreparedBatch, Scratch, TopicPartition, batches,
 };
-use klamm_sim::{SimClock, SimFs, SimRng, Trace};
+use klamm_sim::{Errno, Faults, SimClock, SimFs, SimRng, Trace};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 const HISTORIES: u64 = 2;
@@ -52,6 +52,10 @@ impl Machine {
 
     /// The log after whatever happened, with a recovery point as old as can be.
     fn open(&self) -> Result<Log, LogError> {
+        self.open_recovered_to(0)
+    }
+
+    fn open_recovered_to(&self, recovery_point: i64) -> Result<Log, LogError> {
         let log = Log::open(LogOpen {
             dir: PathBuf::from("/data/t-0"),
             topic_partition: TopicPartition::new("t", 0),
@@ -66,7 +70,7 @@ impl Machine {
                 ..LogConfig::default()
             },
             env: self.env.clone(),
-            recovery_point: 0,
+            recovery_point,
             log_start_offset: 0,
             high_watermark: i64::MAX,
             clean: false,
@@ -282,4 +286,72 @@ fn crash_after(seed: u64, calls: u64) -> bool {
         assert_eq!(keys.contains(key), value.is_some(), "{what}: {key}");
     }
     through
+}
+
+#[test]
+fn a_failure_at_any_call_of_a_clean_leaves_each_segment_its_own_indexes() {
+    for (seed, errno) in [(0, Errno::NoSpace), (1, Errno::Io)] {
+        let mut calls = 0;
+        while !fail_after(seed, calls, errno) {
+            calls += 1;
+        }
+        assert!(calls > 20, "a clean makes more calls than {calls}");
+    }
+}
+
+/// Lets a call of the second clean of a log fail and ends the process. Returns whether the clean was
+/// through before.
+fn fail_after(seed: u64, calls: u64, errno: Errno) -> bool {
+    let what = format!("history {seed}, call {calls}");
+    let mut machine = Machine::new(seed);
+    let log = machine.open().unwrap();
+    machine.write(&log, 30);
+    clean(&log, NOW_MS).unwrap();
+    machine.write(&log, 20);
+    let before: BTreeSet<Seen> = committed(&log).into_iter().collect();
+    let end = log.log_end_offset();
+    machine.fs.fail_after(calls, errno);
+    let through = clean(&log, NOW_MS + 1).is_ok();
+    drop(log);
+    machine.fs.set_faults(Faults::default());
+    machine.fs.kill();
+    let log = machine.open_recovered_to(end).unwrap();
+    assert_eq!(log.log_end_offset(), end, "{what}");
+    // First, as a read may notice that they are wrong and make them anew.
+    check_indexes(&log, &machine, &what);
+    check(&log, &machine, &before, &what);
+    through
+}
+
+/// Whether each index on the disk tells of batches of its own segment.
+fn check_indexes(log: &Log, machine: &Machine, what: &str) {
+    let read = |base: i64, kind: &str| {
+        let path = log.dir().join(format!("{base:020}.{kind}"));
+        machine.env.fs.read(&path).unwrap_or_default()
+    };
+    for base in log.segment_base_offsets() {
+        let bytes = read(base, "log");
+        let mut position = 0;
+        let (mut places, mut times) = (BTreeSet::new(), BTreeSet::new());
+        for batch in batches(&bytes) {
+            let batch = batch.unwrap();
+            let header = batch.header();
+            let last = (header.last_offset() - base) as i32;
+            places.insert((last, position));
+            times.insert((header.max_timestamp, last));
+            position += header.size() as i32;
+        }
+        let at = format!("{what}: segment {base}");
+        for entry in read(base, "index").chunks_exact(8) {
+            let (offset, position) = entry.split_at(4);
+            let number = |bytes: &[u8]| i32::from_be_bytes(bytes.try_into().unwrap());
+            assert!(places.contains(&(number(offset), number(position))), "{at}");
+        }
+        for entry in read(base, "timeindex").chunks_exact(12) {
+            let (time, offset) = entry.split_at(8);
+            let time = i64::from_be_bytes(time.try_into().unwrap());
+            let offset = i32::from_be_bytes(offset.try_into().unwrap());
+            assert!(times.contains(&(time, offset)), "{at}");
+        }
+    }
 }

@@ -232,6 +232,11 @@ impl Log {
     /// the next start, or overwritten by the next clean.
     pub(crate) fn discard_cleaned(&self, cleaned: &Segment) {
         cleaned.release();
+        if self.is_offline() {
+            // It may have failed halfway into its place. By those that are still `.cleaned` a start
+            // sees that; without them it would give the old segment the new one's indexes.
+            return;
+        }
         for kind in KINDS {
             let path = self
                 .dir

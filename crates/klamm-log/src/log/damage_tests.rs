@@ -317,3 +317,36 @@ fn damage_of_a_length_does_not_hide_what_follows() {
     let all = log.read(8, usize::MAX, i64::MAX, true).unwrap();
     assert_eq!(batches(&bytes_of(&all)).count(), 6);
 }
+
+#[test]
+fn a_record_whose_base_offset_is_damaged_is_not_found_elsewhere() {
+    for index_interval_bytes in [0, 1 << 20] {
+        let config = LogConfig {
+            index_interval_bytes,
+            retention_ms: -1,
+            ..LogConfig::default()
+        };
+        for position in [7, 6] {
+            for bit in 0..8 {
+                let dir = TestDir::new();
+                let log = dir.log(config.clone());
+                append(&log, batch(1400, &["a"])).unwrap();
+                append(&log, batch(1300, &["b", "c", "d", "e"])).unwrap();
+                append(&log, batch(1500, &["f"])).unwrap();
+                log.close().unwrap();
+                flip(&dir, 0, FileKind::Log, position, 1 << bit);
+                let log = open(&dir, &config, 6, true);
+                for time in [1300, 1400] {
+                    match log.offset_for_timestamp(time) {
+                        Err(LogError::Corrupt { .. }) => {}
+                        found => {
+                            let found = found.unwrap().map(|found| found.offset);
+                            let right = if time == 1300 { Some(1) } else { Some(5) };
+                            assert_eq!(found, right, "bit {bit} of {position}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -439,7 +439,8 @@ pub(super) fn rebuild_producers(
     Ok(())
 }
 
-fn replay(
+/// Takes over the batches of a segment in `from..end`.
+pub(super) fn replay(
     producers: &mut ProducerStates,
     segment: &Segment,
     from: i64,

@@ -30,20 +30,25 @@ pub(super) fn tidy(open: &LogOpen, dir: &Arc<LogDir>) -> Result<Found, LogError>
         .filter(|&(_, _, tail)| tail == CLEANED_SUFFIX)
         .map(|(offset, ..)| offset)
         .min();
-    let mut swapped = Vec::new();
+    let (mut swapped, mut unfinished) = (Vec::new(), false);
     for name in &names {
-        let path = open.dir.join(name);
-        match names::parse_file_name(name) {
-            Some((_, _, DELETED_SUFFIX | CLEANED_SUFFIX)) => dir.remove_if_exists(&path)?,
-            Some((offset, kind, SWAP_SUFFIX)) => {
-                if cleaned_min.is_some_and(|min| offset >= min) {
-                    // Part of a split that did not finish; the original is still there.
-                    dir.remove_if_exists(&path)?;
-                } else {
-                    swapped.push((offset, kind));
-                }
+        if let Some((offset, kind, SWAP_SUFFIX)) = names::parse_file_name(name) {
+            if cleaned_min.is_some_and(|min| offset >= min) {
+                // Part of what did not finish; the original is still there.
+                dir.remove_if_exists(&open.dir.join(name))?;
+                unfinished = true;
+            } else {
+                swapped.push((offset, kind));
             }
-            _ => {}
+        }
+    }
+    if unfinished {
+        // Before those by which that can be told.
+        dir.fs.sync_dir(&open.dir).at("sync", &open.dir)?;
+    }
+    for name in &names {
+        if let Some((_, _, DELETED_SUFFIX | CLEANED_SUFFIX)) = names::parse_file_name(name) {
+            dir.remove_if_exists(&open.dir.join(name))?;
         }
     }
     if !swapped.is_empty() {

@@ -10,6 +10,7 @@ use klamm_env::Env;
 use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::log::Log;
+use crate::log::loader::replay;
 use crate::segment::Segment;
 use crate::storage::lock;
 
@@ -52,6 +53,35 @@ impl Log {
         let segment = self.segment_at(offset)?;
         let next = self.segment_after(segment.base_offset)?;
         Some((segment, next.base_offset))
+    }
+
+    /// The content of the snapshot of producers at `offset`, where a segment begins. One that is gone
+    /// or damaged is made again: from the newest before it, and the batches behind that.
+    pub(crate) fn producers_at(&self, offset: i64) -> Result<Vec<u8>, LogError> {
+        let start = self.local_log_start_offset();
+        let truncations = self.truncations.load(Ordering::SeqCst);
+        let mut producers = lock(&self.state).producers.before(offset, start)?;
+        if producers.map_end() == offset {
+            return Ok(producers.content());
+        }
+        let segments = self.all_segments();
+        let ends = segments.iter().skip(1).map(|next| next.base_offset);
+        for (segment, end) in segments.iter().zip(ends) {
+            if end > producers.map_end() && segment.base_offset < offset {
+                let from = segment.base_offset.max(producers.map_end());
+                replay(&mut producers, segment, from, offset)?;
+                producers.set_map_end(end);
+            }
+        }
+        producers.set_map_end(offset);
+        let mut state = lock(&self.state);
+        let there = self.segment_at(offset).map(|segment| segment.base_offset) == Some(offset);
+        if there && self.truncations.load(Ordering::SeqCst) == truncations {
+            // For the next that is made. Should there be no room for it, there will be when segments
+            // have left for the tier.
+            let _ = state.producers.put_snapshot(&producers);
+        }
+        Ok(producers.content())
     }
 
     /// Removes everything and goes on at `offset`, behind what is in the remote tier: from `start`

@@ -5,6 +5,7 @@
 //! - [`origin`]: where appends come from.
 //! - [`pending`]: the effect of one append, checked before it is written and committed after.
 //! - [`snapshot`]: the `.snapshot` file.
+//! - [`remake`]: one that is gone or damaged, made anew.
 //! - [`marker`]: the record of a transaction's end.
 //! - [`verification`]: transactions that the coordinator is being asked about.
 //!
@@ -15,6 +16,7 @@ pub(crate) mod entry;
 pub(crate) mod marker;
 mod origin;
 pub(crate) mod pending;
+mod remake;
 pub(crate) mod snapshot;
 pub(crate) mod verification;
 

@@ -89,6 +89,10 @@ impl Segment {
         self.offsets_in(&mut state).map_err(unwritten)?;
         self.max_timestamp_in(&mut state).map_err(unwritten)?;
         self.times_in(&mut state).map_err(unwritten)?;
+        if let Some(first) = metas.first() {
+            self.forget_entries_from(&mut state, first.base_offset)
+                .map_err(unwritten)?;
+        }
         drop(state);
         let written = file.write_all_vectored_at(bytes, position);
         self.note_change();
@@ -109,6 +113,28 @@ impl Segment {
             position += meta.size as u64;
         }
         self.size.fetch_add(total, Ordering::Release);
+        Ok(())
+    }
+
+    /// Removes what the indexes say of offsets that are only now to be written: they were made anew
+    /// while the base offset of the last batch, which no checksum covers, was damaged. They would
+    /// keep out what is right.
+    fn forget_entries_from(&self, state: &mut SegmentState, offset: i64) -> Result<(), LogError> {
+        let offsets = self.offsets_in(state)?;
+        if offsets.len() > 0 && offsets.last_offset() >= offset {
+            offsets.truncate_to_offset(offset)?;
+        }
+        let times = self.times_in(state)?;
+        if times.len() > 0 && times.last_entry().offset >= offset {
+            times.truncate_to_offset(offset)?;
+        }
+        if let Some(max) = &mut state.max_timestamp
+            && max.offset >= offset
+            && offset > self.base_offset
+        {
+            // Of that batch, whose timestamp is covered.
+            max.offset = offset - 1;
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 use klamm_env::FileExt;
 
+use crate::batch::NO_TIMESTAMP;
 use crate::error::{BatchFault, IoContext, LogError};
 use crate::index::time::TimestampOffset;
 use crate::segment::scan::{HEADERS, Verified};
@@ -166,7 +167,7 @@ impl Segment {
         drop(state);
         let holds = match self.translate(max.offset) {
             Ok(Some(span)) => span.meta.max_timestamp == max.timestamp,
-            Ok(None) => self.size() == 0,
+            Ok(None) => self.size() == 0 && max.timestamp == NO_TIMESTAMP,
             Err(LogError::Corrupt { .. }) => false,
             Err(error) => return Err(error),
         };

@@ -308,6 +308,12 @@ impl Segment {
             let times = self.times_in(&mut state)?;
             times.maybe_append(max);
             times.write_tail()?;
+            let noted = times.last_entry();
+            // One that was damaged when it was read takes nothing below its last entry, and is sound
+            // for whoever reads it later if the damage was not on the disk: without what is missing.
+            if state.max_is_certain && noted.timestamp != max.timestamp {
+                self.rebuild_indexes(&mut state)?;
+            }
             if let Some(index) = &mut state.offsets {
                 index.write_tail()?;
             }

@@ -246,3 +246,89 @@ fn segments_without_timestamps_age_by_the_clock() {
     assert!(!roll(created_ms + 100));
     assert!(roll(created_ms + 101));
 }
+
+/// A byte of a file on the disk, changed.
+fn flip(dir: &TestDir, path: &std::path::Path, position: u64, mask: u8) {
+    let file = dir.env.fs.open(path, OpenMode::Write).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position).unwrap();
+    file.write_all_at(&[byte[0] ^ mask], position).unwrap();
+}
+
+#[test]
+fn a_time_index_that_reads_wrong_is_made_anew_as_its_segment_is_closed() {
+    for (position, mask) in [(2, 1), (5, 0x80), (9, 1)] {
+        let dir = TestDir::new();
+        let segment = segment(&dir, 40, &LogConfig::default());
+        append(&segment, 40, 1000);
+        segment.seal().unwrap();
+        append(&segment, 41, 1010);
+        lock(&segment.state)
+            .times
+            .as_mut()
+            .unwrap()
+            .write_tail()
+            .unwrap();
+        // Read again after a while, with a bit that is not as it was written.
+        let path = dir
+            .path()
+            .join(crate::names::file_name(40, FileKind::TimeIndex));
+        flip(&dir, &path, position, mask);
+        lock(&segment.state).times = None;
+        segment.seal().unwrap();
+        let mut state = lock(&segment.state);
+        let last = segment.times_in(&mut state).unwrap().last_entry();
+        assert_eq!((last.timestamp, last.offset), (1010, 41), "byte {position}");
+    }
+}
+
+#[test]
+fn entries_of_a_batch_whose_offset_is_damaged_keep_no_others_out() {
+    for newer in [true, false] {
+        let dir = TestDir::new();
+        let config = LogConfig {
+            index_interval_bytes: 0,
+            ..LogConfig::default()
+        };
+        let segment = segment(&dir, 40, &config);
+        for n in 0..3 {
+            append(&segment, 40 + n, 1000 + n);
+        }
+        let last = segment.size() / 3 * 2;
+        flip(&dir, &segment.path(), last + 6, 1);
+        // No checksum covers it, and as long as nothing stands behind it, it may follow a gap.
+        segment.rebuild_indexes(&mut lock(&segment.state)).unwrap();
+        let mut state = lock(&segment.state);
+        assert_eq!(
+            segment.offsets_in(&mut state).unwrap().last_offset(),
+            42 + 256
+        );
+        drop(state);
+        for n in 3..5 {
+            append(&segment, 40 + n, if newer { 1000 + n } else { 900 });
+        }
+        let mut state = lock(&segment.state);
+        assert_eq!(segment.offsets_in(&mut state).unwrap().last_offset(), 44);
+        let max = segment.max_timestamp_in(&mut state).unwrap();
+        let wanted = if newer { (1004, 44) } else { (1002, 42) };
+        assert_eq!((max.timestamp, max.offset), wanted);
+        let noted = segment.times_in(&mut state).unwrap().last_entry();
+        assert_eq!((noted.timestamp, noted.offset), wanted);
+    }
+}
+
+#[test]
+fn an_empty_segment_has_no_largest_timestamp_whatever_its_index_says() {
+    let dir = TestDir::new();
+    let config = LogConfig::default();
+    let other = segment(&dir, 40, &config);
+    append(&other, 40, 1000);
+    other.seal().unwrap();
+    drop(other);
+    dir.truncate(
+        &dir.path().join(crate::names::file_name(40, FileKind::Log)),
+        0,
+    );
+    let segment = Segment::unloaded(&dir.log_dir(), 40, 0, false, &config, &dir.env);
+    assert_eq!(segment.checked_max_timestamp().unwrap().timestamp, -1);
+}

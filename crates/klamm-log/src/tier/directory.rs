@@ -74,7 +74,8 @@ impl DirectoryTier {
     }
 
     fn create(&self) -> io::Result<()> {
-        if self.fs.exists(&self.dir)? {
+        // One that was made and is empty may have been left before its name was made durable.
+        if self.fs.exists(&self.dir)? && !self.fs.read_dir(&self.dir)?.is_empty() {
             return Ok(());
         }
         self.fs.create_dir_all(&self.dir)?;
@@ -210,6 +211,9 @@ impl RemoteMetadata for DirectoryTier {
             };
             segments.push(segment);
         }
+        // Facts that were replaced and not synced, by one who failed or was killed there, must not
+        // be taken back: local segments go by what is told here.
+        self.fs.sync_dir(&self.dir).map_err(failed)?;
         Ok(segments)
     }
 }

@@ -90,7 +90,7 @@ pub enum IndexKind {
 pub struct SegmentData {
     /// The batches; their checksums were just verified.
     pub log: LogSlice,
-    /// The indexes, by kind; all kinds but a producer snapshot that is not there any more.
+    /// The indexes, by kind; all kinds.
     pub indexes: Vec<(IndexKind, Vec<u8>)>,
 }
 

@@ -174,21 +174,13 @@ impl RemoteLog {
         segment.index_bytes()?;
         let fs = &self.log.env().fs;
         let mut indexes = Vec::new();
-        for (kind, file, base) in [
-            (IndexKind::Offset, FileKind::Index, segment.base_offset),
-            (
-                IndexKind::Timestamp,
-                FileKind::TimeIndex,
-                segment.base_offset,
-            ),
-            (
-                IndexKind::Transaction,
-                FileKind::TxnIndex,
-                segment.base_offset,
-            ),
-            (IndexKind::ProducerSnapshot, FileKind::Snapshot, end),
+        for (kind, file) in [
+            (IndexKind::Offset, FileKind::Index),
+            (IndexKind::Timestamp, FileKind::TimeIndex),
+            (IndexKind::Transaction, FileKind::TxnIndex),
         ] {
-            let path = self.log.dir().join(crate::names::file_name(base, file));
+            let name = crate::names::file_name(segment.base_offset, file);
+            let path = self.log.dir().join(name);
             match fs.read(&path) {
                 Ok(bytes) => indexes.push((kind, bytes)),
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -203,6 +195,9 @@ impl RemoteLog {
                 Err(_) => {}
             }
         }
+        // Verified: followers that begin behind this segment could not go on with a damaged one.
+        let producers = self.log.producers_at(end)?;
+        indexes.push((IndexKind::ProducerSnapshot, producers));
         let mut history = self.log.epochs();
         history.retain(|&(_, start)| start < end);
         indexes.push((IndexKind::LeaderEpoch, epoch_text(&history)));

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
-use klamm_records::Uuid;
+use klamm_env::FsExt;
+use klamm_records::{BatchOptions, Uuid};
 
 use super::*;
-use crate::test_support::{TestDir, append, batch, records_of};
+use crate::names::FileKind;
+use crate::test_support::{TestDir, append, batch, batch_with, records_of};
 use crate::{Log, LogConfig, LogError, LogOpen};
 
 fn segment(id: u8, offsets: (i64, i64), epochs: &[(i32, i64)]) -> RemoteSegment {
@@ -343,4 +345,47 @@ fn a_tier_that_gives_back_something_else_is_found_out() {
     remote.upload_next(20).unwrap().unwrap();
     let found = remote.read(2, 1).unwrap_err();
     assert!(matches!(found, TierError::Damaged { .. }), "{found}");
+}
+
+#[test]
+fn a_snapshot_of_producers_that_a_crash_tore_is_made_again() {
+    let dir = TestDir::new();
+    let log = open(&dir, 0);
+    // Each segment another producer, and at last each of them again.
+    for n in (0..4).chain(0..4) {
+        let options = BatchOptions {
+            producer_id: 70 + n,
+            producer_epoch: 0,
+            base_sequence: if log.log_end_offset() < 4 { 0 } else { 1 },
+            ..BatchOptions::default()
+        };
+        append(&log, batch_with(options, 1000, &["value"])).unwrap();
+        log.roll().unwrap();
+    }
+    log.set_high_watermark(8);
+    let path = |offset| {
+        log.dir()
+            .join(crate::names::file_name(offset, FileKind::Snapshot))
+    };
+    let whole: Vec<Vec<u8>> = (1..8)
+        .map(|offset| dir.env.fs.read(&path(offset)).unwrap())
+        .collect();
+    // The first, two in a row, one that is gone.
+    for torn in [1, 3, 4] {
+        dir.truncate(&path(torn), 0);
+    }
+    dir.env.fs.remove_file(&path(6)).unwrap();
+    let tier = Arc::new(MemoryTier::default());
+    let remote = remote(&log, &tier);
+    for whole in &whole {
+        let segment = remote.upload_next(8).unwrap().unwrap();
+        let uploaded = tier
+            .fetch_index(&segment, IndexKind::ProducerSnapshot)
+            .unwrap();
+        assert_eq!(&uploaded, whole, "segment {}", segment.start_offset);
+        assert_eq!(
+            dir.env.fs.read(&path(segment.end_offset + 1)).unwrap(),
+            *whole
+        );
+    }
 }

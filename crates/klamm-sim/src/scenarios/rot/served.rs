@@ -11,8 +11,9 @@
 //! Source: KIP-98's and Kafka's checksums, which consumers verify; what Kafka leaves to luck (a
 //! length that leads astray, an index entry that is wrong, a recovery that cuts what was synced) is
 //! held to the same here. Known false positives: the leader epoch of a batch is covered by nothing
-//! and may be anything. Nor is the base offset: where two batches were hit, and one has got the base
-//! offset of the other by that, it is served in the other's place, and nothing could tell.
+//! and may be anything. Nor is the base offset, which only the batches around it could give away:
+//! where they were hit, too, it is served in another's place or in a gap, as compaction leaves them,
+//! and nothing could tell.
 
 use std::ops::Range;
 
@@ -105,19 +106,23 @@ pub fn batches(log: &Log, model: &Model) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Whether a record is one of a batch that was hit and stands in the place of another that was.
+/// Whether a record is one of a batch that was hit and got another base offset by that: any between
+/// the sound batches around it, which alone could tell.
 fn is_displaced(model: &Model, (offset, timestamp): (i64, i64)) -> bool {
-    let hit = || {
-        model
-            .batches
-            .iter()
-            .filter(|batch| model.hit.contains(&batch.base))
-    };
-    let places: Vec<i64> = hit().map(|batch| batch.base).collect();
-    hit().any(|batch| {
+    let sound = |batch: &&Written| !model.hit.contains(&batch.base);
+    model.batches.iter().enumerate().any(|(at, batch)| {
+        if sound(&batch) {
+            return false;
+        }
+        let before = model.batches[..at].iter().rev().find(sound);
+        let behind = model.batches[at + 1..].iter().find(sound);
+        let least = before.map_or(0, |before| before.next);
+        let end = behind.map_or(i64::MAX, |behind| behind.base);
         let mut records = batch.records.iter();
-        records
-            .any(|&(own, time)| time == timestamp && places.contains(&(offset - own + batch.base)))
+        records.any(|&(own, time)| {
+            let moved = offset - own;
+            time == timestamp && batch.base + moved >= least && batch.next + moved <= end
+        })
     })
 }
 

@@ -98,11 +98,68 @@ fn a_segment_that_is_forgotten_leaves_nothing_behind() {
     }
 }
 
+/// Facts that were replaced and not synced are there for whoever comes next, and gone without power:
+/// segments leave the local disk by them.
+#[test]
+fn what_is_listed_is_not_taken_back() {
+    let mut listed = [0, 0];
+    for seed in 0..8 {
+        for calls in 0..8 {
+            let run = Run::new(seed);
+            let fs = run.disk("share", "/share").unwrap();
+            let tier = DirectoryTier::open(Arc::new(fs.clone()), "/share/t-0").unwrap();
+            let mut segment = begun_segment(&tier, &fs);
+            segment.state = RemoteSegmentState::CopyFinished;
+            fs.fail_after(calls, Errno::Io);
+            // It may have come through.
+            let _ = tier.put(&segment);
+            fs.set_faults(Faults::default());
+            fs.kill();
+            let list = || {
+                let tier = DirectoryTier::open(Arc::new(fs.clone()), "/share/t-0").unwrap();
+                tier.list().unwrap()
+            };
+            let before = list();
+            fs.crash();
+            assert_eq!(list(), before, "{seed} {calls}");
+            listed[usize::from(before == [segment])] += 1;
+        }
+    }
+    assert!(listed.iter().all(|&times| times > 0), "{listed:?}");
+}
+
+/// Nor is the directory, whose name was not made durable when it was made.
+#[test]
+fn a_directory_that_was_half_made_is_there_to_stay() {
+    for seed in 0..8 {
+        for calls in 0..8 {
+            let run = Run::new(seed);
+            let fs = run.disk("share", "/share").unwrap();
+            let open = || DirectoryTier::open(Arc::new(fs.clone()), "/share/t-0");
+            fs.fail_after(calls, Errno::Io);
+            let _ = open();
+            fs.set_faults(Faults::default());
+            let tier = open().unwrap();
+            let segment = begun_segment(&tier, &fs);
+            fs.crash();
+            assert_eq!(open().unwrap().list().unwrap(), [segment], "{seed} {calls}");
+        }
+    }
+}
+
 /// A segment that was copied in full.
 fn whole_segment(tier: &DirectoryTier, fs: &SimFs) -> RemoteSegment {
+    let mut segment = begun_segment(tier, fs);
+    segment.state = RemoteSegmentState::CopyFinished;
+    tier.put(&segment).unwrap();
+    segment
+}
+
+/// A segment whose data is there, and of which that is not noted yet.
+fn begun_segment(tier: &DirectoryTier, fs: &SimFs) -> RemoteSegment {
     let file = fs.open(Path::new("/source"), OpenMode::Create).unwrap();
     file.write_all_at(b"batch", 0).unwrap();
-    let mut segment = RemoteSegment {
+    let segment = RemoteSegment {
         id: Uuid::from_bytes([7; 16]),
         start_offset: 40,
         end_offset: 90,
@@ -121,7 +178,5 @@ fn whole_segment(tier: &DirectoryTier, fs: &SimFs) -> RemoteSegment {
         indexes: vec![(IndexKind::Offset, b"index".to_vec())],
     };
     tier.copy_segment(&segment, &data).unwrap();
-    segment.state = RemoteSegmentState::CopyFinished;
-    tier.put(&segment).unwrap();
     segment
 }
