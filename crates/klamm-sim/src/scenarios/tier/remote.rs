@@ -32,8 +32,19 @@ impl Remote {
             .map_err(|error| failed("open the share", &error))
     }
 
-    /// A log with this tier.
+    /// A log with this tier. Power that is to go soon may go here.
     pub(super) fn open(&self, log: Arc<Log>) -> Result<RemoteLog, Violation> {
+        let opened = self.try_open(log.clone());
+        match self {
+            Remote::Directory(fs) if fs.is_off() => {
+                fs.crash();
+                self.try_open(log)
+            }
+            _ => opened,
+        }
+    }
+
+    fn try_open(&self, log: Arc<Log>) -> Result<RemoteLog, Violation> {
         let opened = match self {
             Remote::Memory(tier) => RemoteLog::open(log, tier.clone(), tier.clone()),
             Remote::Directory(fs) => {
