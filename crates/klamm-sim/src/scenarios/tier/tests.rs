@@ -52,7 +52,7 @@ fn what_is_gone_or_changed_is_seen() {
     let first = remote.upload_next(3).unwrap().unwrap();
     log.apply_retention(i64::MAX, 3).unwrap();
     assert_eq!(log.local_log_start_offset(), 1);
-    assert_eq!(whole::check(&log, &remote, &batches), Ok(()));
+    assert_eq!(whole::check(&log, &remote, &batches, 0), Ok(()));
     let rng = SimRng::new(3);
     assert_eq!(whole::check_times(&log, &remote, &batches, &rng), Ok(()));
     let mut other = batches.clone();
@@ -60,14 +60,14 @@ fn what_is_gone_or_changed_is_seen() {
     assert!((0..9).any(|_| whole::check_times(&log, &remote, &other, &rng).is_err()));
     let mut other = batches.clone();
     other[0].bytes[65] ^= 1;
-    assert!(whole::check(&log, &remote, &other).is_err());
+    assert!(whole::check(&log, &remote, &other, 0).is_err());
     let mut other = batches.clone();
     other[2].bytes[65] ^= 1;
-    assert!(whole::check(&log, &remote, &other).is_err());
-    assert!(whole::check(&log, &remote, &batches[..2]).is_err());
-    assert!(whole::check(&log, &remote, &batches[1..]).is_err());
+    assert!(whole::check(&log, &remote, &other, 0).is_err());
+    assert!(whole::check(&log, &remote, &batches[..2], 0).is_err());
+    assert!(whole::check(&log, &remote, &batches[1..], 0).is_err());
     tier.delete_segment(&first).unwrap();
-    assert!(whole::check(&log, &remote, &batches).is_err());
+    assert!(whole::check(&log, &remote, &batches, 0).is_err());
 }
 
 /// A deletion that failed is tried again, and the power goes as the segment is forgotten: data of
