@@ -164,6 +164,15 @@ impl Broker {
     }
 }
 
+impl Drop for Broker {
+    /// Ends what goes on by itself, if [`Broker::shutdown`] has not.
+    fn drop(&mut self) {
+        self.shutdown.stop();
+        self.shared.movers.end();
+        drop(self.shared.fetchers.end());
+    }
+}
+
 /// Controlled shutdown: the controller moves leaders off this broker and says when it may go.
 async fn leave_cluster(shared: &Shared) {
     // An ordinary heartbeat behind the last one from here would let this broker in again.

@@ -103,17 +103,31 @@ impl CleanerThreads {
 
     /// Ends the threads; a clean that is under way is given up.
     pub(crate) async fn stop(&self) {
-        let threads = {
-            let mut state = self.0.lock();
-            state.stopped = true;
-            std::mem::take(&mut state.threads)
-        };
-        self.0.stopping.notify_all();
-        // A panic was told of when it happened.
-        let joined = spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join()))).await;
-        if joined.is_err() {
+        let threads = self.end();
+        if spawn_blocking(move || join(threads)).await.is_err() {
             error!("the cleaner threads did not end");
         }
+    }
+
+    fn end(&self) -> Vec<JoinHandle<()>> {
+        let mut state = self.0.lock();
+        state.stopped = true;
+        self.0.stopping.notify_all();
+        std::mem::take(&mut state.threads)
+    }
+}
+
+/// Whoever comes next may open the same directories, and must not find anybody at them.
+impl Drop for CleanerThreads {
+    fn drop(&mut self) {
+        join(self.end());
+    }
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        // A panic was told of when it happened.
+        drop(thread.join());
     }
 }
 

@@ -121,14 +121,16 @@ impl Fetchers {
 
     /// Ends all fetchers; returns when none of them touches a log any more.
     pub(crate) async fn stop(&self) {
-        let mut tasks = {
-            let mut state = self.0.state();
-            state.stopped = true;
-            state.fetchers.clear();
-            state.followed.clear();
-            std::mem::take(&mut state.tasks)
-        };
-        tasks.shutdown().await;
+        self.end().shutdown().await;
+    }
+
+    /// Ends all fetchers, which is done when the tasks that are returned have ended.
+    pub(crate) fn end(&self) -> JoinSet<()> {
+        let mut state = self.0.state();
+        state.stopped = true;
+        state.fetchers.clear();
+        state.followed.clear();
+        std::mem::take(&mut state.tasks)
     }
 }
 

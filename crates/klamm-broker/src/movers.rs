@@ -85,11 +85,10 @@ impl Movers {
     /// Ends the threads and waits for the steps at hand. What is not done goes on at the next
     /// start.
     pub(crate) async fn stop(&self) {
+        self.end();
         let inner = self.0.clone();
         let stopped = spawn_blocking(move || {
             let mut state = inner.state();
-            state.stopped = true;
-            inner.changed.notify_all();
             while state.running > 0 {
                 state = inner
                     .changed
@@ -100,6 +99,12 @@ impl Movers {
         if stopped.await.is_err() {
             error!("the threads that move replicas did not end");
         }
+    }
+
+    /// Lets the threads end after the steps at hand.
+    pub(crate) fn end(&self) {
+        self.0.state().stopped = true;
+        self.0.changed.notify_all();
     }
 }
 

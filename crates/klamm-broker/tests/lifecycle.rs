@@ -9,12 +9,33 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use common::{Client, start, try_start};
+use common::{Client, start, try_start, try_start_in};
 use klamm_broker::BrokerError;
 use klamm_metadata::LeaderRecoveryState;
 use klamm_protocol::messages::metadata_request::MetadataRequestTopic;
 use klamm_protocol::messages::{DescribeTopicPartitionsRequest, MetadataRequest};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Or the next broker in the process would find the threads of this one at its files.
+#[test]
+fn nothing_goes_on_in_the_directories_of_a_broker_that_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = klamm_env::Env::os();
+    let files = Arc::downgrade(&env.fs);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let broker = runtime.block_on(try_start_in(dir.path(), &[], env));
+    drop(broker.unwrap());
+    runtime.shutdown_timeout(PATIENCE);
+    let begun = Instant::now();
+    while files.strong_count() > 0 {
+        assert!(begun.elapsed() < PATIENCE, "somebody holds on to the files");
+        std::thread::yield_now();
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refuses_what_is_not_there_yet() {

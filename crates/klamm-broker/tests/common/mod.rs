@@ -28,6 +28,14 @@ pub async fn try_start(
     dir: &Path,
     more: &[(&str, &str)],
 ) -> Result<Broker, klamm_broker::BrokerError> {
+    try_start_in(dir, more, Env::os()).await
+}
+
+pub async fn try_start_in(
+    dir: &Path,
+    more: &[(&str, &str)],
+    env: Env,
+) -> Result<Broker, klamm_broker::BrokerError> {
     let dir = dir.to_string_lossy();
     let mut pairs = vec![
         ("listeners", "PLAINTEXT://127.0.0.1:0"),
@@ -37,7 +45,7 @@ pub async fn try_start(
         ("offsets.topic.num.partitions", "2"),
     ];
     pairs.extend_from_slice(more);
-    Broker::start(BrokerConfig::from_pairs(pairs).unwrap(), Env::os()).await
+    Broker::start(BrokerConfig::from_pairs(pairs).unwrap(), env).await
 }
 
 /// A connection.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use klamm_broker::{Broker, BrokerError};
@@ -65,12 +66,20 @@ fn runtime() -> Runtime {
         .unwrap()
 }
 
+/// Ports that nobody listens on. Not those that a system gives to outgoing connections: one of them
+/// could take the port before the node does, or while the node is down.
 fn free_ports(count: usize) -> Vec<u16> {
-    let bound: Vec<_> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-    bound.iter().map(port).collect()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    // Of another test process they are others.
+    let start = (std::process::id() % u32::from(COUNT / 100)) as u16 * 100;
+    let next = || FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(next)
+        .filter(is_free)
+        .take(count)
+        .collect()
 }
 
 impl Nodes {
