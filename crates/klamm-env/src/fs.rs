@@ -78,8 +78,8 @@ pub trait Fs: Debug + Send + Sync {
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
     /// Size of the file system that holds `path`.
     fn space(&self, path: &Path) -> io::Result<Space>;
-    /// Creates `path` if absent and locks it against other processes. Fails with
-    /// [`io::ErrorKind::WouldBlock`] if another holds it.
+    /// Creates `path` if absent and locks it against other processes and against this one. Fails
+    /// with [`io::ErrorKind::WouldBlock`] if somebody holds it, by whatever path.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
     /// The path in absolute form, symbolic links resolved.
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;

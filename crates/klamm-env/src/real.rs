@@ -4,12 +4,13 @@
     reason = "the real implementations stand here"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::{Clock, DirEntry, File, Fs, LockGuard, Metadata, OpenMode, Rng, Space};
@@ -173,19 +174,7 @@ impl Fs for OsFs {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Box::new(OsLock { _file: file })),
-            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN) => {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            Err(error) => Err(error.into()),
-        }
+        OsLock::take(path).map(|lock| Box::new(lock) as Box<dyn LockGuard>)
     }
 
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
@@ -193,12 +182,59 @@ impl Fs for OsFs {
     }
 }
 
+/// The files that this process has locked, by device and inode.
+static LOCKED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
 /// A POSIX record lock, which is what Java's `FileChannel.tryLock` takes: a Kafka and a Klamm
-/// process exclude each other. Such a lock belongs to the process, so it does not exclude two
-/// brokers inside one.
+/// process exclude each other. Such a lock belongs to the process: the system would give it to the
+/// process a second time, and take it away when *any* descriptor of the file is closed. So the
+/// process knows what it has locked, and does not open that again.
 #[derive(Debug)]
 struct OsLock {
-    _file: fs::File,
+    /// Always there but while it is dropped.
+    file: Option<fs::File>,
+    id: (u64, u64),
+}
+
+impl OsLock {
+    fn take(path: &Path) -> io::Result<OsLock> {
+        let mut locked = LOCKED.lock().unwrap_or_else(PoisonError::into_inner);
+        let id_of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        match fs::metadata(path).map(id_of) {
+            Ok(id) if locked.contains(&id) => return Err(io::ErrorKind::WouldBlock.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN) => {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let id = id_of(file.metadata()?);
+        locked.insert(id);
+        Ok(OsLock {
+            file: Some(file),
+            id,
+        })
+    }
+}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        let mut locked = LOCKED.lock().unwrap_or_else(PoisonError::into_inner);
+        // Closed first: closing it later would take the lock from whoever gets it next.
+        drop(self.file.take());
+        locked.remove(&self.id);
+    }
 }
 
 impl LockGuard for OsLock {}
@@ -416,5 +452,39 @@ mod tests {
             io::ErrorKind::UnexpectedEof
         );
         assert_eq!(file.read_up_to_at(&mut [0; 4], 1).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_file_is_locked_once_also_within_a_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".lock");
+        let refused = |path: &Path| OsFs.lock(path).unwrap_err().kind();
+        let lock = OsFs.lock(&path).unwrap();
+        assert_eq!(refused(&path), io::ErrorKind::WouldBlock);
+        // By another name it is the same file.
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("beside")).unwrap();
+        let beside = dir.path().join("beside/.lock");
+        assert_eq!(refused(&beside), io::ErrorKind::WouldBlock);
+        // Being refused must not have taken the lock away.
+        assert!(is_locked_for_others(&path));
+        let other = OsFs.lock(&dir.path().join("other")).unwrap();
+        drop((lock, other));
+        assert!(!is_locked_for_others(&path));
+        let lock = OsFs.lock(&beside).unwrap();
+        assert_eq!(refused(&path), io::ErrorKind::WouldBlock);
+        drop(lock);
+    }
+
+    /// Whether the system lists a lock of this process on a file.
+    fn is_locked_for_others(path: &Path) -> bool {
+        let inode = fs::metadata(path).unwrap().ino();
+        let process = std::process::id().to_string();
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        locks.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            let ours = words.nth(4) == Some(&process);
+            let file = words.next().and_then(|file| file.rsplit(':').next());
+            ours && file == Some(&inode.to_string())
+        })
     }
 }

@@ -111,7 +111,7 @@ pub struct Log {
     /// When retention may find something to remove next, by the wall clock.
     retention_due_ms: AtomicI64,
     /// Keeps its own recovery point, start offset and clean-shutdown marker.
-    standalone: Option<Box<dyn LockGuard>>,
+    standalone: Option<Mutex<Option<Box<dyn LockGuard>>>>,
     watch: Watch,
     durable_watch: Watch,
     recovery: RecoveryReport,

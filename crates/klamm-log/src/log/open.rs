@@ -275,7 +275,7 @@ impl Log {
             moving: AtomicBool::new(false),
             duty: Duty::default(),
             retention_due_ms: AtomicI64::new(i64::MIN),
-            standalone: guard,
+            standalone: guard.map(|guard| Mutex::new(Some(guard))),
             watch: Watch::default(),
             durable_watch: Watch::default(),
             recovery: report,

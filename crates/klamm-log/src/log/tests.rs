@@ -1068,3 +1068,23 @@ fn readers_never_see_past_their_bound() {
         reader.join().unwrap();
     }
 }
+
+#[test]
+fn a_log_that_stands_alone_is_opened_once() {
+    let dir = TestDir::new();
+    let open = || {
+        let (path, env) = (dir.log_path(), dir.env.clone());
+        Log::open(LogOpen::standalone(path, LogConfig::default(), env))
+    };
+    let log = open().unwrap();
+    assert!(matches!(
+        open().unwrap_err(),
+        LogError::Io {
+            operation: "lock",
+            ..
+        }
+    ));
+    // A closed one lets go, whoever still holds it.
+    log.close().unwrap();
+    open().unwrap();
+}

@@ -311,9 +311,11 @@ impl Log {
         // Whoever waits for more waits in vain.
         self.watch.notify(end);
         self.durable_watch.wake_sleepers();
-        if self.standalone.is_some() {
+        if let Some(guard) = &self.standalone {
             self.write_own_checkpoints(self.recovery_checkpoint())?;
             clean_shutdown::write(&*self.dir.fs, &self.dir.path(), -1)?;
+            // Whoever still holds the closed log does not keep others from opening it.
+            *lock(guard) = None;
         }
         Ok(())
     }

@@ -232,6 +232,20 @@ fn a_directory_in_use_is_refused() {
 }
 
 #[test]
+fn a_directory_is_opened_once_within_a_process() {
+    let f = Fixture::new(2);
+    let manager = f.open();
+    assert!(matches!(
+        f.try_open().unwrap_err(),
+        ManagerError::Locked { dir } if dir == f.dirs[0]
+    ));
+    // One that was shut down lets go, whoever still holds it.
+    manager.shutdown(1).unwrap();
+    f.open();
+    drop(manager);
+}
+
+#[test]
 fn a_partition_in_two_directories_is_refused() {
     let f = Fixture::new(2);
     for dir in &f.dirs {

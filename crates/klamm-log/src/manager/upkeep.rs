@@ -289,6 +289,7 @@ impl LogManager {
         }
         for (index, directory) in self.directories.iter().enumerate() {
             if !directory.is_online() {
+                directory.unlock();
                 continue;
             }
             let result = self
