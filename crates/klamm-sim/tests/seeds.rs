@@ -69,6 +69,8 @@ fn seeds_that_once_failed_do_not_again() {
         ("log-history", vec![100_083, 100_135, 100_407]),
         // A clean that failed halfway left an old segment with the indexes of its successor.
         ("log-history", vec![40_111_482, 40_321_414]),
+        // A crash left a segment without records, whose age the model cannot know.
+        ("log-history", vec![40_931_095]),
         // What names a log's topic was torn where there were batches.
         ("log-manager", vec![143, 60_010_258, 60_011_991]),
         // A tier forgot what it had said to have; what a crash brought back had been given up.

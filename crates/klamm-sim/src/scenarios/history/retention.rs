@@ -12,15 +12,15 @@ use super::reference::Reference;
 /// Base offset, base offset of the next, bytes, newest timestamp of a segment.
 type Row = (i64, i64, i64, i64);
 
-/// Whether the model knows all that retention goes by: of a compacted log not what lies below the
-/// start, nor how old segments without records are.
+/// Whether the model knows all that retention goes by: not how old segments without records are, which
+/// compaction leaves and a crash; nor, of a compacted log, what lies below the start.
 pub fn is_known(model: &Reference, segments: &[i64]) -> bool {
     let first = segments.first().copied().unwrap_or(0);
     let has_records = |pair: &[i64]| {
         let mut batches = model.batches.iter();
         batches.any(|batch| (pair[0]..pair[1]).contains(&batch.base))
     };
-    model.cleaned_below <= first || model.start <= first && segments.windows(2).all(has_records)
+    (model.cleaned_below <= first || model.start <= first) && segments.windows(2).all(has_records)
 }
 
 /// The segments of a log that remain, by their base offsets; none of the old ones if all go.
