@@ -165,7 +165,9 @@ impl Broker {
 }
 
 impl Drop for Broker {
-    /// Ends what goes on by itself, if [`Broker::shutdown`] has not.
+    /// Ends what goes on by itself, if [`Broker::shutdown`] has not. Waits for the threads that compact,
+    /// which give up at their next access to the disk; those that move logs end after the step at hand,
+    /// and until then the directories stay locked.
     fn drop(&mut self) {
         self.shutdown.stop();
         self.shared.movers.end();

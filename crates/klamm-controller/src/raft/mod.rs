@@ -10,7 +10,8 @@
 //! - `import`: taking over a directory from Kafka.
 //! - `network`: the way to other controllers; `rpc`: what they say to each other; `serve`: what they
 //!   are answered.
-//! - `writing`: committing records; `reading`: the log for brokers that follow it; `replica`: what such a broker makes of it.
+//! - `writing`: committing records; `reading`: the log for brokers that follow it; `replica`: what
+//!   such a broker makes of it.
 //! - `runtime`: what openraft runs on; `timing`: how patient it is.
 //! - `leadership`: knowing when this node begins and ceases to lead; `succession`: following one whose
 //!   process has ended; `candidacy`: who may stand for election; `status`: who else is there.
