@@ -1,7 +1,8 @@
 # The image holds one static binary and one properties file.
 #   docker build -t klamm . && docker run -p 9092:9092 -v klamm:/data klamm
 # Configure it like Kafka's image: KAFKA_FOO_BAR or KAFKA_CFG_FOO_BAR set foo.bar, or mount a file and name it:
-#   docker run -v ./server.properties:/server.properties klamm /server.properties
+#   docker run -p 9092:9092 -v ./server.properties:/server.properties klamm /server.properties
+# The file has to name its listeners, as klamm.properties does: without, only the container itself is served.
 
 FROM rust:1.95-alpine AS build
 # The C compiler is for zstd, lz4 and the allocator. Alpine's Rust links everything into the binary.
@@ -22,5 +23,5 @@ VOLUME ["/data"]
 EXPOSE 9092 9644
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/klamm"]
-# Used only where neither a file nor the environment says anything.
+# Used only where no other file is named and the environment says nothing of where to listen.
 CMD ["--default-config", "/klamm.properties"]

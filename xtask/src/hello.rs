@@ -23,7 +23,7 @@ pub fn hello(against: Against, folder: &Path, report: &mut Report) {
         Ok(python) => python,
         Err(e) => return report.missing(name, &e.to_string()),
     };
-    if let Err(e) = wait_for_ports() {
+    if let Err(e) = wait_for_ports(&[PORT, CONTROLLER_PORT]) {
         return report.tell(name, Outcome::Fail(e.to_string()), None);
     }
     report.test(name, || {
@@ -51,24 +51,25 @@ pub fn hello(against: Against, folder: &Path, report: &mut Report) {
     });
 }
 
-fn wait_for_ports() -> Result<()> {
+/// Waits until nobody listens on these ports.
+pub fn wait_for_ports(ports: &[u16]) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(90);
-    while [PORT, CONTROLLER_PORT]
+    while ports
         .iter()
         .any(|p| TcpListener::bind(("127.0.0.1", *p)).is_err())
     {
         if Instant::now() > end {
-            return Err(format!("port {PORT} or {CONTROLLER_PORT} is taken").into());
+            return Err(format!("one of the ports {ports:?} is taken").into());
         }
         std::thread::sleep(Duration::from_millis(500));
     }
     Ok(())
 }
 
-/// What the program prints until it has been silent for a while after its first line: long enough
+/// What `interop/python/hello.py` prints until it has been silent for a while after its first line: long enough
 /// for the commit that the client does every five seconds. It does not leave its group, so the next
 /// run may have to wait until the group gives its member up.
-fn hello_lines(python: &Path) -> Result<Vec<String>> {
+pub fn hello_lines(python: &Path) -> Result<Vec<String>> {
     let mut child = Command::new(python)
         .arg("-u")
         .arg(cache::root().join("interop/python/hello.py"))
@@ -112,7 +113,7 @@ pub fn settings(against: Against, folder: &Path, report: &mut Report) {
         let why = "Kafka takes its settings from a file alone".to_string();
         return report.tell("compose", Outcome::Skip(why), None);
     }
-    if let Err(e) = wait_for_ports() {
+    if let Err(e) = wait_for_ports(&[PORT, CONTROLLER_PORT]) {
         return report.tell("compose", Outcome::Fail(e.to_string()), None);
     }
     report.test("compose.no-settings", || {
@@ -230,7 +231,7 @@ fn refuses(folder: &Path) -> Result<()> {
 }
 
 /// How many partitions a topic has that is created by asking for it.
-fn partitions_of(port: u16, topic: &str) -> Result<i32> {
+pub fn partitions_of(port: u16, topic: &str) -> Result<i32> {
     let end = Instant::now() + Duration::from_secs(10);
     let mut connection = Connection::open(port)?;
     while Instant::now() < end {

@@ -1,6 +1,7 @@
 //! `cargo xtask interop`: Kafka's own tools and everybody's clients against Klamm, and the same
 //! suites against a real Kafka, which is how the suites themselves are tested.
 
+mod containers;
 mod controllers;
 mod franz_go;
 mod handover;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 pub const USAGE: &str =
     "interop --against kafka|klamm [--only SUITE[.TEST]]… [--records 100000] [--record true]";
 
-const SUITES: [&str; 24] = [
+const SUITES: [&str; 25] = [
     "tools",
     "versions",
     "compaction",
@@ -49,6 +50,7 @@ const SUITES: [&str; 24] = [
     "streams-groups",
     "mixed-groups",
     "log-dirs",
+    "containers",
 ];
 const CLIENTS: [&str; 6] = [
     "java",
@@ -128,6 +130,9 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     if run.wants("log-dirs") {
         run.log_dirs()?;
+    }
+    if run.wants("containers") {
+        run.containers()?;
     }
     run.report.close()
 }

@@ -51,6 +51,13 @@ const SUITES: &[(&str, &[&str])] = &[
     ("cluster", &["xtask/src/cluster"]),
     ("exactly-once", &["xtask/src/exactly_once.rs"]),
     ("log-dirs", &["xtask/src/interop/log_dirs.rs"]),
+    (
+        "containers",
+        &[
+            "xtask/src/interop/containers.rs",
+            "xtask/src/interop/containers",
+        ],
+    ),
     ("franz-go-tests", &["xtask/src/interop/franz_go.rs"]),
     (
         "quorum",
@@ -327,7 +334,7 @@ fn missing(name: &str, files: &BTreeMap<String, String>) -> Option<String> {
         let begins = quoted(source[..at].chars().next_back());
         begins && (!whole || quoted(source[at + start.len()..].chars().next()))
     });
-    let generated = ["hello", "compose", "cluster", "exactly-once"].contains(&suite);
+    let generated = ["hello", "compose", "containers", "cluster", "exactly-once"].contains(&suite);
     let found = found || generated && source.contains(&format!("\"{name}\""));
     (!found).then(|| format!("no such test in {paths:?}"))
 }

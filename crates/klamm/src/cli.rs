@@ -82,7 +82,7 @@ pub(crate) struct Sources {
     /// The same, as an option
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub(crate) config: Option<PathBuf>,
-    /// The file to use if neither a file nor the environment sets anything (for images)
+    /// The file to use if no other is named and the environment sets neither listeners nor process.roles (for images)
     #[arg(long, value_name = "FILE")]
     pub(crate) default_config: Option<PathBuf>,
     /// Sets one configuration over file and environment (may be repeated)

@@ -28,6 +28,10 @@ pub(crate) enum SettingsError {
     },
 }
 
+/// Whoever sets one of these says where the node listens, and what else an image would say of it
+/// would not fit. All others leave a container as reachable as it is without them.
+const PLACED_BY: [&str; 2] = ["listeners", "process.roles"];
+
 /// Gathers and checks.
 pub(crate) fn load(
     sources: &Sources,
@@ -43,11 +47,11 @@ pub(crate) fn load(
     });
     let variables: Vec<_> = variables.collect();
     let file = sources.file.as_deref().or(sources.config.as_deref());
-    let nothing_given = file.is_none()
-        && Layers::new()
-            .environment(variables.iter().cloned())
-            .is_empty();
-    if let Some(path) = file.or(sources.default_config.as_deref().filter(|_| nothing_given)) {
+    let default = sources.default_config.as_deref();
+    let mut given = Layers::new();
+    given.environment(variables.iter().cloned());
+    let default = default.filter(|_| PLACED_BY.iter().all(|name| given.origin(name).is_none()));
+    if let Some(path) = file.or(default) {
         layers.file(&path.display().to_string(), &read(path)?);
     }
     layers.environment(variables);

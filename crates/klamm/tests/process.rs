@@ -181,3 +181,36 @@ fn a_cluster_id_from_the_environment_is_kept() {
         "{meta}"
     );
 }
+
+#[test]
+fn a_default_file_holds_unless_another_says_where_to_listen() {
+    let folder = tempfile::tempdir().unwrap();
+    let default = "listeners=PLAINTEXT://localhost:0\nadvertised.listeners=PLAINTEXT://image:7\nklamm.metrics.listeners=\n";
+    #[expect(clippy::disallowed_methods, reason = "what the program is to read")]
+    std::fs::write(folder.path().join("image.properties"), default).unwrap();
+    let start = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_klamm"));
+        command.current_dir(folder.path()).env_clear();
+        command.args(["--default-config", "image.properties"]);
+        Klamm::spawn(with(command, variables))
+    };
+    let with_image = [
+        &[][..],
+        &[("KAFKA_NUM_PARTITIONS", "3")],
+        // What orchestrators set for a service of this name.
+        &[("KAFKA_SERVICE_HOST", "10.0.0.1")],
+    ];
+    for variables in with_image {
+        let klamm = start(variables);
+        assert_eq!(klamm.address(), "image:7", "{variables:?}");
+        klamm.stop("TERM");
+    }
+    let listeners = ("KAFKA_CFG_LISTENERS", "PLAINTEXT://localhost:0");
+    let klamm = start(&[listeners, ("KAFKA_CFG_KLAMM_METRICS_LISTENERS", "")]);
+    assert!(klamm.address().starts_with("localhost:"), "{}", klamm.ready);
+}
+
+fn with(mut command: Command, variables: &[(&str, &str)]) -> Command {
+    command.envs(variables.iter().copied());
+    command
+}

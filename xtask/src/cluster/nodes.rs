@@ -304,7 +304,7 @@ fn coordinator(connection: &mut Connection, kind: i8, key: &str) -> io::Result<i
 }
 
 /// Metadata v1 of one topic.
-fn shown(connection: &mut Connection, topic: &str) -> io::Result<Vec<Shown>> {
+pub fn shown(connection: &mut Connection, topic: &str) -> io::Result<Vec<Shown>> {
     let mut body = Writer::default();
     body.i32(1).string(topic);
     let answer = connection.call(3, 1, &body)?;
