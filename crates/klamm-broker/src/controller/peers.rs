@@ -134,6 +134,7 @@ impl QuorumTransport for Peers {
                     .await
             };
             match timeout(limit, call).await {
+                Ok(Err(ClientError::TimedOut(_))) => Err(io::ErrorKind::TimedOut.into()),
                 Ok(answered) => answered.map_err(io::Error::other),
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             }

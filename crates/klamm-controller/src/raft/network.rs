@@ -25,7 +25,7 @@ use super::codec::SnapshotNote;
 use super::rpc::{Address, Answer, Call, PieceTaken, Taken, decode_answer, encode_call};
 use super::snapshots::{RaftSnapshot, SnapshotFile};
 use super::types::{NodeId, TypeConfig, Vote, Voter, VoterEndpoint};
-use crate::runtime::{spawn, spawn_blocking};
+use crate::runtime::{Moment, spawn, spawn_blocking};
 
 /// Carries calls to other controllers. What it carries is opaque to it; the other side hands it to
 /// [`Controller::serve_quorum`](crate::Controller::serve_quorum).
@@ -150,7 +150,8 @@ impl Way {
         decode_answer(&answer)
     }
 
-    /// Sends a snapshot piece by piece, each once the one before is answered.
+    /// Sends a snapshot piece by piece, each once the one before is answered, and asks until the whole
+    /// has been taken over. A piece is waited for, and so is the end of it all, for `limit` at most.
     async fn send_snapshot(
         &self,
         vote: Vote,
@@ -175,11 +176,40 @@ impl Way {
                 last,
                 content,
             };
-            let PieceTaken(whole) = self.call(&call, limit).await?;
-            match whole {
-                Some(response) => return Ok(response),
-                None if last => return Err(io::ErrorKind::UnexpectedEof.into()),
-                None => position = next,
+            if let PieceTaken(Some(taken)) = self.send_piece(&call, limit).await? {
+                return Ok(taken);
+            }
+            position = next;
+            if last {
+                break;
+            }
+        }
+        let end = Moment::now() + limit;
+        let ask = Call::Snapshot {
+            vote,
+            note,
+            serial,
+            position,
+            last: true,
+            content: Vec::new(),
+        };
+        while Moment::now() < end {
+            if let PieceTaken(Some(taken)) = self.send_piece(&ask, limit).await? {
+                return Ok(taken);
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Sends a piece until it is answered: one that is lost on the way must not be waited for as long
+    /// as the whole may take.
+    async fn send_piece(&self, piece: &Call, limit: Duration) -> io::Result<PieceTaken> {
+        let end = Moment::now() + limit;
+        loop {
+            let answered = self.call(piece, self.network.request_timeout).await;
+            match answered {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && Moment::now() < end => {}
+                answered => return answered,
             }
         }
     }

@@ -1,9 +1,10 @@
 //! openraft's own suite for stores, run against ours; heartbeats whose answers are late; snapshots that
-//! come at once.
+//! come at once, or with losses on the way.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex as StdMutex, Weak};
 
 use bytes::Bytes;
 use klamm_env::{Env, FsExt};
@@ -142,14 +143,13 @@ fn snapshot_of(dir: &Path, end_offset: i64, membership: &Membership) -> Call {
     }
 }
 
-#[tokio::test]
-async fn snapshots_that_come_at_once_do_not_remove_each_other() {
-    let dir = tempfile::tempdir().unwrap();
+/// A controller that hears of nobody, and the voters of its quorum.
+async fn lonely(dir: &Path) -> (RaftNode, Membership) {
     let patience = Duration::from_secs(600);
     let voters = [1, 2].map(|id| (id, (Uuid::ZERO, Vec::new())));
     let options = RaftOptions {
         node_id: 1,
-        metadata_dir: dir.path().join("metadata"),
+        metadata_dir: dir.join("metadata"),
         cluster_id: "cluster".to_owned(),
         directory_id: Uuid::ONE,
         voters: Voters::Given(voters.clone().into()),
@@ -164,12 +164,101 @@ async fn snapshots_that_come_at_once_do_not_remove_each_other() {
     let node = RaftNode::open(options, &Env::os()).await.unwrap();
     let nodes = members_of(&voters.into());
     let ids = nodes.keys().copied().collect();
-    let membership = Membership::new(vec![ids], nodes).unwrap();
+    (node, Membership::new(vec![ids], nodes).unwrap())
+}
+
+#[tokio::test]
+async fn snapshots_that_come_at_once_do_not_remove_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, membership) = lonely(dir.path()).await;
     let [one, other] = [40, 50].map(|end| snapshot_of(dir.path(), end, &membership));
     let (one, other) = tokio::join!(node.follow_call(one), node.follow_call(other));
     one.unwrap();
     other.unwrap();
     assert_eq!(node.why_stopped(), "");
+    assert_eq!(node.image().offset(), 49);
+    node.shutdown().await.unwrap();
+}
+
+/// Loses every other request or answer.
+#[derive(Debug)]
+struct Lossy {
+    node: Weak<RaftNode>,
+    calls: AtomicUsize,
+}
+
+impl QuorumTransport for Lossy {
+    fn call<'a>(
+        &'a self,
+        _node: i32,
+        _endpoints: &'a [VoterEndpoint],
+        request: Bytes,
+        limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + 'a>> {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            let arrives = !number.is_multiple_of(4);
+            let node = self.node.upgrade().filter(|_| arrives);
+            let answer = match &node {
+                Some(node) => Some(node.serve(&request).await),
+                None => None,
+            };
+            match answer {
+                Some(answer) if !number.is_multiple_of(2) => Ok(answer.into()),
+                _ => {
+                    tokio::time::sleep(limit).await;
+                    Err(io::ErrorKind::TimedOut.into())
+                }
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_arrives_though_pieces_and_answers_are_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, membership) = lonely(dir.path()).await;
+    let node = Arc::new(node);
+    let Call::Snapshot { vote, note, .. } = snapshot_of(dir.path(), 50, &membership) else {
+        unreachable!("that is what it is");
+    };
+    let id = checkpoint::CheckpointId {
+        end_offset: note.end_offset,
+        epoch: note.epoch,
+    };
+    let path = dir.path().join(id.file_name());
+    let bytes = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
+    let lossy = Arc::new(Lossy {
+        node: Arc::downgrade(&node),
+        calls: AtomicUsize::new(0),
+    });
+    let mut network = Network {
+        transport: lossy.clone(),
+        cluster_id: "cluster".into(),
+        env: Env::os(),
+        addresses: Addresses::default(),
+        snapshot_piece_bytes: bytes.div_ceil(5),
+        request_timeout: Duration::from_secs(2),
+    };
+    let mut peer = network.new_client(NodeId(1), &Voter::default()).await;
+    let snapshot = openraft::Snapshot {
+        meta: types::SnapshotMeta {
+            last_log_id: note.last,
+            last_membership: note.membership,
+        },
+        snapshot: snapshots::SnapshotFile { path, id },
+    };
+    let limit = Duration::from_secs(60);
+    let sent = peer.full_snapshot(
+        vote,
+        snapshot,
+        std::future::pending(),
+        RPCOption::new(limit),
+    );
+    let begun = tokio::time::Instant::now();
+    sent.await.unwrap();
+    assert!(begun.elapsed() < limit / 2, "{:?}", begun.elapsed());
+    assert!(lossy.calls.load(Ordering::Relaxed) >= 10);
     assert_eq!(node.image().offset(), 49);
     node.shutdown().await.unwrap();
 }

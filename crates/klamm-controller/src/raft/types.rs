@@ -24,6 +24,8 @@ pub(crate) type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub(crate) type Membership = openraft::Membership<NodeId, Voter>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+/// What a snapshot is answered with that was taken over.
+pub(crate) type SnapshotTaken = openraft::raft::SnapshotResponse<TypeConfig>;
 pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
 
 pub(crate) fn log_id(term: u64, index: u64) -> LogId {
