@@ -350,3 +350,34 @@ fn a_record_whose_base_offset_is_damaged_is_not_found_elsewhere() {
         }
     }
 }
+
+#[test]
+fn a_torn_end_without_a_base_offset_does_not_take_the_place_of_damage_at_the_begin() {
+    let config = LogConfig {
+        segment_bytes: 1 << 20,
+        ..config(0)
+    };
+    let dir = TestDir::new();
+    let log = dir.log(config.clone());
+    for text in ["a", "b", "c", "d"] {
+        append(&log, batch(1000, &[text])).unwrap();
+    }
+    log.close().unwrap();
+    let size = batch(0, &["a"]).size() as u64;
+    for damaged in [0, 1] {
+        flip(&dir, 0, FileKind::Log, damaged * size + 65, 1);
+    }
+    // Of the last batch, which was not on disk yet, a power cut kept all but the first bytes.
+    flip(&dir, 0, FileKind::Log, 3 * size + 7, 3);
+    let log = open(&dir, &config, 3, false);
+    assert_eq!(log.log_end_offset(), 3);
+    let told: Vec<_> = log
+        .recovery_report()
+        .damage
+        .iter()
+        .map(|it| (it.first_offset, it.next_offset))
+        .collect();
+    assert_eq!(told, [(0, 2)]);
+    let kept = first_batch(&log, 2).unwrap();
+    assert_eq!(BatchView::parse(&kept).unwrap().header().base_offset, 2);
+}

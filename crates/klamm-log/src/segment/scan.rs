@@ -152,6 +152,9 @@ impl BatchScan {
 
     /// From damage, goes behind the next batch whose checksum holds and whose offsets may follow;
     /// none if there is none. [`seek`](Self::seek) goes back to that batch.
+    ///
+    /// What is damaged had an offset at least, so what follows begins above it. That is what tells a
+    /// batch whose first bytes a power cut left zero from one that belongs to the log's begin.
     pub(crate) fn resync(&mut self) -> Result<Option<BatchSpan>, LogError> {
         // If the header can be believed it says where to go on.
         if let Some(Ok(span)) = self.peek_at(self.position, self.next_offset)?
@@ -161,6 +164,7 @@ impl BatchScan {
             self.pass(&next);
             return Ok(Some(next));
         }
+        self.next_offset = self.next_offset.saturating_add(1);
         while let Some(next) = self.search()? {
             let behind = self.sound_behind(&next, self.next_offset)?;
             if behind.is_none_or(|behind| behind.meta.base_offset >= next.meta.next_offset()) {
@@ -243,7 +247,7 @@ impl BatchScan {
         let peeked = self.peek_at(self.position, expected)?;
         if let Some(Ok(span)) = &peeked
             && span.meta.base_offset > expected
-            && let Some(behind) = self.sound_behind(span, expected)?
+            && let Some(behind) = self.sound_behind(span, expected.saturating_add(1))?
             && behind.meta.base_offset < span.meta.next_offset()
         {
             return Ok(Some(Err(BatchFault::Offset(span.meta.base_offset))));
