@@ -297,6 +297,7 @@ impl Connection {
         Ok(Produced {
             error: r.i16()?,
             base_offset: r.i64()?,
+            log_append_ms: r.i64()?,
         })
     }
 
@@ -363,6 +364,8 @@ pub fn now_ms() -> i64 {
 pub struct Produced {
     pub error: i16,
     pub base_offset: i64,
+    /// The time that the broker put on it, if it did.
+    pub log_append_ms: i64,
 }
 
 /// The body of a Produce v7 request with one batch.

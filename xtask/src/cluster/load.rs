@@ -126,6 +126,10 @@ impl Load {
         })
     }
 
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// As many records as it sends in so many seconds, at most.
     pub fn records_of(&self, seconds: u64) -> u64 {
         self.pace * seconds

@@ -1,15 +1,17 @@
 //! `cargo xtask cluster`, and a short form of it in `cargo xtask interop`: three brokers under
-//! load, which are killed, paused, cut off from each other, restarted, given a full disk and other
-//! replicas meanwhile, and joined by others. Three clients make the load and check that everything
+//! load, which are killed, paused, cut off from each other, restarted, given a full disk, another
+//! time of day and other replicas meanwhile, and joined by others. Three clients make the load and check that everything
 //! acknowledged and everything read stays, once and in order; Kafka's own tools look and reassign.
 //!
 //! - [`nodes`]: the brokers; [`net`]: a network that can be cut; [`load`]: the clients.
-//! - here: kills, pauses, restarts; [`cuts`]: the network; [`disk`]: a full one; [`growth`]: more
+//! - here: kills, pauses, restarts; [`cuts`]: the network; [`disk`]: a full one; [`clocks`]:
+//!   wall clocks that jump, by means of [`wall`], and [`transaction`]s meanwhile; [`growth`]: more
 //!   brokers, and others; [`tools`]: what Kafka's tools are asked to do.
 //! - [`mod@bench`]: `cargo xtask cluster-bench`, beside a real Kafka of three nodes; [`many`]: very many
 //!   partitions.
 
 mod bench;
+mod clocks;
 mod cuts;
 mod disk;
 mod growth;
@@ -18,6 +20,8 @@ mod many;
 mod net;
 pub mod nodes;
 mod tools;
+mod transaction;
+mod wall;
 
 use crate::broker::Against;
 use crate::report::{Outcome, Report};
@@ -30,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub const USAGE: &str = "cluster [--against klamm|kafka] [--kills 30] [--pauses 5] [--rolls 3] \
-[--cuts 3] [--disks 2] [--growths 2]";
+[--cuts 3] [--disks 2] [--clocks 3] [--growths 2]";
 
 /// Each client's topic is named after it.
 const TOPIC: &str = "cluster";
@@ -54,24 +58,26 @@ pub struct Extent {
     rolls: u32,
     cuts: u32,
     disks: u32,
+    clocks: u32,
     growths: u32,
 }
 
 impl Extent {
-    /// About six minutes.
+    /// About four minutes and a half.
     pub const SHORT: Extent = Extent {
         kills: 2,
         pauses: 1,
         rolls: 1,
         cuts: 1,
         disks: 1,
+        clocks: 1,
         growths: 1,
     };
 }
 
 pub fn run(args: &[String]) -> Result<()> {
     let known = [
-        "against", "kills", "pauses", "rolls", "cuts", "disks", "growths",
+        "against", "kills", "pauses", "rolls", "cuts", "disks", "clocks", "growths",
     ];
     let flags = Flags::parse(args, &known)?;
     let against = Against::parse(flags.get("against").unwrap_or("klamm"))?;
@@ -81,6 +87,7 @@ pub fn run(args: &[String]) -> Result<()> {
         rolls: flags.number("rolls", 3)?,
         cuts: flags.number("cuts", 3)?,
         disks: flags.number("disks", 2)?,
+        clocks: flags.number("clocks", 3)?,
         growths: flags.number("growths", 2)?,
     };
     let mut report = Report::new();
@@ -95,8 +102,10 @@ pub fn suite(against: Against, extent: Extent, folder: &Path, report: &mut Repor
         Ok(java) => java,
         Err(e) => return report.missing("cluster", &e.to_string()),
     };
-    let mut nodes = Nodes::new(against, &folder.join("cluster"), &SETTINGS);
+    let settings = [&SETTINGS[..], &clocks::SETTINGS].concat();
+    let mut nodes = Nodes::new(against, &folder.join("cluster"), &settings);
     let (net, disk) = nodes.in_their_own_world();
+    let clocks = nodes.with_clocks();
     let mut scenario = Scenario {
         java,
         folder: folder.join("cluster"),
@@ -124,6 +133,10 @@ pub fn suite(against: Against, extent: Extent, folder: &Path, report: &mut Repor
             report.test(&name, || scenario.fill_a_disk());
         }),
         Err(e) => report.tell("cluster.full-disk", Outcome::Skip(e.to_string()), None),
+    }
+    match clocks {
+        Ok(()) => scenario.clocks(extent.clocks, report),
+        Err(e) => report.tell("cluster.clocks", Outcome::Skip(e.to_string()), None),
     }
     report.test("cluster.reassignment", || scenario.reassign());
     if extent.growths > 0 {

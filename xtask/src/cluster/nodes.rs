@@ -2,6 +2,7 @@
 //! processes on loopback or, where that may be, on a network of their own.
 
 use super::net::Net;
+use super::wall::Clocks;
 use crate::Result;
 use crate::broker::{Against, Broker, Spec, signal};
 use crate::small_disk::SmallDisk;
@@ -43,6 +44,7 @@ pub struct Nodes {
     /// Ended behind the nodes.
     pub net: Option<Net>,
     pub disk: Option<SmallDisk>,
+    pub clocks: Option<Clocks>,
 }
 
 impl Nodes {
@@ -57,6 +59,7 @@ impl Nodes {
             heap: "320m",
             net: None,
             disk: None,
+            clocks: None,
         }
     }
 
@@ -66,6 +69,12 @@ impl Nodes {
         let at = self.folder.join("small-disk");
         let disk = SmallDisk::mount(&at, SMALL_MIB).map(|disk| self.disk = Some(disk));
         (net, disk)
+    }
+
+    /// Gives each node a clock that can be set.
+    pub fn with_clocks(&mut self) -> Result<()> {
+        self.clocks = Some(Clocks::build(&self.folder.join("clocks"))?);
+        Ok(())
     }
 
     /// Starts the three first and waits until each shows all.
@@ -108,6 +117,9 @@ impl Nodes {
             spec.host = net.address(id);
             spec.prefix = net.prefix(id);
         }
+        if let Some(clocks) = &mut self.clocks {
+            spec.prefix.extend(clocks.add(id)?);
+        }
         Ok(spec)
     }
 
@@ -145,6 +157,11 @@ impl Nodes {
 
     pub fn all(&self) -> impl Iterator<Item = &Broker> {
         self.nodes.values()
+    }
+
+    pub fn connect(&self, id: i32) -> Result<Connection> {
+        let node = self.nodes.get(&id).ok_or("there is no such node")?;
+        Ok(node.connect()?)
     }
 
     pub fn node(&mut self, id: i32) -> Result<&mut Broker> {
@@ -232,6 +249,41 @@ impl Nodes {
             }
         }
         Err(format!("no node tells who coordinates {key}: {why}").into())
+    }
+
+    /// The same, once there is one.
+    pub fn wait_for_coordinator(&self, kind: i8, key: &str) -> Result<i32> {
+        let end = Instant::now() + self.against.patience(SETTLED);
+        loop {
+            match self.coordinator(kind, key) {
+                Err(e) if Instant::now() > end => return Err(e),
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+                found => return found,
+            }
+        }
+    }
+
+    /// The first offsets of a replica's segments, at each node that has it.
+    pub fn segments(&self, replica: &str) -> Result<Vec<(i32, Vec<i64>)>> {
+        let mut found = Vec::new();
+        for (id, node) in &self.nodes {
+            for dir in [node.spec.data(), self.second_dir(*id)] {
+                let Ok(entries) = std::fs::read_dir(dir.join(replica)) else {
+                    continue;
+                };
+                let mut bases = Vec::new();
+                for entry in entries {
+                    let path = entry?.path();
+                    if path.extension().is_some_and(|e| e == "log") {
+                        let stem = path.file_stem().unwrap_or_default().display().to_string();
+                        bases.push(stem.parse()?);
+                    }
+                }
+                bases.sort_unstable();
+                found.push((*id, bases));
+            }
+        }
+        Ok(found)
     }
 
     /// Waits until a topic's partitions are as they should be.
