@@ -63,14 +63,18 @@ impl Scenario {
             report.test(&named("clock-ahead"), || {
                 self.longest_pause()?;
                 let controller = self.active_controller()?;
-                self.jump(controller, AHEAD_MS)
+                self.unfenced(|all| all.jump(controller, AHEAD_MS))
             });
             report.test(&named("clock-behind"), || {
                 let leader = self.leader(round)?;
-                self.jump(leader, BEHIND_MS)
+                self.unfenced(|all| all.jump(leader, BEHIND_MS))
             });
-            report.test(&named("clocks-to-and-fro"), || self.swing());
-            report.test(&named("clock-transaction"), || self.transact(round));
+            report.test(&named("clocks-to-and-fro"), || {
+                self.unfenced(Scenario::swing)
+            });
+            report.test(&named("clock-transaction"), || {
+                self.unfenced(|all| all.transact(round))
+            });
         }
         report.test("cluster.clocks-kept-all", || self.kept_all());
     }
@@ -84,6 +88,20 @@ impl Scenario {
         }
         self.topics(&all)?;
         self.nodes.wait_in_sync(TOPIC)
+    }
+
+    /// Refuses what has somebody fenced, be it for a moment that nobody else sees.
+    fn unfenced(&mut self, fault: impl FnOnce(&mut Scenario) -> Result<()>) -> Result<()> {
+        let before = self.nodes.fenced();
+        fault(self)?;
+        match self.nodes.fenced() - before {
+            0 => Ok(()),
+            times if self.nodes.may_fence() => {
+                println!("      brokers were fenced {times} times");
+                Ok(())
+            }
+            times => Err(format!("brokers were fenced {times} times{}", self.nodes.logs()).into()),
+        }
     }
 
     fn set_clock(&self, id: i32, ms: i64) -> Result<()> {

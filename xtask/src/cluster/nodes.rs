@@ -314,6 +314,21 @@ impl Nodes {
         self.wait_until(topic, "all in sync", whole).map(drop)
     }
 
+    /// How often, by the logs of all nodes, a broker was fenced as its session ran out.
+    pub fn fenced(&self) -> usize {
+        let words = match self.against {
+            Against::Klamm => "fencing a broker whose session has timed out",
+            Against::Kafka => "because its session has timed out",
+        };
+        let counts = self.nodes.values();
+        counts.map(|n| n.log_text().matches(words).count()).sum()
+    }
+
+    /// Whether that may happen to one whose clock jumps: Kafka's may, and tells so.
+    pub fn may_fence(&self) -> bool {
+        self.against == Against::Kafka
+    }
+
     /// The ends of all logs.
     pub fn logs(&self) -> String {
         let logs = self.nodes.iter().map(|(id, node)| {
