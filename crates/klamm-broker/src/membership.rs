@@ -116,12 +116,20 @@ fn may_change(refused: &ApiError) -> bool {
     )
 }
 
-/// Waits until the controller lets clients see this broker, and this broker knows it.
-pub(crate) async fn wait_until_unfenced(shared: &Shared) -> Result<(), BrokerError> {
+/// Waits until the controller lets clients see this broker, and this broker knows it. `request` is
+/// what it has registered with.
+pub(crate) async fn wait_until_unfenced(
+    shared: &Shared,
+    request: &BrokerRegistrationRequest,
+) -> Result<(), BrokerError> {
     loop {
         match heartbeat(shared, Vec::new()).await {
             Ok(false) => break,
             Ok(true) => tokio::task::yield_now().await,
+            Err(stale) if stale.code == ErrorCode::StaleBrokerEpoch => {
+                warn!(error = %stale, "another process has registered with this broker's id");
+                register(shared, request.clone()).await?;
+            }
             Err(refused) if may_change(&refused) => {}
             Err(refused) => return Err(refused.into()),
         }
@@ -202,8 +210,8 @@ fn cordoned(shared: &Shared) -> Vec<Uuid> {
 }
 
 /// Tells the controller so every `broker.heartbeat.interval.ms`, and when the state of a log
-/// directory changes, until the task is ended.
-pub(crate) async fn heartbeats(shared: Arc<Shared>) {
+/// directory changes, until the task is ended. `request` is what this broker has registered with.
+pub(crate) async fn heartbeats(shared: Arc<Shared>, request: Arc<BrokerRegistrationRequest>) {
     let every = u64::try_from(shared.config().broker_heartbeat_interval_ms()).unwrap_or(2000);
     let mut ticks = interval(Duration::from_millis(every.max(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -221,9 +229,26 @@ pub(crate) async fn heartbeats(shared: Arc<Shared>) {
             .filter(|dir| !dir.online)
             .map(|dir| dir.id)
             .collect();
-        if let Err(failed) = heartbeat(&shared, offline).await {
-            warn!(error = %failed, "a heartbeat was refused");
+        match heartbeat(&shared, offline).await {
+            Ok(_) => {}
+            Err(failed) if failed.code == ErrorCode::StaleBrokerEpoch => {
+                warn!(error = %failed, "another process has registered with this broker's id");
+                register_again(&shared, &request).await;
+            }
+            Err(failed) => warn!(error = %failed, "a heartbeat was refused"),
         }
+    }
+}
+
+/// Registers once more after another process has with this broker's id: that may have been an earlier
+/// one of this broker, which is gone and whose request came late. Is it another broker, and lives, this
+/// one is refused. (Kafka's goes on with an epoch that nobody takes any more.)
+async fn register_again(shared: &Shared, request: &BrokerRegistrationRequest) {
+    match shared.controller.register_broker(request.clone()).await {
+        Ok(answer) => shared
+            .broker_epoch
+            .store(answer.broker_epoch, Ordering::Release),
+        Err(refused) => warn!(error = %refused, "not registered again yet"),
     }
 }
 

@@ -141,11 +141,14 @@ async fn join_cluster(
         transactions.run(Arc::new(markers), Arc::new(ids))
     });
     shares::start(shared, tasks);
-    membership::register(shared, registration).await?;
+    membership::register(shared, registration.clone()).await?;
     follow_metadata(shared).await?;
-    membership::wait_until_unfenced(shared).await?;
+    membership::wait_until_unfenced(shared, &registration).await?;
     membership::complete_recovery(shared).await;
-    keep(shared, tasks, "heartbeats", membership::heartbeats);
+    let registration = Arc::new(registration);
+    keep(shared, tasks, "heartbeats", move |shared| {
+        membership::heartbeats(shared, registration.clone())
+    });
     let watch = membership::watch_in_sync_replicas;
     keep(shared, tasks, "watch of in-sync replicas", watch);
     Ok(())

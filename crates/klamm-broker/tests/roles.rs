@@ -4,10 +4,13 @@ mod common;
 
 use std::path::Path;
 
-use common::nodes::{Nodes, Roles, create, quorum_request, wait_for};
+use common::nodes::{CLUSTER_ID, Nodes, Roles, create, quorum_request, wait_for};
+use klamm_controller::managers::features::SUPPORTED;
 use klamm_controller::{MetadataLogOptions, MetadataReplica};
 use klamm_env::Env;
-use klamm_protocol::messages::MetadataRequest;
+use klamm_protocol::messages::broker_registration_request::{Feature, Listener};
+use klamm_protocol::messages::{BrokerRegistrationRequest, MetadataRequest};
+use klamm_records::Uuid;
 
 /// Controllers 1 to 3, brokers 4 and 5.
 const DEDICATED: [Roles; 5] = [
@@ -165,4 +168,49 @@ fn a_broker_whose_process_ended_is_fenced_at_once_unless_that_is_switched_off() 
     });
     // There was as much time to notice.
     assert!(!is_fenced(&patient));
+}
+
+#[test]
+fn a_broker_whose_id_was_taken_by_who_is_gone_has_it_back() {
+    // The session ends between two heartbeats, so that another one may register.
+    let roles = [Roles::Controller, Roles::Broker];
+    let rare = [
+        ("broker.session.timeout.ms", "200"),
+        ("broker.heartbeat.interval.ms", "1500"),
+    ];
+    let nodes = Nodes::start(&roles, &rare);
+    let own = nodes.image(2).broker(2).unwrap().clone();
+    let late = BrokerRegistrationRequest {
+        broker_id: 2,
+        cluster_id: CLUSTER_ID.into(),
+        incarnation_id: Uuid::from_bytes([9; 16]),
+        listeners: vec![Listener {
+            name: "PLAINTEXT".into(),
+            host: "127.0.0.1".into(),
+            port: 1,
+            ..Listener::default()
+        }],
+        features: SUPPORTED
+            .iter()
+            .map(|feature| Feature {
+                name: feature.name.into(),
+                min_supported_version: feature.min,
+                max_supported_version: feature.max,
+                ..Feature::default()
+            })
+            .collect(),
+        log_dirs: own.log_dirs.clone(),
+        ..BrokerRegistrationRequest::default()
+    };
+    let mut controller = nodes.controller_client(1);
+    let taken = wait_for("the session to end", || {
+        let answer = nodes.block_on(controller.ask(4, &late));
+        (answer.error_code == 0).then_some(answer.broker_epoch)
+    });
+    nodes.wait_for_images("the broker to register again", |image| {
+        let broker = image.broker(2).unwrap();
+        broker.epoch > taken && broker.incarnation_id == own.incarnation_id && !broker.fenced
+    });
+    let mut client = nodes.client(2);
+    assert_eq!(nodes.block_on(create(&mut client, "made-since")), 0);
 }

@@ -82,7 +82,7 @@ pub(super) fn write_as(
         stamp: Stamp {
             base_offset: 0,
             epoch: id.epoch,
-            timestamp_ms: image.provenance().timestamp_ms.max(0),
+            timestamp_ms: stamp_of(image.provenance()),
         },
         image,
         pending: Vec::new(),
@@ -156,6 +156,15 @@ pub(super) fn read_with_voters(
 ) -> io::Result<(Arc<MetadataImage>, Option<VotersRecord>)> {
     let file = fs.open(path, OpenMode::Read)?;
     replay(id, |visit| for_each_batch(&*file, visit))
+}
+
+/// What a snapshot says of when its last record was written: what the log says, -1 for unknown
+/// included. Before the log begins that is 0, as in Kafka's.
+fn stamp_of(at: Provenance) -> i64 {
+    match at.offset {
+        ..0 => at.timestamp_ms.max(0),
+        _ => at.timestamp_ms,
+    }
 }
 
 fn replay(

@@ -3,21 +3,25 @@
 //! A node whose directory was formatted without it among the voters, or that lost its vote while it
 //! was away, has no log that names it. It asks the controllers that it knows, those of
 //! `controller.quorum.bootstrap.servers` first, until the one that leads lets it in as a learner.
-//! It goes on to ask in long intervals, as it may have been forgotten.
+//! It goes on to ask in long intervals, as it may have been forgotten. So does a voter that hears of no
+//! leader for long: it may have lost its vote, and the leader may look for it on another disk.
 
 use std::io;
 use std::time::Duration;
 
 use super::RaftNode;
+use super::flusher::lock;
 use super::rpc::{Address, Call, decode_answer, encode_call};
 use super::types::{NodeId, Voter, VoterEndpoint};
 use super::voters::Admission;
-use crate::runtime::sleep;
+use crate::runtime::{Moment, sleep};
 
 /// While nobody has let this node in.
 const PAUSE: Duration = Duration::from_millis(250);
 /// While all is as it should be.
 const LONG_PAUSE: Duration = Duration::from_secs(2);
+/// After how many times the silence at which it stands for election a voter doubts that it is one.
+const SILENCES: u32 = 3;
 /// How long to wait for an answer: the leader may commit several entries before it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,7 +43,7 @@ impl RaftNode {
         let mut taken = None;
         loop {
             // Who votes and hears of nobody may have lost its vote while it was away.
-            if self.votes() && self.leader().is_some() {
+            if self.votes() && self.hears_of_a_leader() {
                 sleep(LONG_PAUSE).await;
                 continue;
             }
@@ -74,6 +78,15 @@ impl RaftNode {
             }
             sleep(pause).await;
         }
+    }
+
+    /// Whether this node leads, or one that does was heard of lately. Whom it followed last it goes on
+    /// to name, however long that has been silent.
+    fn hears_of_a_leader(&self) -> bool {
+        self.leader().is_some_and(|leader| {
+            let patience = self.election_timeout * SILENCES;
+            leader == self.node.0 || *lock(&self.heard) + patience > Moment::now()
+        })
     }
 
     async fn ask_for_admission(

@@ -84,6 +84,7 @@ use self::state_machine::StateMachine;
 use self::types::{
     LogId, Membership, NodeId, StoredMembership, TypeConfig, Vote, epoch_of, log_id,
 };
+use crate::runtime::Moment;
 
 pub(crate) use self::bootstrap::levels as formatted_levels;
 pub use self::bootstrap::{InitialVoters, write_levels, write_voters};
@@ -180,6 +181,8 @@ pub(crate) struct RaftNode {
     raft_dir: PathBuf,
     /// The one that is being received; locked while one is taken over.
     incoming: tokio::sync::Mutex<Option<serve::Incoming>>,
+    /// When the leader was last heard of.
+    heard: Mutex<Moment>,
     /// Whether writes are waited for no more.
     given_up: watch::Sender<bool>,
 }
@@ -290,6 +293,7 @@ impl RaftNode {
             env: env.clone(),
             raft_dir,
             incoming: tokio::sync::Mutex::default(),
+            heard: Mutex::new(Moment::now()),
             given_up: watch::Sender::default(),
         })
     }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use klamm_env::{Env, FileExt, OpenMode};
+use openraft::raft::AppendEntriesResponse;
 use tokio::sync::watch;
 
+use super::flusher::lock;
 use super::rpc::{self, Address, Call, PieceTaken, Taken, encode_answer, encode_refusal};
 use super::snapshots::{INCOMING_PREFIX, SnapshotFile};
 use super::{RaftNode, codec, types};
-use crate::runtime::{spawn, spawn_blocking, timeout};
+use crate::runtime::{Moment, spawn, spawn_blocking, timeout};
 
 /// How long who sends a snapshot waits at a time for it to be taken over: other calls wait behind that.
 const TAKEOVER_PATIENCE: Duration = Duration::from_millis(200);
@@ -53,12 +55,14 @@ impl RaftNode {
     pub(super) async fn follow_call(&self, call: Call) -> io::Result<Vec<u8>> {
         let raft = &self.raft;
         Ok(match call {
-            Call::Append(request) => encode_answer(
-                &raft
-                    .append_entries(request)
-                    .await
-                    .map_err(io::Error::other)?,
-            ),
+            Call::Append(request) => {
+                let answer = raft.append_entries(request).await;
+                let answer = answer.map_err(io::Error::other)?;
+                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                    *lock(&self.heard) = Moment::now();
+                }
+                encode_answer(&answer)
+            }
             Call::Vote(request) => {
                 encode_answer(&raft.vote(request).await.map_err(io::Error::other)?)
             }

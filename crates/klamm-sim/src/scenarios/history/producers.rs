@@ -17,6 +17,31 @@ use super::batch::Batch;
 /// Batches of a producer that a log remembers.
 const REMEMBERED: usize = 5;
 
+/// Adds to the moments before which a producer may be forgotten those at which it had expired by now: a
+/// snapshot of such a moment is read without it. Whether it had may depend on what was forgotten before,
+/// as a transaction keeps its producer known.
+fn add_expiries(
+    cuts: &mut BTreeSet<i64>,
+    id: i64,
+    batches: &[Batch],
+    (now_ms, expiration_ms): (i64, i64),
+) {
+    let mut from = Some(i64::MIN);
+    while let Some(cut) = from {
+        let mut until = Producers::default();
+        for batch in batches {
+            if batch.next() <= cut || batch.tag.is_none_or(|tag| tag.id != id) {
+                continue;
+            }
+            until.note(batch);
+            if until.known[&id].is_expired(now_ms, expiration_ms) {
+                cuts.insert(batch.next());
+            }
+        }
+        from = cuts.range(cut.saturating_add(1)..).next().copied();
+    }
+}
+
 /// One producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Producer {
@@ -180,17 +205,7 @@ impl Producers {
         for (id, whole) in all {
             let cuts = self.cuts.entry(id).or_default();
             cuts.extend(starts);
-            // A snapshot is read without those who had expired when it was taken, by now.
-            let mut until = Producers::default();
-            for batch in batches
-                .iter()
-                .filter(|batch| batch.tag.is_some_and(|tag| tag.id == id))
-            {
-                until.note(batch);
-                if until.known[&id].is_expired(now_ms, expiration_ms) {
-                    cuts.insert(batch.next());
-                }
-            }
+            add_expiries(cuts, id, batches, (now_ms, expiration_ms));
             let mut since = cuts.iter().map(|&cut| {
                 let left = batches.iter().filter(|batch| batch.next() > cut);
                 Producers::of(left).known.remove(&id)

@@ -163,7 +163,10 @@ impl Broker {
         executor.spawn_in(process, name, observer.run());
         self.register(process).await;
         loop {
-            self.heartbeat().await;
+            if self.heartbeat().await == Err(ErrorCode::StaleBrokerEpoch) {
+                // A request of an earlier process came late.
+                self.register(process).await;
+            }
             let is_calm = self.world.is_calm();
             if !is_calm || !self.world.brokers.get(self.id).is_some_and(|(_, it)| it) {
                 let answered = self.ask_for_something().await;
@@ -257,7 +260,7 @@ impl Broker {
         }
     }
 
-    async fn heartbeat(&mut self) {
+    async fn heartbeat(&mut self) -> Result<(), ErrorCode> {
         let request = BrokerHeartbeatRequest {
             broker_id: self.id,
             broker_epoch: self.epoch,
@@ -268,7 +271,10 @@ impl Broker {
             let request = request.clone();
             async move { controller.broker_heartbeat(request).await }
         };
-        self.ask("heartbeat", act).await;
+        match self.ask("heartbeat", act).await {
+            Some(Err(error)) => Err(error.code),
+            _ => Ok(()),
+        }
     }
 
     /// Asks for something; whether it was answered.
