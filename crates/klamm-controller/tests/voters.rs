@@ -248,9 +248,18 @@ fn keys(ids: &[i32]) -> Vec<(i32, Uuid)> {
 }
 
 async fn add(leader: &Controller, id: i32, directory: Uuid) -> Result<(), ErrorCode> {
+    add_within(20_000, leader, id, directory).await
+}
+
+async fn add_within(
+    timeout_ms: i32,
+    leader: &Controller,
+    id: i32,
+    directory: Uuid,
+) -> Result<(), ErrorCode> {
     let request = AddRaftVoterRequest {
         cluster_id: Some(CLUSTER.into()),
-        timeout_ms: 20_000,
+        timeout_ms,
         voter_id: id,
         voter_directory_id: directory,
         listeners: vec![Listener {
@@ -354,6 +363,24 @@ async fn a_voter_with_another_disk_is_another_voter() {
         .find(|id| ![lost, leader.node_id()].contains(id))
         .unwrap();
     cluster.stop(third).await;
+    cluster.all_follow().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_looked_for_on_a_disk_it_does_not_have_makes_itself_known() {
+    let cluster = Cluster::start(3).await;
+    cluster.all_follow().await;
+    let leader = cluster.leader().await;
+    let id = (1..=3).find(|id| *id != leader.node_id()).unwrap();
+    cluster.stop(id).await;
+    // While it is away it loses its vote, and an operator mistakes its directory.
+    remove(&leader, id, directory(id)).await.unwrap();
+    let mistaken = add_within(500, &leader, id, directory(9)).await;
+    assert_eq!(mistaken, Err(ErrorCode::RequestTimedOut));
+    // It believes that it votes, and nobody tells it otherwise.
+    cluster.start_node(id, directory(id), "a").await;
+    let observing = |d: &Described| d.observers == keys(&[id]);
+    cluster.described("it to follow", observing).await;
     cluster.all_follow().await;
 }
 
