@@ -81,6 +81,12 @@ impl Brokers {
         world.executor.spawn_in(process, name, life);
     }
 
+    /// Forgets them when all is over: what follows their metadata owns the world.
+    pub(super) fn forget(&self) {
+        let all = std::mem::take(&mut *self.all());
+        drop(all);
+    }
+
     /// The metadata of a broker, and whether it was answered lately.
     pub(super) fn get(&self, id: i32) -> Option<(MetadataReplica, bool)> {
         let all = self.all();

@@ -32,12 +32,12 @@ pub(super) fn run_to_the_end(
     play: impl Future<Output = Result<(), Violation>> + Send + 'static,
 ) -> Result<(), Violation> {
     let played = world.executor.block_on(LIMIT, play);
-    // Tasks, controllers and the world own each other, and controllers that go may leave tasks behind.
+    // Tasks, controllers, brokers and the world own each other.
     world.executor.shut_down();
+    world.brokers.forget();
     for node in world.nodes.values() {
         node.die(world, false);
     }
-    world.executor.shut_down();
     played.unwrap_or_else(|stalled: Stalled| {
         let detail = format!("it stalled: {stalled:?}");
         Err(Violation::new("healing", detail))
