@@ -88,6 +88,15 @@ impl RaftNode {
         self.leader_of(&metrics)
     }
 
+    /// Whether this node leads and may change who votes. One that is no member any more leads until
+    /// another one is elected, but openraft forbids it to change members.
+    pub(super) fn leads(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = metrics.membership_config.membership();
+        members.get_node(&self.node).is_some() && self.leader_of(&metrics) == Some(self.node.0)
+    }
+
     fn leader_of(&self, metrics: &Metrics) -> Option<i32> {
         if metrics.state == ServerState::Shutdown {
             // What it knew last is of no use to anybody.

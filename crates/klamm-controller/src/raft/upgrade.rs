@@ -75,7 +75,7 @@ impl RaftNode {
         validate_only: bool,
     ) -> Result<(), VoterError> {
         let _changing = self.begin_change(false).await?;
-        if self.leader() != Some(self.node.0) {
+        if !self.leads() {
             return Err(VoterError::NotLeader);
         }
         if !self.has_configured_voters() {

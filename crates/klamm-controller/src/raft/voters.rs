@@ -286,7 +286,7 @@ impl RaftNode {
             let leader = leader.filter(|leader| *leader != self.node);
             Admission::Elsewhere(leader.and_then(|id| Some((id, self.addresses.get(id)?))))
         };
-        if self.leader() != Some(self.node.0) {
+        if !self.leads() {
             return elsewhere();
         }
         // One change at a time; who asks asks again.
@@ -354,7 +354,7 @@ impl RaftNode {
 
     /// The members, if this node may change voters now.
     fn changeable(&self, doing: &'static str) -> Result<StoredMembership, VoterError> {
-        if self.leader() != Some(self.node.0) {
+        if !self.leads() {
             return Err(VoterError::NotLeader);
         }
         let metrics = self.raft.metrics();
@@ -412,7 +412,7 @@ impl RaftNode {
 
     /// Drops learners that have not been heard of for long, if this node leads.
     pub(crate) async fn forget_silent_learners(&self) {
-        if self.leader() != Some(self.node.0) {
+        if !self.leads() {
             return;
         }
         let Ok(_changing) = self.changing.try_lock() else {
