@@ -254,7 +254,9 @@ fn alter(
             _ => None,
         };
         if let Some(topic_name) = topic_name {
-            let kept = sole_knowledge(context, &topic_name);
+            let min_isr = wanted.get(MIN_INSYNC_REPLICAS);
+            let min_isr = min_isr.and_then(|value| value.parse().ok());
+            let kept = still_eligible(context, &topic_name, min_isr);
             let clear = ClearElrRecord {
                 topic_name,
                 ..ClearElrRecord::default()
@@ -266,14 +268,27 @@ fn alter(
     Ok(records)
 }
 
-/// Restores the eligible replicas of partitions that have nobody in sync, for after they were
-/// cleared. They are all that is known of who holds the records, and stay right: without a leader
-/// nothing is acknowledged, and the next one judges them by the new value. Kafka forgets them, and
-/// only an unclean election helps such a partition.
-fn sole_knowledge(context: &Context<'_>, topic: &str) -> Vec<MetadataRecord> {
+/// Restores the eligible replicas of partitions whose in-sync replicas are fewer than the new
+/// `min.insync.replicas` (`None` if that is not known), for after they were cleared. They are what is
+/// known of who holds the records, and stay right: such a partition acknowledged nothing before, and
+/// acknowledges nothing now; without anybody in sync it has no leader at all, and the next one judges
+/// them by the new value. Kafka forgets them: whoever is in sync then may die and come back without its
+/// records, and is elected all the same, as the last known leader.
+fn still_eligible(
+    context: &Context<'_>,
+    topic: &str,
+    min_isr: Option<usize>,
+) -> Vec<MetadataRecord> {
+    let min_isr_of = |name: &str| {
+        let own = context.image.config(&ConfigResource::topic(name));
+        let own = own.get(MIN_INSYNC_REPLICAS).filter(|_| topic.is_empty());
+        own.and_then(|value| value.parse().ok()).or(min_isr)
+    };
     elections::partitions(context)
         .filter(|(of, _, partition)| {
-            (topic.is_empty() || **of.name() == *topic) && partition.isr.is_empty()
+            let (isr, replicas) = (partition.isr.len(), partition.replicas.len());
+            let too_few = || min_isr_of(of.name()).is_some_and(|min| isr < min.min(replicas));
+            (topic.is_empty() || **of.name() == *topic) && (isr == 0 || too_few())
         })
         .map(|(topic, partition_id, partition)| {
             PartitionChangeRecord {

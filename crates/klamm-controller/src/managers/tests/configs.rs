@@ -271,6 +271,27 @@ fn eligible_replicas_are_forgotten_where_someone_else_is_in_sync() {
 }
 
 #[test]
+fn eligible_replicas_stay_where_nothing_is_acknowledged_before_and_after() {
+    let mut cluster = Cluster::with_brokers(3);
+    cluster.create_assigned("a", &[&[1, 2, 3]]);
+    cluster.create_assigned("b", &[&[1, 2, 3]]);
+    let min_isr = |value| [("min.insync.replicas", SET, Some(value))];
+    alter(&mut cluster, (BROKER, ""), &min_isr("2")).unwrap();
+    cluster.fence(1);
+    cluster.fence(2);
+    let elr = |cluster: &Cluster, topic| cluster.partition(topic, 0).elr.clone();
+    assert_eq!((elr(&cluster, "a"), elr(&cluster, "b")), (vec![2], vec![2]));
+    // One in sync is too few by both values.
+    alter(&mut cluster, (TOPIC, "a"), &min_isr("3")).unwrap();
+    assert_eq!(elr(&cluster, "a"), [2]);
+    // What a topic says itself holds, whatever the cluster says.
+    alter(&mut cluster, (BROKER, ""), &min_isr("1")).unwrap();
+    assert_eq!((elr(&cluster, "a"), elr(&cluster, "b")), (vec![2], vec![]));
+    alter(&mut cluster, (TOPIC, "a"), &min_isr("1")).unwrap();
+    assert_eq!(elr(&cluster, "a"), []);
+}
+
+#[test]
 fn the_old_request_replaces_all_configs() {
     let mut cluster = with_topic();
     let a = ConfigResource::topic("a");
