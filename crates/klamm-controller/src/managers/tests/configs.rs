@@ -279,7 +279,7 @@ fn eligible_replicas_stay_where_nothing_is_acknowledged_before_and_after() {
     alter(&mut cluster, (BROKER, ""), &min_isr("2")).unwrap();
     cluster.fence(1);
     cluster.fence(2);
-    let elr = |cluster: &Cluster, topic| cluster.partition(topic, 0).elr.clone();
+    let elr = |cluster: &Cluster, topic| cluster.partition(topic, 0).elr;
     assert_eq!((elr(&cluster, "a"), elr(&cluster, "b")), (vec![2], vec![2]));
     // One in sync is too few by both values.
     alter(&mut cluster, (TOPIC, "a"), &min_isr("3")).unwrap();

@@ -181,7 +181,7 @@ fn a_leader_without_a_vote_does_not_let_a_wrong_directory_in() {
             let added = first.add_raft_voter(&addition(nowhere, 5_000)).await;
             assert_eq!(
                 added.unwrap_err().code,
-                ErrorCode::RequestTimedOut,
+                ErrorCode::NotController,
                 "seed {seed}"
             );
             for _ in 0..100 {
